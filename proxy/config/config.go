@@ -1,0 +1,185 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Config is one complete configuration: what a file or the flags said, and the
+// defaults for everything they did not say. Parse, ParseFile, FromFlags and
+// Default make one; nobody changes it afterwards, so any goroutine may read it.
+type Config struct {
+	Interfaces   []string       // network interfaces, in the order given; at least one
+	Workers      int            // worker processes; 0: auto, one a receive queue
+	Admin        netip.AddrPort // address of the admin endpoint; not valid: off
+	XDPMode      XDPMode        // how the steering program is attached
+	ZeroCopy     ZeroCopy       // whether the driver may receive straight into the UMEM
+	RXChecksum   RXChecksum     // what is done with checksums of received segments
+	Wait         Wait           // what a worker does when it has nothing to do
+	BackendPorts PortRange      // local ports of connections to backends
+	Rings        Rings
+	TCP          TCP
+	Listeners    []Listener // at least one
+	Upstreams    []Upstream // in the order of the file; Route.UpstreamIndex points into it
+	Via          bool       // add a Via field to what is forwarded, both ways
+	XForwarded   XForwarded // what is done with X-Forwarded-For, -Proto and -Host
+	Timeouts     Timeouts
+	Limits       Limits
+	Log          Log
+
+	origin origin // where each value was written, for messages
+}
+
+// XDPMode says how the steering program is attached to an interface.
+type XDPMode string
+
+// The values of xdp_mode.
+const (
+	XDPAuto    XDPMode = "auto"    // native, generic when the driver has no native mode
+	XDPNative  XDPMode = "native"  // in the driver, before the kernel allocates a buffer
+	XDPGeneric XDPMode = "generic" // in the kernel's receive path, on any interface, slower
+)
+
+// ZeroCopy says whether frames may be shared with the driver without a copy.
+type ZeroCopy string
+
+// The values of zero_copy.
+const (
+	ZeroCopyAuto ZeroCopy = "auto" // only on drivers where it is known to be sound
+	ZeroCopyOn   ZeroCopy = "on"   // required: starting fails where the driver refuses
+	ZeroCopyOff  ZeroCopy = "off"
+)
+
+// RXChecksum says what is done with the checksums of received segments.
+type RXChecksum string
+
+// The values of rx_checksum.
+const (
+	RXChecksumAuto   RXChecksum = "auto"   // trusted on veth, whose kernel peers leave them unfilled; verified elsewhere
+	RXChecksumVerify RXChecksum = "verify" // a segment with a bad checksum is dropped and counted
+	RXChecksumTrust  RXChecksum = "trust"  // never computed
+)
+
+// Wait says what a worker does when it has nothing to do.
+type Wait string
+
+// The values of wait.
+const (
+	WaitSleep Wait = "sleep" // sleeps in the kernel until a frame or a timer comes
+	WaitSpin  Wait = "spin"  // polls the rings: least latency, all of one core
+)
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
+// Ports returns how many ports are in the range.
+func (p PortRange) Ports() int { return int(p.Last) - int(p.First) + 1 }
+
+// Rings is the geometry of each AF_XDP socket.
+type Rings struct {
+	Entries    int // slots of each of the four rings, a power of two
+	FrameBytes int // bytes of one UMEM frame, 2048 or 4096; 0: auto, by the MTU of the interface
+	Frames     int // frames of the UMEM; 0: auto, one and a half times Entries
+}
+
+// TCP holds the knobs of the user-space TCP.
+type TCP struct {
+	CongestionControl CongestionControl
+	SACK              bool          // selective acknowledgement, RFC 2018
+	RACK              bool          // time-based loss detection, RFC 8985
+	ACKDelay          time.Duration // how long a pure ACK may wait for data to travel with; 0: not at all
+	TimeWait          time.Duration // how long a closed connection is remembered
+	ReceiveBuffer     Buffer        // of each connection
+	SendBuffer        Buffer        // of each connection
+}
+
+// CongestionControl names a congestion control algorithm.
+type CongestionControl string
+
+// The values of tcp.congestion_control.
+const (
+	Cubic CongestionControl = "cubic" // RFC 9438
+	Reno  CongestionControl = "reno"  // RFC 5681
+)
+
+// Buffer is the span within which a connection's buffer may be sized, in bytes.
+type Buffer struct{ MinBytes, DefaultBytes, MaxBytes int }
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Address netip.AddrPort // may be unspecified: 0.0.0.0 all own IPv4 addresses, [::] all own IPv6 addresses (IPv6 only)
+	Backlog int            // capacity of the SYN queue and of the accept queue, in connections
+	Routes  []Route        // tried in order; never empty, `upstream:` directly in the listener becomes one route that matches everything
+}
+
+// Route sends the requests that it matches to an upstream. Match tells.
+type Route struct {
+	Host          string // lower case; exact, or "*.example.org" for every name below example.org; "": any host
+	Path          string // prefix of the path, compared byte by byte; "": any request target
+	Upstream      string // name of the upstream
+	UpstreamIndex int    // its place in Config.Upstreams
+}
+
+// Upstream is a pool of backends that answer the same requests.
+type Upstream struct {
+	Name             string
+	Balance          Balance
+	Servers          []netip.AddrPort // backends; at least one, each once
+	KeepAlive        int              // idle connections kept for each backend and worker; 0: none
+	KeepAliveTimeout time.Duration    // an idle connection to a backend is closed after this
+}
+
+// Balance names a way to choose a backend of an upstream.
+type Balance string
+
+// The values of upstreams.NAME.balance.
+const (
+	RoundRobin Balance = "round_robin" // each in turn
+)
+
+// XForwarded says what is done with X-Forwarded-For, -Proto and -Host in requests.
+type XForwarded string
+
+// The values of x_forwarded.
+const (
+	XForwardedAppend  XForwarded = "append"  // the client's address is added to the list in X-Forwarded-For; the others are set
+	XForwardedReplace XForwarded = "replace" // all three are set; what the client sent is discarded
+	XForwardedOff     XForwarded = "off"     // all three pass as the client sent them
+)
+
+// Timeouts bounds every wait. All are greater than zero.
+type Timeouts struct {
+	ClientHeader time.Duration // from the first byte of a request (or the accept of its connection) to the end of its head
+	ClientBody   time.Duration // between two reads of a request body
+	ClientSend   time.Duration // between two writes that a client let through
+	KeepAlive    time.Duration // of a client connection between two requests
+	Connect      time.Duration // from the SYN to a backend until it is connected
+	BackendRead  time.Duration // between two reads from a backend, the wait for the first byte included
+	BackendSend  time.Duration // between two writes that a backend let through
+	Drain        time.Duration // from a graceful stop until what is left is closed
+}
+
+// Limits bounds what one client or one request may take.
+type Limits struct {
+	MaxConnections   int   // client and backend connections of one worker together; accepting pauses at the limit
+	RequestLineBytes int   // of a request or status line; over it a request is answered 414
+	FieldsBytes      int   // of a header or trailer section; over it a request is answered 431
+	FieldCount       int   // field lines of one section; over it a request is answered 431
+	BodyBytes        int64 // of a request body; over it the request is answered 413; 0: no limit
+}
+
+// Log says what is logged and where.
+type Log struct {
+	Level  slog.Level // least level of the messages on standard error
+	Access string     // file that access lines are appended to; "": off
+	Format LogFormat  // of access lines
+}
+
+// LogFormat names a format of access lines.
+type LogFormat string
+
+// The values of log.format.
+const (
+	Combined LogFormat = "combined" // nginx's combined format
+)

@@ -1,0 +1,63 @@
+package config
+
+import "bytes"
+
+// Find returns the first route that matches a request, nil when none does. host
+// is the value of the Host field (or the authority of the target) as received,
+// in any case, with or without a port; path is the request target from its
+// first slash on. Find neither allocates nor keeps what it was given.
+func (l *Listener) Find(host, path []byte) *Route {
+	host = hostName(host)
+	for i := range l.Routes {
+		if l.Routes[i].match(host, path) {
+			return &l.Routes[i]
+		}
+	}
+	return nil
+}
+
+// match tells whether the route takes a request. host has neither port nor
+// trailing dot.
+func (r *Route) match(host, path []byte) bool {
+	if len(path) < len(r.Path) || string(path[:len(r.Path)]) != r.Path {
+		return false
+	}
+	if r.Host == "" {
+		return true
+	}
+	if r.Host[0] != '*' {
+		return equalFold(host, r.Host)
+	}
+	// "*.example.org" leaves ".example.org", which must follow at least one byte.
+	suffix := r.Host[1:]
+	return len(host) > len(suffix) && equalFold(host[len(host)-len(suffix):], suffix)
+}
+
+// hostName returns host without its port and without the dot of an absolute
+// name. An IPv6 address keeps its brackets.
+func hostName(host []byte) []byte {
+	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+		host = host[:i]
+	}
+	if n := len(host); n > 1 && host[n-1] == '.' {
+		host = host[:n-1]
+	}
+	return host
+}
+
+// equalFold tells whether host is name, which is in lower case. Only ASCII
+// letters have a case: host names beyond ASCII come as punycode (RFC 5891 4.4).
+func equalFold(host []byte, name string) bool {
+	if len(host) != len(name) {
+		return false
+	}
+	for i, c := range host {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}
