@@ -1,0 +1,154 @@
+package lab
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// userHZ is the unit of times in /proc: USER_HZ is 100 on every architecture that Go runs on.
+const userHZ = 100
+
+// KernelTCP is what the kernel's own TCP of a namespace has done: /proc/net/snmp and /proc/net/netstat. TCP over IPv4 and over IPv6
+// count in the same place.
+type KernelTCP map[string]uint64
+
+// Moved returns the counters that differ from an earlier reading, by how much.
+func (k KernelTCP) Moved(since KernelTCP) map[string]uint64 {
+	moved := map[string]uint64{}
+	for name, v := range k {
+		if d := v - since[name]; d != 0 {
+			moved[name] = d
+		}
+	}
+	return moved
+}
+
+// KernelTCP reads the counters of the namespace's kernel: every one of the Tcp and TcpExt lines, as "Tcp.InSegs" and so on.
+func (n *Namespace) KernelTCP() (KernelTCP, error) {
+	k := KernelTCP{}
+	err := n.Do(func() error {
+		for _, file := range []string{"snmp", "netstat"} {
+			if err := k.read("/proc/thread-self/net/" + file); err != nil {
+				return fmt.Errorf("read TCP counters of %s: %w", n.Name, err)
+			}
+		}
+		return nil
+	})
+	return k, err
+}
+
+// read takes pairs of lines: "Tcp: name name", then "Tcp: value value".
+func (k KernelTCP) read(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		names := strings.Fields(lines.Text())
+		if !lines.Scan() {
+			break
+		}
+		values := strings.Fields(lines.Text())
+		if len(names) == 0 || len(names) != len(values) {
+			return fmt.Errorf("%s: unexpected line %q", path, lines.Text())
+		}
+		group := strings.TrimSuffix(names[0], ":")
+		if group != "Tcp" && group != "TcpExt" {
+			continue
+		}
+		for i := 1; i < len(names); i++ {
+			// MaxConn is -1.
+			if v, err := strconv.ParseInt(values[i], 10, 64); err == nil {
+				k[group+"."+names[i]] = uint64(v)
+			}
+		}
+	}
+	return lines.Err()
+}
+
+// MachineBusy returns how long the processors of the machine have worked since boot, summed over all of them: user, nice, system
+// and both kinds of interrupts.
+func MachineBusy() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 8 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("read /proc/stat: unexpected line %q", line)
+	}
+	var ticks uint64
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		v, err := strconv.ParseUint(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		ticks += v
+	}
+	return time.Duration(ticks) * time.Second / userHZ, nil
+}
+
+// CPU returns the processor time that processes have used, user and system.
+func CPU(pids ...int) (time.Duration, error) {
+	var ticks uint64
+	for _, pid := range pids {
+		fields, err := procStat(pid)
+		if err != nil {
+			return 0, err
+		}
+		for _, f := range fields[11:13] { // utime, stime
+			v, err := strconv.ParseUint(f, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read processor time of %d: %w", pid, err)
+			}
+			ticks += v
+		}
+	}
+	return time.Duration(ticks) * time.Second / userHZ, nil
+}
+
+// RSS returns the resident memory of a process in bytes.
+func RSS(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("process %d has no resident memory", pid)
+}
+
+// Children returns the ids of the direct children of a process.
+func Children(pid int) ([]int, error) {
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range strings.Fields(string(b)) {
+			id, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, fmt.Errorf("read %s: %w", path, err)
+			}
+			pids = append(pids, id)
+		}
+	}
+	return pids, nil
+}

@@ -1,0 +1,30 @@
+// Package lab makes and removes the network that ringroad is shown, tested and measured in: three hosts made of network namespaces
+// on one machine, joined by veth pairs.
+//
+//	client                    edge                        backend
+//	c0 10.1.0.2 ───────────── e0 10.1.0.1
+//	   fd00:1::2                 fd00:1::1
+//	                          e1 10.2.0.1 ─────────────── b0 10.2.0.2
+//	                             fd00:2::1                   fd00:2::2
+//
+// The client sends requests, ringroad (or nginx, for comparison) runs in the edge, and nginx and a small Go server answer in the
+// backend. Namespaces are called rr<id>-client, rr<id>-edge and rr<id>-backend, where the id differs for every run, so labs live
+// side by side. A wire between two of them can be made to lose frames (Options.ClientFault, Options.BackendFault); then a fourth
+// namespace sits in the middle, whose bridge is package faultlink.
+//
+// # Ownership and clean-up
+//
+// A Lab owns its namespaces, everything that runs in them, and one temporary directory. Close removes them all. Every run enters
+// itself in a registry under /run (registry.go), and Up first removes what runs that no longer live have left behind; it identifies
+// a process by the namespace it is in, never by its name.
+//
+// # Children
+//
+// The Go server and the fault link run as children of the same binary, executed again in their namespace. Every program that uses
+// this package therefore calls Child first thing in main or TestMain.
+//
+// # Not done here
+//
+// Nothing outside the namespaces is configured, and nothing is installed: see hack/install. There is no delay, rate or reordering
+// on a wire, only loss.
+package lab

@@ -1,0 +1,273 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ringroad/hack/lab/backend"
+	"ringroad/hack/lab/faultlink"
+)
+
+// crashVariable makes the test binary bring a lab up, say so and wait to be killed.
+const crashVariable = "RINGROAD_LAB_TEST_CRASH"
+
+func TestMain(m *testing.M) {
+	Child()
+	if os.Getenv(crashVariable) != "" {
+		l, err := Up(Options{})
+		if err != nil {
+			fmt.Println("failed:", err)
+			os.Exit(1)
+		}
+		fmt.Println("up", l.ID)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func up(t *testing.T, o Options) *Lab {
+	t.Helper()
+	l, err := Up(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		mustBeGone(t, l.ID)
+	})
+	return l
+}
+
+// mustBeGone looks for what a lab could leave behind.
+func mustBeGone(t *testing.T, id string) {
+	t.Helper()
+	for _, pattern := range []string{
+		filepath.Join(namespaceDir, namePrefix+id+"-*"),
+		filepath.Join(registryDir, id+"*"),
+		"/dev/shm/ringroad-lab-" + id,
+		filepath.Join(os.TempDir(), "ringroad-lab-"+id),
+	} {
+		left, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+	commandLines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range commandLines {
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), "ringroad-lab-"+id) {
+			t.Errorf("process left behind: %q", b)
+		}
+	}
+}
+
+// client speaks HTTP from inside a namespace.
+func client(n *Namespace) *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return n.Dial(ctx, network, address)
+	}}}
+}
+
+func get(t *testing.T, c *http.Client, url string) string {
+	t.Helper()
+	r, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
+	return string(b)
+}
+
+func TestHostsReachEachOtherOverBothFamilies(t *testing.T) {
+	l := up(t, Options{Queues: 2, Forward: true, Files: map[string]int64{"3k": 3000}})
+	for _, host := range []string{hostPort(Backend4, NginxPort), hostPort(Backend6, NginxPort), hostPort(Backend4, GoPort), hostPort(Backend6, GoPort)} {
+		for _, from := range []*Namespace{l.Client, l.Edge} {
+			if got := get(t, client(from), "http://"+host+"/"); got != "hello world\n" {
+				t.Errorf("%s from %s: got %q", host, from.Name, got)
+			}
+		}
+		want, _, err := backend.Sum(backend.Body("3k", 3000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := backend.Sum(strings.NewReader(get(t, client(l.Edge), "http://"+host+"/f/3k"))); got != want {
+			t.Errorf("%s: file arrived changed", host)
+		}
+		if got := get(t, client(l.Edge), "http://"+host+"/empty"); got != "" {
+			t.Errorf("%s/empty: got %q", host, got)
+		}
+	}
+	for _, a := range []struct{ from, to *Namespace }{{l.Client, l.Edge}, {l.Backend, l.Edge}} {
+		ip4, ip6 := EdgeToClient4, EdgeToClient6
+		if a.from == l.Backend {
+			ip4, ip6 = EdgeToBackend4, EdgeToBackend6
+		}
+		if err := a.from.Ping(ip4, time.Second); err != nil {
+			t.Error(err)
+		}
+		if err := a.from.Ping(ip6, time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWithoutForwardingTheClientDoesNotReachTheBackend(t *testing.T) {
+	l := up(t, Options{})
+	if err := l.Client.WaitTCP(hostPort(Backend4, NginxPort), 300*time.Millisecond); err == nil {
+		t.Fatal("the client reached the backend past the edge")
+	}
+}
+
+// TestChecksumsAreFilled looks at the segments that the client sends as a peer without a kernel would get them.
+func TestChecksumsAreFilled(t *testing.T) {
+	for _, leave := range []bool{false, true} {
+		l := up(t, Options{LeaveChecksums: leave})
+		out, err := l.Client.Run(5*time.Second, "ethtool", "-k", "c0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "tx-checksumming: off"
+		if leave {
+			want = "tx-checksumming: on"
+		}
+		if !strings.Contains(out, want) {
+			t.Errorf("LeaveChecksums %v: no %q in:\n%s", leave, want, out)
+		}
+	}
+}
+
+func TestFaultLinkLosesWhatItIsToldTo(t *testing.T) {
+	const pings, loss = 400, 0.2
+	l := up(t, Options{ClientFault: &faultlink.Options{Loss: loss, Seed: 7}})
+	// The reply must come back as well.
+	for range pings {
+		_ = l.Client.Ping(EdgeToClient4, 20*time.Millisecond)
+	}
+	counters := stopFault(t, l)
+	for name, c := range counters {
+		share := float64(c.Lost) / float64(c.Lost+c.Forwarded)
+		if c.Forwarded < pings/2 || share < loss/2 || share > loss*2 || c.Refused != 0 {
+			t.Errorf("%s: %+v, want about %v lost", name, c, loss)
+		}
+	}
+}
+
+func TestFaultLinkWithoutFaultLosesNothing(t *testing.T) {
+	l := up(t, Options{ClientFault: &faultlink.Options{}, BackendFault: &faultlink.Options{}, Forward: true, Files: map[string]int64{"4m": 4 << 20}})
+	want, _, err := backend.Sum(backend.Body("4m", 4<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{hostPort(Backend4, NginxPort), hostPort(Backend6, NginxPort)} {
+		if got, n, _ := backend.Sum(strings.NewReader(get(t, client(l.Client), "http://"+host+"/f/4m"))); got != want {
+			t.Errorf("%s: %d bytes arrived changed", host, n)
+		}
+	}
+	for name, c := range stopFault(t, l) {
+		if c.Lost != 0 || c.Refused != 0 || c.Forwarded == 0 {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+}
+
+// stopFault stops the first fault link of a lab and returns its counters.
+func stopFault(t *testing.T, l *Lab) map[string]faultlink.Counters {
+	t.Helper()
+	p := l.faults[0]
+	if !p.Stop(5 * time.Second) {
+		t.Fatalf("fault link did not stop: %s", p.Output())
+	}
+	counters := map[string]faultlink.Counters{}
+	_, line, _ := strings.Cut(p.Output(), "ready\n")
+	if err := json.Unmarshal([]byte(line), &counters); err != nil || len(counters) != 2 {
+		t.Fatalf("fault link printed %q: %v", p.Output(), err)
+	}
+	return counters
+}
+
+// TestCrashLeavesNothingForTheNextRun kills the owner of a lab and brings another one up.
+func TestCrashLeavesNothingForTheNextRun(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), crashVariable+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	id, ok := strings.CutPrefix(strings.TrimSpace(line), "up ")
+	if !ok {
+		t.Fatalf("child said %q, %v", line, err)
+	}
+	neighbour := up(t, Options{}) // made while the other runs: neither may touch the other
+	if _, err := os.Stat(filepath.Join(namespaceDir, namePrefix+id+"-edge")); err != nil {
+		t.Fatalf("a lab that was in use has been removed: %v", err)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // killed
+	up(t, Options{})
+	mustBeGone(t, id)
+	if got := get(t, client(neighbour.Edge), "http://"+hostPort(Backend4, NginxPort)+"/"); got != "hello world\n" {
+		t.Errorf("the lab beside it answers %q", got)
+	}
+}
+
+func TestKernelTCPCountsSegmentsOfItsNamespaceAlone(t *testing.T) {
+	l := up(t, Options{})
+	before, err := l.Edge.KernelTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := l.Client.KernelTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	get(t, client(l.Edge), "http://"+hostPort(Backend6, GoPort)+"/")
+	after, err := l.Edge.KernelTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := after.Moved(before)
+	if moved["Tcp.ActiveOpens"] != 1 || moved["Tcp.InSegs"] < 3 || moved["Tcp.OutSegs"] < 3 {
+		t.Errorf("edge counted %v", moved)
+	}
+	otherAfter, err := l.Client.KernelTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if moved := otherAfter.Moved(other); len(moved) != 0 {
+		t.Errorf("client, which did nothing, counted %v", moved)
+	}
+}
