@@ -1,0 +1,59 @@
+# ringroad: `make help` lists what there is. Everything that touches the network needs root.
+
+SHELL := /bin/bash
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PGO := $(wildcard cmd/ringroad/default.pgo)
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ringroad/golangci-lint-$(GOLANGCI_VERSION)
+FUZZTIME ?= 20s
+TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client \
+	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
+	gcc=gcc /usr/include/stdio.h=libc6-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo lab test bench lint fuzz generate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build ./ringroad
+	CGO_ENABLED=0 $(GO) build -trimpath $(if $(PGO),-pgo=$(PGO)) -ldflags '-X main.version=$(VERSION)' -o ringroad ./cmd/ringroad
+
+demo: ## relay requests in a network of namespaces and show what passed where (root, a minute)
+	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl
+	@$(GO) run ./hack/demo
+
+lab: ## the same network, kept up to play with until Ctrl-C (root)
+	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl
+	@$(GO) run ./hack/demo -stay
+
+test: ## vet, all tests, and those of the product's packages once more under the race detector (root)
+	@hack/install $(TEST_PROGRAMS)
+	$(GO) vet ./...
+	$(GO) test -count=1 -timeout 10m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 10m $$($(GO) list ./... | grep -v /hack/)
+
+bench: ## compare with nginx on this machine (root, about two minutes)
+	@hack/install ip=iproute2 nginx=nginx wrk=wrk
+	@$(GO) run ./hack/bench $(BENCH_FLAGS)
+
+lint: ## gofmt, vet and golangci-lint (built into the user's cache folder when missing)
+	@unformatted=$$(gofmt -l bpf cmd dataplane stack proxy hack); if [[ -n $$unformatted ]]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	@[[ -x $(GOLANGCI_DIR)/golangci-lint ]] || GOBIN=$(GOLANGCI_DIR) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	$(GOLANGCI_DIR)/golangci-lint run ./...
+
+fuzz: ## every fuzz test for FUZZTIME (20s)
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for name in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+generate: ## compile the XDP program and regenerate its Go bindings (clang)
+	@hack/install clang=clang llvm-strip=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev
+	$(GO) generate ./bpf/...
+
+clean: ## remove what the other targets made
+	rm -f ringroad *.test *.out *.prof
