@@ -1,0 +1,46 @@
+// Package dataplane moves Ethernet frames between a NIC queue and the worker that owns it, without the kernel's
+// network stack.
+//
+// An [Interface] is a network interface with the steering program attached. A [Queue] is one AF_XDP socket on one of
+// its queues: a UMEM cut into frames, the four rings, and the account of who owns which frame. A [Waiter] parks the
+// worker while its queues have nothing. [Neighbours] follows the kernel's neighbour and route tables, which tell the
+// layer above what to write in an Ethernet header. There is no TCP here, and nothing looks into a frame.
+//
+// # The frame's way
+//
+//  1. XDP steers the frame to the socket of the queue it came in on, or passes it to the kernel ([Interface.Steer]).
+//  2. RX descriptor -> frame owned by the worker ([Queue.Peek], [Queue.Frame]).
+//  3. The worker copies what it wants, the frame goes straight back to the fill ring ([Queue.Release]).
+//  4. (stack) netstack marks connections ready.
+//  5. (proxy) the worker runs ready sessions.
+//  6. A segment is written into a TX frame ([Queue.Reserve], [Queue.Submit]).
+//  7. One kick a turn: publish, sendto until the kernel has taken all ([Queue.Kick]).
+//  8. Completion ring -> free list ([Queue.Reap]).
+//
+// # Ownership
+//
+// A Queue belongs to one goroutine, the worker's loop; none of its methods lock. A frame is always in exactly one of
+// four states: Free (on the TX free list), Fill (the kernel may receive into it), RX (the loop reads it), TX (the loop
+// writes it or the kernel sends it). frames.go holds every transition; [Queue.Levels] shows the account, which sums to
+// the number of frames at any time.
+//
+// RX frames and TX frames never change sides: as many frames as the fill ring has slots receive, the others send. So
+// putting a frame back on the fill ring, or a reserved frame on the TX ring, cannot fail. Running out of TX frames is
+// back-pressure ([Queue.Reserve] answers false), never a drop.
+//
+// # Memory
+//
+// The UMEM is pinned and resident from the start: Frames x FrameBytes, by default 6144 x 2048 = 12 MiB a queue: 4096
+// frames fill the fill ring (2048 were too few: bulk traffic emptied it), 2048 are for sending. The TX ring may have
+// more slots than there are TX frames.
+//
+// # Namespaces
+//
+// Interfaces, sockets and netlink belong to the network namespace of the thread that opens them. [OpenInterface],
+// [Interface.OpenQueue] and [NewNeighbours] open everything on the calling goroutine; a caller that changes
+// namespaces locks its thread around them. Later calls use the descriptors and may come from any thread.
+//
+// # Not done here
+//
+// Frames larger than one chunk (xdp.frags with chained descriptors), shared UMEM, TX metadata, busy polling.
+package dataplane

@@ -1,0 +1,104 @@
+package dataplane
+
+import "fmt"
+
+// frameState is who may touch a frame.
+type frameState uint8
+
+const (
+	stateFree frameState = iota // on the free list, nobody's
+	stateFill                   // the kernel's, to receive into: on the fill ring or with the NIC
+	stateRX                     // the loop's, peeked and not yet released
+	stateTX                     // reserved by the loop, on the TX ring, with the NIC, or on the completion ring
+	numStates
+)
+
+func (s frameState) String() string {
+	return [numStates]string{"free", "fill", "rx", "tx"}[s]
+}
+
+// frames is the account of a UMEM: the state of each frame, how many are in each, and the stack of free ones. The
+// addresses that come back from the kernel are checked against it, so that a frame completed or received twice ends
+// the process instead of mixing two connections' bytes.
+//
+// The first rx frames go round Fill -> RX -> Fill and the rest Free -> TX -> Free:
+//
+//	          startFill           received            refilled
+//	Free(once) ------> Fill ------------------> RX ------------> Fill
+//	       reserved        completed, discarded
+//	Free ------------> TX ---------------------> Free
+//
+// With rx at most the fill ring's entries, and the rest at most the TX and completion rings' entries, no ring can
+// overflow: a slot is only missing when all frames of that side are already on the ring.
+type frames struct {
+	shift uint // log2 of the frame size in bytes
+	rx    int  // number of RX frames
+	state []frameState
+	count [numStates]int
+	free  []uint64 // addresses, capacity fixed
+}
+
+// newFrames returns an account in which all TX frames are free and all RX frames still have to be handed out by
+// startFill.
+func newFrames(frameBytesLog2 uint, rx, tx int) *frames {
+	f := &frames{shift: frameBytesLog2, rx: rx, state: make([]frameState, rx+tx), free: make([]uint64, 0, tx)}
+	f.count[stateFree] = rx + tx
+	// The lowest address is on top of the stack, so an idle queue keeps using the same, cached frames.
+	for i := rx + tx - 1; i >= rx; i-- {
+		f.free = append(f.free, uint64(i)<<f.shift)
+	}
+	return f
+}
+
+// move is the only place where a frame changes state.
+func (f *frames) move(addr uint64, from, to frameState) {
+	i := addr >> f.shift
+	if i >= uint64(len(f.state)) || f.state[i] != from {
+		f.broken(addr, from, to)
+	}
+	f.state[i] = to
+	f.count[from]--
+	f.count[to]++
+}
+
+func (f *frames) broken(addr uint64, from, to frameState) {
+	state := "outside the UMEM"
+	if i := addr >> f.shift; i < uint64(len(f.state)) {
+		state = f.state[i].String()
+	}
+	panic(fmt.Sprintf("dataplane: frame %#x moves from %v to %v but is %s", addr, from, to, state))
+}
+
+// startFill returns the address of the i-th RX frame, now the kernel's.
+func (f *frames) startFill(i int) uint64 {
+	addr := uint64(i) << f.shift
+	f.move(addr, stateFree, stateFill)
+	return addr
+}
+
+// received: the kernel delivered a frame on the RX ring; addr may point anywhere into it.
+func (f *frames) received(addr uint64) { f.move(addr, stateFill, stateRX) }
+
+// refilled: the loop gives a received frame back; returns the address of its first byte for the fill ring.
+func (f *frames) refilled(addr uint64) uint64 {
+	f.move(addr, stateRX, stateFill)
+	return addr >> f.shift << f.shift
+}
+
+// reserved takes a free frame for sending.
+func (f *frames) reserved() (addr uint64, ok bool) {
+	n := len(f.free) - 1
+	if n < 0 {
+		return 0, false
+	}
+	addr = f.free[n]
+	f.free = f.free[:n]
+	f.move(addr, stateFree, stateTX)
+	return addr, true
+}
+
+// completed: a frame was sent (completion ring) or discarded by the loop.
+func (f *frames) completed(addr uint64) {
+	f.move(addr, stateTX, stateFree)
+	f.free = append(f.free, addr>>f.shift<<f.shift)
+}

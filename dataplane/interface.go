@@ -1,0 +1,247 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	bpflink "github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"ringroad/bpf"
+)
+
+// maxPlainMTU is the largest MTU whose frames reach a program without frags support on a 4 KiB page, as measured on
+// veth.
+const maxPlainMTU = 3506
+
+// InterfaceOptions choose an interface and how to attach to it.
+type InterfaceOptions struct {
+	Name string
+	Mode Mode // default ModeAuto
+	// Frags loads the variant of the program that accepts frames of several fragments. The queues still receive only
+	// frames that fit one frame of the UMEM.
+	Frags bool
+}
+
+// Interface is a network interface with the steering program attached. The program goes away with Close, or with the
+// process, however it ends. Its methods may be called from any goroutine, but not at the same time as Close.
+type Interface struct {
+	link
+	mac           [6]byte
+	nativeFailure error
+	steer         *bpf.Steer
+	attached      bpflink.Link
+	netlink       *netlink.Handle
+}
+
+// OpenInterface checks the interface, loads the steering program and attaches it; nothing is steered before [Interface.Steer]. The
+// errors wrap [ErrPermission], [ErrNoInterface], [ErrInterfaceDown], [ErrNotEthernet], [ErrMTU], [ErrProgramAttached] or [ErrUnsupported].
+func OpenInterface(o InterfaceOptions) (*Interface, error) {
+	i := &Interface{}
+	if err := i.open(o); err != nil {
+		return nil, fmt.Errorf("open interface %s: %w", o.Name, errors.Join(explainPermission(err), i.Close()))
+	}
+	return i, nil
+}
+
+func (i *Interface) open(o InterfaceOptions) error {
+	var err error
+	if i.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	nl, err := i.netlink.LinkByName(o.Name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return i.noSuchInterface()
+	} else if err != nil {
+		return fmt.Errorf("read its state: %w", err)
+	}
+	if err := checkLink(nl.Attrs()); err != nil {
+		return err
+	}
+	a := nl.Attrs()
+	i.link = link{name: a.Name, driver: driverOf(a.Name), index: a.Index, mtu: a.MTU}
+	copy(i.mac[:], a.HardwareAddr)
+	if i.rxQueues, err = countRXQueues(a); err != nil {
+		return err
+	}
+	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.rxQueues}); err != nil {
+		return err
+	}
+	return i.attach(o.Mode)
+}
+
+// noSuchInterface lists those that exist.
+func (i *Interface) noSuchInterface() error {
+	links, err := i.netlink.LinkList()
+	if err != nil {
+		return errors.Join(ErrNoInterface, err)
+	}
+	var names []string
+	for _, l := range links {
+		if checkEthernet(l.Attrs()) == nil {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%w; this network namespace has no Ethernet interface", ErrNoInterface)
+	}
+	return fmt.Errorf("%w; there is %s", ErrNoInterface, strings.Join(names, ", "))
+}
+
+func checkEthernet(a *netlink.LinkAttrs) error {
+	if a.Flags&net.FlagLoopback != 0 {
+		return fmt.Errorf("%w: it is the loopback", ErrNotEthernet)
+	}
+	if a.EncapType != "ether" || len(a.HardwareAddr) != 6 {
+		return fmt.Errorf("%w: its link type is %s", ErrNotEthernet, a.EncapType)
+	}
+	return nil
+}
+
+// checkLink refuses what cannot work, and what belongs to others.
+func checkLink(a *netlink.LinkAttrs) error {
+	if err := checkEthernet(a); err != nil {
+		return err
+	}
+	if a.Flags&net.FlagUp == 0 {
+		return fmt.Errorf("%w: ip link set dev %s up", ErrInterfaceDown, a.Name)
+	}
+	if a.MTU > maxPlainMTU {
+		return fmt.Errorf("%w: %d, at most %d: ip link set dev %s mtu %d", ErrMTU, a.MTU, maxPlainMTU, a.Name, maxPlainMTU)
+	}
+	return checkAttached(a)
+}
+
+// checkAttached refuses an interface on which there is a program, and names it.
+func checkAttached(a *netlink.LinkAttrs) error {
+	if a.Xdp == nil || !a.Xdp.Attached {
+		return nil
+	}
+	who := fmt.Sprintf("id %d", a.Xdp.ProgId)
+	if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(a.Xdp.ProgId)); err == nil {
+		if info, err := p.Info(); err == nil {
+			who = fmt.Sprintf("id %d, name %q", a.Xdp.ProgId, info.Name)
+		}
+		p.Close()
+	}
+	return fmt.Errorf("%w (%s): stop its owner, or look with `ip link show dev %s` and detach it with `ip link set dev %s xdp off`",
+		ErrProgramAttached, who, a.Name, a.Name)
+}
+
+// attach tries native mode and then generic mode, as far as wanted allows.
+func (i *Interface) attach(wanted Mode) error {
+	if wanted != ModeGeneric {
+		err := i.attachAs(ModeNative, bpflink.XDPDriverMode)
+		if err == nil || errors.Is(err, ErrProgramAttached) || errors.Is(err, unix.EPERM) {
+			return err
+		}
+		if wanted == ModeNative {
+			return fmt.Errorf("%w: native mode: driver %s answers: %w", ErrUnsupported, i.driver, err)
+		}
+		i.nativeFailure = fmt.Errorf("attach to driver %s in native mode: %w", i.driver, err)
+	}
+	return i.attachAs(ModeGeneric, bpflink.XDPGenericMode)
+}
+
+func (i *Interface) attachAs(m Mode, flags bpflink.XDPAttachFlags) error {
+	l, err := bpflink.AttachXDP(bpflink.XDPOptions{Program: i.steer.Program(), Interface: i.index, Flags: flags})
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
+		// Somebody attached since the check, or to a device above or below this one.
+		if nl, lookErr := i.netlink.LinkByIndex(i.index); lookErr == nil {
+			if attached := checkAttached(nl.Attrs()); attached != nil {
+				return attached
+			}
+		}
+		return fmt.Errorf("%w, to this interface or to the bond above it: %w", ErrProgramAttached, err)
+	}
+	if err != nil {
+		return fmt.Errorf("attach in %v mode: %w", m, err)
+	}
+	i.attached, i.mode = l, m
+	return nil
+}
+
+// Close detaches the program. Queues should be closed before.
+func (i *Interface) Close() error {
+	var errs []error
+	if i.attached != nil {
+		errs = append(errs, i.attached.Close())
+	}
+	if i.steer != nil {
+		errs = append(errs, i.steer.Close())
+	}
+	if i.netlink != nil {
+		i.netlink.Close()
+	}
+	i.attached, i.steer, i.netlink = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// OpenQueue binds a socket to a queue and has frames steered to it. The errors wrap [ErrPermission], [ErrNoQueue], [ErrQueueBusy],
+// [ErrLockedMemory], [ErrMTU], [ErrOptions] or [ErrUnsupported].
+func (i *Interface) OpenQueue(o QueueOptions) (*Queue, error) {
+	q, err := openQueue(i.link, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.steer.SetSocket(uint32(o.Queue), q.fd); err != nil {
+		return nil, fmt.Errorf("open %s: steer to it: %w", q.name, errors.Join(err, q.Close()))
+	}
+	return q, nil
+}
+
+// Steer replaces what is steered to the queues; see [bpf.Steer.Configure].
+func (i *Interface) Steer(c bpf.Config) error {
+	if err := i.steer.Configure(c); err != nil {
+		return fmt.Errorf("steer %s: %w", i.name, err)
+	}
+	return nil
+}
+
+// Counters are the program's verdicts, summed over CPUs.
+func (i *Interface) Counters() (bpf.Counters, error) { return i.steer.Counters() }
+
+// Name is the interface's name when it was opened.
+func (i *Interface) Name() string { return i.name }
+
+// Index is the interface's index.
+func (i *Interface) Index() int { return i.index }
+
+// MAC is the interface's Ethernet address when it was opened.
+func (i *Interface) MAC() [6]byte { return i.mac }
+
+// MTU is the interface's MTU when it was opened, in bytes without the Ethernet header.
+func (i *Interface) MTU() int { return i.mtu }
+
+// RXQueues is the number of receive queues in use when the interface was opened.
+func (i *Interface) RXQueues() int { return i.rxQueues }
+
+// Driver is the name of the interface's driver as ethtool -i shows it.
+func (i *Interface) Driver() string { return i.driver }
+
+// Mode is the mode that was really got: ModeNative or ModeGeneric.
+func (i *Interface) Mode() Mode { return i.mode }
+
+// NativeFailure is why ModeAuto ended in generic mode, nil if it did not. It should be told to the operator: generic
+// mode costs several times as much.
+func (i *Interface) NativeFailure() error { return i.nativeFailure }
+
+// Addresses lists the interface's addresses as they are now, with their prefix lengths.
+func (i *Interface) Addresses() ([]netip.Prefix, error) {
+	addrs, err := i.netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: i.index}}, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %s: %w", i.name, err)
+	}
+	var prefixes []netip.Prefix
+	for _, a := range addrs {
+		if p, ok := prefixOf(a.IPNet); ok {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes, nil
+}

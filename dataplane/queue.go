@@ -1,0 +1,275 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/asavie/xdp"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	defaultRingEntries = 4096 // at 2048 bulk traffic emptied the fill ring
+	defaultFrameBytes  = 2048 // holds an MTU of 1500 and the kernel's headroom
+	defaultBindTimeout = 3 * time.Second
+
+	minRingEntries, maxRingEntries = 64, 1 << 15
+	// frameHeadroomBytes is what the kernel keeps free before a received frame.
+	frameHeadroomBytes = unix.XDP_PACKET_HEADROOM
+	// linkHeaderBytes is the Ethernet header with two VLAN tags.
+	linkHeaderBytes = 14 + 2*4
+)
+
+// QueueOptions are the sizes and modes of a queue. The zero value of each field but Queue stands for its default.
+type QueueOptions struct {
+	Queue       int           // index of the NIC queue
+	RingEntries int           // slots of each of the four rings, a power of two; default 4096
+	FrameBytes  int           // 2048 or 4096; default 2048
+	Frames      int           // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
+	ZeroCopy    ZeroCopyMode  // default ZeroCopyAuto
+	BindTimeout time.Duration // how long to wait for a queue that is busy; default 3 s, negative: not at all
+}
+
+// withDefaults fills in defaults and refuses what cannot work.
+func (o QueueOptions) withDefaults() (QueueOptions, error) {
+	if o.RingEntries == 0 {
+		o.RingEntries = defaultRingEntries
+	}
+	if o.FrameBytes == 0 {
+		o.FrameBytes = defaultFrameBytes
+	}
+	if o.Frames == 0 {
+		o.Frames = o.RingEntries * 3 / 2
+	}
+	if o.BindTimeout == 0 {
+		o.BindTimeout = defaultBindTimeout
+	}
+	switch {
+	case o.RingEntries < minRingEntries || o.RingEntries > maxRingEntries || bits.OnesCount(uint(o.RingEntries)) != 1:
+		return o, fmt.Errorf("%w: %d ring entries: want a power of two from %d to %d", ErrOptions, o.RingEntries, minRingEntries, maxRingEntries)
+	case o.FrameBytes != 2048 && o.FrameBytes != 4096:
+		return o, fmt.Errorf("%w: frames of %d bytes: want 2048 or 4096", ErrOptions, o.FrameBytes)
+	case o.Frames < minRingEntries || o.Frames > 2*o.RingEntries:
+		return o, fmt.Errorf("%w: %d frames: want %d to %d (twice the ring entries)", ErrOptions, o.Frames, minRingEntries, 2*o.RingEntries)
+	case o.Queue < 0:
+		return o, fmt.Errorf("%w: queue %d", ErrOptions, o.Queue)
+	}
+	return o, nil
+}
+
+// rxFrames is how many of the frames receive: two thirds, as many as the fill ring has slots at most, and no fewer
+// than leaves the others room on the TX ring.
+func (o QueueOptions) rxFrames() int {
+	return max(min(o.Frames*2/3, o.RingEntries), o.Frames-o.RingEntries)
+}
+
+// Queue is one AF_XDP socket on one queue of an interface, with its UMEM. All methods are for the one goroutine that
+// owns it, unless they say otherwise.
+type Queue struct {
+	fd       int
+	ifindex  int
+	name     string // "queue 3 of eth0"
+	zeroCopy bool
+
+	umem       []byte
+	frames     *frames
+	fill       ring[uint64]
+	rx         ring[unix.XDPDesc]
+	tx         ring[unix.XDPDesc]
+	completion ring[uint64]
+
+	peeked   uint32        // RX descriptors in state RX
+	maxFrame int           // longest frame to send: MTU and link header
+	retry    time.Duration // when to kick again what the last kick left behind; 0: it left nothing
+	gone     bool          // the interface was removed
+	stats    Stats
+
+	socket   *xdp.Socket
+	mappings [][]byte
+	file     *os.File        // a duplicate of the descriptor, registered with Go's netpoller
+	conn     syscall.RawConn // of file
+	waited   bool            // a Waiter holds the queue
+}
+
+// link is what a queue must know of its interface.
+type link struct {
+	name, driver string
+	index, mtu   int
+	mode         Mode
+	rxQueues     int
+}
+
+// openQueue makes a queue that receives nothing yet: its descriptor has to be entered into the XSKMAP.
+func openQueue(l link, o QueueOptions) (*Queue, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.name, err)
+	}
+	if need := l.mtu + linkHeaderBytes; need > o.FrameBytes-frameHeadroomBytes {
+		return nil, fmt.Errorf("open queue %d of %s: %w: MTU %d needs frames of %d bytes, %d hold %d: use frames of 4096 bytes or lower the MTU",
+			o.Queue, l.name, ErrMTU, l.mtu, need, o.FrameBytes, o.FrameBytes-frameHeadroomBytes)
+	}
+	g := socketGeometry{entries: o.RingEntries, frames: o.Frames, frameBytes: o.FrameBytes}
+	s, err := bindWithPolicy(l, o, g)
+	if err != nil {
+		return nil, explainBind(l, o, err)
+	}
+	q := &Queue{
+		fd: s.FD(), ifindex: l.index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.name), socket: s,
+		umem:     s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(o.Frames * o.FrameBytes)}),
+		frames:   newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames()),
+		maxFrame: l.mtu + linkHeaderBytes,
+	}
+	if err := q.setUp(o); err != nil {
+		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
+	}
+	return q, nil
+}
+
+// bindWithPolicy binds in zero-copy or copy mode. Zero-copy that was only wished for falls back.
+func bindWithPolicy(l link, o QueueOptions, g socketGeometry) (*xdp.Socket, error) {
+	if o.ZeroCopy.wantsZeroCopy(l.driver, runningKernel(), l.mode) {
+		s, err := bindSocket(l.index, o.Queue, g, unix.XDP_ZEROCOPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+		if err == nil || o.ZeroCopy == ZeroCopyOn || errors.Is(err, unix.EBUSY) {
+			return s, err
+		}
+	}
+	return bindSocket(l.index, o.Queue, g, unix.XDP_COPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+}
+
+// setUp maps the rings a second time, fills the fill ring and registers the socket with the netpoller.
+func (q *Queue) setUp(o QueueOptions) error {
+	options, err := unix.GetsockoptInt(q.fd, unix.SOL_XDP, unix.XDP_OPTIONS)
+	if err != nil {
+		return fmt.Errorf("read back XDP_OPTIONS: %w", err)
+	}
+	q.zeroCopy = options&unix.XDP_OPTIONS_ZEROCOPY != 0
+	if o.ZeroCopy == ZeroCopyOn && !q.zeroCopy {
+		return fmt.Errorf("%w: zero-copy was demanded, the driver copies: set zero_copy to auto or off", ErrUnsupported)
+	}
+	if err := q.mapRings(o.RingEntries); err != nil {
+		return err
+	}
+	for i := range q.frames.rx {
+		q.fill.put(q.frames.startFill(i))
+	}
+	q.fill.submit()
+	// In copy mode every frame on its way counts against the socket's send buffer, whose default holds under a
+	// hundred; the TX frames are the limit meant. Only the force option goes beyond net.core.wmem_max.
+	if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, (o.Frames-q.frames.rx)*4096); err != nil {
+		return fmt.Errorf("raise the send buffer: %w", err)
+	}
+	return q.register()
+}
+
+func (q *Queue) mapRings(entries int) error {
+	o, err := mmapOffsets(q.fd)
+	if err != nil {
+		return err
+	}
+	keep := func(mem []byte, err error) error {
+		if err == nil {
+			q.mappings = append(q.mappings, mem)
+		}
+		return err
+	}
+	var mem []byte
+	if q.fill, mem, err = mapRing[uint64](q.fd, unix.XDP_UMEM_PGOFF_FILL_RING, o.Fr, entries); keep(mem, err) != nil {
+		return err
+	}
+	if q.completion, mem, err = mapRing[uint64](q.fd, unix.XDP_UMEM_PGOFF_COMPLETION_RING, o.Cr, entries); keep(mem, err) != nil {
+		return err
+	}
+	if q.rx, mem, err = mapRing[unix.XDPDesc](q.fd, unix.XDP_PGOFF_RX_RING, o.Rx, entries); keep(mem, err) != nil {
+		return err
+	}
+	q.tx, mem, err = mapRing[unix.XDPDesc](q.fd, unix.XDP_PGOFF_TX_RING, o.Tx, entries)
+	return keep(mem, err)
+}
+
+// register gives a duplicate of the descriptor to Go's netpoller. A duplicate, because the socket closes its own.
+func (q *Queue) register() error {
+	fd, err := unix.FcntlInt(uintptr(q.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("duplicate the descriptor: %w", err)
+	}
+	// Without O_NONBLOCK os.NewFile would leave the descriptor out of the netpoller.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return errors.Join(fmt.Errorf("make the descriptor non-blocking: %w", err), unix.Close(fd))
+	}
+	q.file = os.NewFile(uintptr(fd), q.name)
+	q.conn, err = q.file.SyscallConn()
+	return err
+}
+
+// Close releases the queue: the socket, its rings, the UMEM. Slices of frames are invalid afterwards. Any [Waiter] on
+// the queue must be closed before. The kernel may keep the queue busy for some tens of milliseconds more.
+func (q *Queue) Close() error {
+	if q.socket == nil {
+		return nil
+	}
+	if q.waited {
+		return fmt.Errorf("close %s: %w", q.name, ErrInUse)
+	}
+	var errs []error
+	if q.file != nil {
+		errs = append(errs, q.file.Close())
+	}
+	for _, mem := range q.mappings {
+		errs = append(errs, unix.Munmap(mem))
+	}
+	errs = append(errs, closeSocket(q.socket))
+	q.socket, q.file, q.mappings, q.umem = nil, nil, nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close %s: %w", q.name, err)
+	}
+	return nil
+}
+
+// ZeroCopy reports whether the kernel bound the queue in zero-copy mode (XDP_OPTIONS read back).
+func (q *Queue) ZeroCopy() bool { return q.zeroCopy }
+
+// Stats is the queue's own account; it stays valid and up to date.
+func (q *Queue) Stats() *Stats { return &q.stats }
+
+// KernelStats asks the kernel (XDP_STATISTICS). Any goroutine may ask while the queue is open.
+func (q *Queue) KernelStats() (KernelStats, error) {
+	s, err := kernelStatistics(q.fd)
+	if err != nil {
+		return KernelStats{}, fmt.Errorf("read statistics of %s: %w", q.name, err)
+	}
+	return kernelStatsFrom(s), nil
+}
+
+// Levels tells where the frames are.
+func (q *Queue) Levels() Levels {
+	c := &q.frames.count
+	return Levels{
+		Frames: len(q.frames.state),
+		Free:   c[stateFree], Fill: c[stateFill], RX: c[stateRX], TX: c[stateTX],
+		FillRing: int(q.fill.level()), RXRing: int(q.rx.level()), TXRing: int(q.tx.level()),
+		CompletionRing: int(q.completion.level()),
+		RingEntries:    len(q.fill.slots),
+	}
+}
+
+// Check reports whether the queue's interface was removed, as [ErrInterfaceGone]. Removal wakes nobody, so the owner
+// of an idle queue should ask once in a while. One system call.
+func (q *Queue) Check() error {
+	if !q.gone {
+		// Only the removal of the device sets an error on the socket (xsk_notifier); reading it clears it.
+		errno, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil {
+			return fmt.Errorf("check %s: %w", q.name, err)
+		}
+		q.gone = errno == int(unix.ENETDOWN)
+	}
+	if q.gone {
+		return fmt.Errorf("%s: %w", q.name, ErrInterfaceGone)
+	}
+	return nil
+}

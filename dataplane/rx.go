@@ -1,0 +1,56 @@
+package dataplane
+
+import "fmt"
+
+// Peek makes received frames readable, at most limit, and returns how many: those peeked before and not yet released,
+// and then new ones.
+func (q *Queue) Peek(limit int) (n int) {
+	m := q.rx.peek(uint32(limit))
+	if m <= q.peeked {
+		return int(m)
+	}
+	bytes := uint64(0)
+	for i := q.peeked; i < m; i++ {
+		d := q.rx.at(i)
+		q.frames.received(d.Addr)
+		bytes += uint64(d.Len)
+	}
+	q.stats.RXBatches++
+	q.stats.RXFrames += uint64(m - q.peeked)
+	q.stats.RXBytes += bytes
+	q.stats.RXRingHighWater = max(q.stats.RXRingHighWater, uint64(q.rx.seen-q.rx.head))
+	q.peeked = m
+	return int(m)
+}
+
+// Frame is the i-th peeked frame from its Ethernet header on, valid until it is released.
+//
+// Preconditions: i is less than what Peek returned.
+func (q *Queue) Frame(i int) []byte {
+	d := q.rx.at(uint32(i))
+	end := d.Addr + uint64(d.Len)
+	return q.umem[d.Addr:end:end]
+}
+
+// Release gives the first n peeked frames back to the kernel to receive into.
+//
+// Preconditions: n is at most what Peek returned.
+func (q *Queue) Release(n int) {
+	if n == 0 {
+		return
+	}
+	if uint32(n) > q.peeked {
+		panic(fmt.Sprintf("dataplane: release of %d frames, %d peeked", n, q.peeked))
+	}
+	for i := range uint32(n) {
+		q.fill.put(q.frames.refilled(q.rx.at(i).Addr))
+	}
+	q.rx.release(uint32(n))
+	q.peeked -= uint32(n)
+	q.fill.submit()
+	// Set by zero-copy drivers that ran out of frames, which then wait for this call; never seen in copy mode.
+	if q.fill.needsWakeup() {
+		q.stats.FillWakeups++
+		wakeFill(q.fd) // a link that is down gets its frames when it comes up
+	}
+}

@@ -1,0 +1,146 @@
+package dataplane
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// kickCalls bounds the system calls of one kick. The kernel takes up to 32 frames a call in copy mode
+	// (TX_BATCH_SIZE), so this covers a full ring of the default size; every call must make progress anyway.
+	kickCalls = 256
+
+	// What a kick left behind is kicked again after these times: a device queue or socket buffer drains in well
+	// under a millisecond, a link stays down for longer.
+	retryBusy     = time.Millisecond
+	retryLinkDown = 50 * time.Millisecond
+)
+
+// TXFrame is a frame reserved for sending: its address in the UMEM.
+type TXFrame uint64
+
+// Reserve takes a free frame for sending and returns all of it as a slice, valid until Submit or Discard. False is
+// back-pressure: every TX frame is in use, even after reaping; it gets better when the kernel completes some.
+func (q *Queue) Reserve() (TXFrame, []byte, bool) {
+	addr, ok := q.frames.reserved()
+	if !ok {
+		q.Reap()
+		if addr, ok = q.frames.reserved(); !ok {
+			// What was submitted this turn is not even published yet. An error shows at the turn's own kick.
+			if q.tx.unpublished() > 0 {
+				_ = q.Kick()
+				addr, ok = q.frames.reserved()
+			}
+			if !ok {
+				q.stats.TXNoFrame++
+				return 0, nil, false
+			}
+		}
+	}
+	if used := uint64(q.frames.count[stateTX]); used > q.stats.TXFramesHighWater {
+		q.stats.TXFramesHighWater = used
+	}
+	end := addr + 1<<q.frames.shift
+	return TXFrame(addr), q.umem[addr:end:end], true
+}
+
+// Submit puts the first n bytes of a reserved frame on the TX ring; the next kick publishes it. A length that the
+// interface cannot send (zero, or above the MTU) is refused and counted, and the frame is free again: the kernel would
+// never give it back.
+func (q *Queue) Submit(f TXFrame, n int) {
+	if n <= 0 || n > q.maxFrame {
+		q.stats.TXRefused++
+		q.Discard(f)
+		return
+	}
+	q.tx.put(unix.XDPDesc{Addr: uint64(f), Len: uint32(n)})
+	q.stats.TXFrames++
+	q.stats.TXBytes += uint64(n)
+}
+
+// Discard frees a reserved frame that is not to be sent.
+func (q *Queue) Discard(f TXFrame) { q.frames.completed(uint64(f)) }
+
+// Pending is the number of submitted frames that the kernel has not taken yet.
+func (q *Queue) Pending() int { return int(q.tx.pending()) }
+
+// Kick publishes what was submitted, wakes the kernel until it has taken all or takes no more, and reaps. What is left
+// then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time. An error means that the
+// socket is of no use any more: [ErrInterfaceGone], or an errno nobody expects.
+func (q *Queue) Kick() error {
+	q.tx.submit()
+	q.retry = 0
+	pending := q.tx.pending()
+	if pending == 0 {
+		return nil
+	}
+	q.stats.Kicks++
+	q.stats.TXRingHighWater = max(q.stats.TXRingHighWater, uint64(pending))
+	for range kickCalls {
+		// In copy mode only system calls send. A zero-copy driver that is at it sees the new index by itself.
+		if q.zeroCopy && !q.tx.needsWakeup() {
+			q.stats.KickSaved++
+			return nil
+		}
+		errno := wakeTX(q.fd)
+		q.stats.KickCalls++
+		before := pending
+		pending = q.tx.pending()
+		q.Reap()
+		if err := q.countKick(errno); err != nil {
+			return err
+		}
+		if pending == 0 || errno == 0 && q.zeroCopy {
+			return nil // taken, or the driver has been told
+		}
+		if q.retry != 0 {
+			return nil // link down
+		}
+		// EBUSY and EAGAIN come with and without progress: EBUSY after a frame that the device dropped (taken and
+		// completed), EAGAIN after each full batch. Without progress another call would get the same answer.
+		if pending == before {
+			break
+		}
+	}
+	q.stats.KickStalled++
+	q.retry = retryBusy
+	return nil
+}
+
+// countKick sorts the answers to a kick. It schedules a retry for a link that is down, and returns an error for a
+// socket that is broken.
+func (q *Queue) countKick(errno unix.Errno) error {
+	switch errno {
+	case 0, unix.EINTR:
+	case unix.EAGAIN:
+		q.stats.KickAgain++
+	case unix.EBUSY:
+		q.stats.KickBusy++
+	case unix.ENOBUFS, unix.ENOMEM:
+		q.stats.KickNoBuffers++
+	case unix.ENETDOWN, unix.ENXIO:
+		// ENETDOWN: the interface is down. ENXIO: the socket lost its interface, or a driver is resetting.
+		q.stats.KickLinkDown++
+		q.retry = retryLinkDown
+		return q.Check()
+	default:
+		return fmt.Errorf("kick %s: %w", q.name, errno)
+	}
+	return nil
+}
+
+// Reap frees the frames that the kernel has sent and returns how many.
+func (q *Queue) Reap() int {
+	n := q.completion.peek(uint32(len(q.frames.state)))
+	if n == 0 {
+		return 0
+	}
+	for i := range n {
+		q.frames.completed(q.completion.at(i))
+	}
+	q.completion.release(n)
+	q.stats.TXCompletions += uint64(n)
+	return int(n)
+}

@@ -1,0 +1,181 @@
+package dataplane
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Waiter parks a worker's loop while its queues have nothing to receive, without a thread of its own: the sockets sit
+// in Go's netpoller.
+//
+// For each queue one goroutine waits in RawConn.Read, whose predicate re-reads the RX ring. The netpoller is
+// edge-triggered: parking is safe only because the predicate runs after the poller was reset, so that a frame that
+// came before is seen on the ring and one that comes after makes an edge. The goroutine is sent there (armed) only
+// when the loop is about to sleep, and stays there over any number of sleeps until its queue has a frame. A loop that
+// always finds work therefore pays nothing.
+//
+// Between the loop and whoever wakes it stands one word: asleep. The loop sets it, looks at the rings and the wake flag
+// once more, and sleeps; a waker makes its reason visible first and then takes the word back by compare-and-swap.
+// Whoever takes it must send exactly one token. So no wake-up is lost and no stale token stays behind.
+type Waiter struct {
+	queues []*queueWatch
+	timer  *time.Timer
+
+	woken  atomic.Bool   // Wake was called since the last Wait returned
+	asleep atomic.Bool   // the loop sleeps, or is about to; the one who clears it by CAS sends to token, if not the loop
+	token  chan struct{} // capacity 1
+
+	stopping atomic.Bool
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+}
+
+// queueWatch is the goroutine that waits on one queue.
+type queueWatch struct {
+	queue *Queue
+	arm   chan struct{} // capacity 1
+	armed atomic.Bool   // in RawConn.Read, or on the way; set by the loop, cleared by the goroutine
+}
+
+// NewWaiter starts to wait on queues on behalf of the goroutine that owns them. A queue can have one waiter.
+func NewWaiter(queues []*Queue) (*Waiter, error) {
+	w := &Waiter{timer: time.NewTimer(time.Hour), token: make(chan struct{}, 1), stop: make(chan struct{})}
+	w.timer.Stop()
+	for _, q := range queues {
+		if q.waited {
+			return nil, fmt.Errorf("wait on %s: %w", q.name, ErrInUse)
+		}
+		// A closed waiter leaves a deadline in the past behind.
+		if err := q.file.SetReadDeadline(time.Time{}); err != nil {
+			return nil, fmt.Errorf("wait on %s: %w", q.name, err)
+		}
+		w.queues = append(w.queues, &queueWatch{queue: q, arm: make(chan struct{}, 1)})
+	}
+	for _, qw := range w.queues {
+		qw.queue.waited = true
+		w.stopped.Add(1)
+		go w.watch(qw)
+	}
+	return w, nil
+}
+
+// watch runs in a goroutine of its own.
+func (w *Waiter) watch(qw *queueWatch) {
+	defer w.stopped.Done()
+	rx := &qw.queue.rx
+	ready := func(uintptr) bool { return w.stopping.Load() || rx.level() > 0 }
+	for {
+		select {
+		case <-qw.arm:
+		case <-w.stop:
+			return
+		}
+		err := qw.queue.conn.Read(ready)
+		if w.stopping.Load() {
+			return
+		}
+		if err != nil {
+			// The netpoller gave the descriptor up. The loop learns why from Kick or Check; armed stays set, so that it
+			// does not come back at once.
+			w.Wake()
+			continue
+		}
+		qw.armed.Store(false)
+		w.rouse()
+	}
+}
+
+// Wait returns when a queue has received frames, after a call of Wake, after d (a negative d: no limit), or when a
+// kick that left frames behind is due again. Only the goroutine that owns the queues may call it.
+//
+// All peeked frames should be released before: those left make it return at once. Times under a millisecond may be
+// rounded up to one by the netpoller.
+func (w *Waiter) Wait(d time.Duration) {
+	for _, qw := range w.queues {
+		if r := qw.queue.retry; r != 0 && (d < 0 || r < d) {
+			d = r
+		}
+	}
+	if w.due() || d == 0 {
+		return
+	}
+	var timeout <-chan time.Time
+	if d > 0 {
+		w.timer.Reset(d)
+		timeout = w.timer.C
+	}
+	for w.sleep(timeout) && !w.due() {
+	}
+	if d > 0 {
+		w.timer.Stop()
+	}
+}
+
+// due reports whether there is a reason not to sleep. It takes a Wake back.
+func (w *Waiter) due() bool {
+	if w.woken.Load() {
+		w.woken.Store(false)
+		return true
+	}
+	for _, qw := range w.queues {
+		if qw.queue.rx.level() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// sleep parks the loop until the next token or the timeout, and reports whether it was a token.
+func (w *Waiter) sleep(timeout <-chan time.Time) (token bool) {
+	w.asleep.Store(true)
+	for _, qw := range w.queues {
+		if !qw.armed.Load() {
+			qw.armed.Store(true)
+			qw.arm <- struct{}{}
+		}
+	}
+	// A reason that became visible before asleep was set has no waker. Those on the rings are found by the goroutines
+	// just armed, or still in Read; the flag has to be looked at here.
+	if w.woken.Load() && w.asleep.CompareAndSwap(true, false) {
+		return true
+	}
+	select {
+	case <-w.token:
+		return true
+	case <-timeout:
+	}
+	if !w.asleep.CompareAndSwap(true, false) {
+		<-w.token // a waker was faster; its token is on the way
+	}
+	return false
+}
+
+// rouse wakes the loop if it sleeps.
+func (w *Waiter) rouse() {
+	if w.asleep.Load() && w.asleep.CompareAndSwap(true, false) {
+		w.token <- struct{}{}
+	}
+}
+
+// Wake makes the current Wait return, or the next one if the loop is awake. Any goroutine may call it, at the price of
+// two atomic accesses while the loop is awake.
+func (w *Waiter) Wake() {
+	w.woken.Store(true)
+	w.rouse()
+}
+
+// Close ends the waiter's goroutines. The owner of the queues calls it; nobody may be in Wait.
+func (w *Waiter) Close() {
+	w.stopping.Store(true)
+	close(w.stop)
+	for _, qw := range w.queues {
+		// Ends a Read in the netpoller. It can only fail on a closed descriptor, in which nobody waits.
+		_ = qw.queue.file.SetReadDeadline(time.Unix(1, 0))
+	}
+	w.stopped.Wait()
+	for _, qw := range w.queues {
+		qw.queue.waited = false
+	}
+}
