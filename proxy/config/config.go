@@ -7,7 +7,7 @@ import (
 )
 
 // Config is one complete configuration: what a file or the flags said, and the
-// defaults for everything they did not say. Parse, ParseFile, FromFlags and
+// defaults for everything they did not say. Parse, ParseFile, Flags.Load and
 // Default make one; nobody changes it afterwards, so any goroutine may read it.
 type Config struct {
 	Interfaces   []string       // network interfaces, in the order given; at least one
@@ -119,6 +119,8 @@ type Route struct {
 	Path          string // prefix of the path, compared byte by byte; "": any request target
 	Upstream      string // name of the upstream
 	UpstreamIndex int    // its place in Config.Upstreams
+
+	direct bool // stands for `upstream:` of the listener itself
 }
 
 // Upstream is a pool of backends that answer the same requests.

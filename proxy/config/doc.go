@@ -8,7 +8,7 @@
 // # Way of a configuration
 //
 //  1. Default fills a Config from the defaults of the table.
-//  2. Parse walks the tokens of a YAML document, FromFlags the values of the
+//  2. Parse walks the nodes of a YAML document, Flags.Load the values of the
 //     flags; both put each value through the type of its key.
 //  3. Validate checks ranges, references and what keys demand of one another.
 //

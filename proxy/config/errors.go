@@ -41,7 +41,7 @@ func (e *Error) Error() string {
 		b.WriteString(p)
 		b.WriteString(": ")
 	}
-	if e.Key != "" {
+	if e.Key != "" && e.Position.Flag == "" { // the flag says it
 		b.WriteString(e.Key)
 		b.WriteString(": ")
 	}
@@ -93,8 +93,32 @@ func rank(e *Error) int {
 	return 0
 }
 
-// origin remembers where the values of a Config were written: by key path.
+// origin remembers where the values of a Config were written.
 type origin struct {
-	file string
-	at   map[string]Position
+	file  string              // name of the file; "": none
+	flags bool                // nothing but flags said what is in it
+	at    map[string]Position // by key path
+}
+
+// position returns where the value at path, or else the nearest section around
+// it, was written. Of what flags left out it is the flag.
+func (o *origin) position(path string) Position {
+	for p := path; p != ""; p = parent(p) {
+		if at, ok := o.at[p]; ok {
+			return at
+		}
+	}
+	if o.flags {
+		for i := range table {
+			if k := &table[i]; k.flag != "" && strings.HasPrefix(k.path, path) {
+				return Position{Flag: "--" + k.flag}
+			}
+		}
+	}
+	return Position{File: o.file}
+}
+
+// parent returns the path around the last key or index of path.
+func parent(path string) string {
+	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }

@@ -1,0 +1,311 @@
+package config
+
+// key is one key of the configuration: a row of the table.
+type key struct {
+	// path names the key from the top of the document. "[]" stands for each
+	// element of a list and NAME for each name that the operator chose.
+	path string
+	kind kind
+	// unit is what a bare number counts; "" where there are no numbers.
+	unit string
+	// def is the default as a file would say it; "" valid iff the key has none.
+	def string
+	// min and max are the range as a file would say it; "" means no bound.
+	min, max string
+	// values are the words of an enumeration, or the word that stands for zero
+	// ("auto", "off") where the kind is not an enumeration.
+	values []string
+	// flag is the long name of the flag that sets the key, usage its help text;
+	// "" for none. A key of a list has a flag that may repeat.
+	flag, usage string
+	// need tells that there is no default and a configuration must say it.
+	need bool
+	// fixed tells that the key belongs to the sockets, rings or processes, so
+	// that no reload can change it.
+	fixed bool
+	// about says what the key does and why the default is what it is.
+	about string
+	// at returns a pointer to the value within s. A pointer to a slice takes
+	// elements one by one. nil valid iff kind is section.
+	at func(s *scope) any
+}
+
+// scope is where keys find their values: the configuration and the elements of
+// its lists that are being visited.
+type scope struct {
+	config   *Config
+	listener *Listener
+	route    *Route
+	upstream *Upstream
+	direct   string // upstream named by a listener without routes
+}
+
+// table lists every key, in the order of the reference.
+var table = []key{
+	{
+		path: "interfaces[]", kind: interfaceName, need: true, fixed: true,
+		flag: "interface", usage: "serve the traffic of network interface `NAME` (may repeat)",
+		about: "Network interfaces whose traffic for the listeners is served. Each gets the steering program and one AF_XDP socket a receive queue. Everything else that arrives on them goes to the kernel as before.",
+		at:    func(s *scope) any { return &s.config.Interfaces },
+	},
+	{
+		path: "workers", kind: count, unit: "processes", def: "auto", min: "1", max: "1", values: []string{"auto"}, fixed: true,
+		about: "Workers. One worker serves all receive queues, so `auto` and `1` say the same.",
+		at:    func(s *scope) any { return &s.config.Workers },
+	},
+	{
+		path: "admin", kind: address, def: "off", values: []string{"off"}, fixed: true,
+		about: "Address, on the kernel's own stack, of the admin endpoint. An address outside loopback shows the state of the proxy to everybody who can reach it.",
+		at:    func(s *scope) any { return &s.config.Admin },
+	},
+	{
+		path: "listeners[]", kind: section, need: true,
+		about: "Addresses that clients connect to.",
+	},
+	{
+		path: "listeners[].address", kind: address, need: true,
+		flag: "listen", usage: "listen on `ADDRESS`: IP:PORT, or :PORT for every IPv4 and IPv6 address (may repeat)",
+		about: "IP address and port. `0.0.0.0` stands for all IPv4 addresses of the interfaces, `[::]` for all IPv6 addresses (and no IPv4 address). YAML wants quotes around an address in brackets: `\"[::]:80\"`.",
+		at:    func(s *scope) any { return &s.listener.Address },
+	},
+	{
+		path: "listeners[].backlog", kind: count, unit: "connections", def: "4096", min: "1", max: "65535",
+		about: "Capacity of the SYN queue and of the accept queue. The default is the kernel's `net.core.somaxconn`.",
+		at:    func(s *scope) any { return &s.listener.Backlog },
+	},
+	{
+		path: "listeners[].upstream", kind: reference,
+		about: "Upstream for every request of the listener; instead of `routes`.",
+		at:    func(s *scope) any { return &s.direct },
+	},
+	{
+		path: "listeners[].routes[]", kind: section,
+		about: "Rules that choose an upstream; the first that matches wins. A request that none matches is answered 404.",
+	},
+	{
+		path: "listeners[].routes[].host", kind: hostPattern,
+		about: "Host that the route is for, without a port: a name, an address, or `\"*.example.org\"` for every name below `example.org`. Without it the route is for every host.",
+		at:    func(s *scope) any { return &s.route.Host },
+	},
+	{
+		path: "listeners[].routes[].path", kind: pathPrefix,
+		about: "Start of the path that the route is for, compared byte by byte with the request target as received. End it with `/` unless `/v1` shall match `/v10` too.",
+		at:    func(s *scope) any { return &s.route.Path },
+	},
+	{
+		path: "listeners[].routes[].upstream", kind: reference, need: true,
+		about: "Upstream for the requests that match.",
+		at:    func(s *scope) any { return &s.route.Upstream },
+	},
+	{
+		path: "upstreams.NAME", kind: section, need: true,
+		about: "A pool of backends that answer the same requests. `NAME` is what listeners and routes call it.",
+	},
+	{
+		path: "upstreams.NAME.balance", kind: word, def: "round_robin", values: []string{"round_robin"},
+		about: "How a backend is chosen for a request.",
+		at:    func(s *scope) any { return &s.upstream.Balance },
+	},
+	{
+		path: "upstreams.NAME.servers[]", kind: address, need: true,
+		flag: "backend", usage: "send requests to the backend at `ADDRESS`, IP:PORT (may repeat)",
+		about: "IP address and port of each backend. Names are not resolved.",
+		at:    func(s *scope) any { return &s.upstream.Servers },
+	},
+	{
+		path: "upstreams.NAME.keepalive", kind: count, unit: "connections", def: "256", min: "0", max: "65535",
+		about: "Idle connections kept for each backend and worker; `0` opens one for each request.",
+		at:    func(s *scope) any { return &s.upstream.KeepAlive },
+	},
+	{
+		path: "upstreams.NAME.keepalive_timeout", kind: duration, def: "60s", min: "1ms", max: "24h",
+		about: "How long a connection to a backend may be idle. It must be shorter than the backend's own limit (75 s in nginx), or requests meet connections that are just being closed.",
+		at:    func(s *scope) any { return &s.upstream.KeepAliveTimeout },
+	},
+	{
+		path: "timeouts.client_header", kind: duration, def: "60s", min: "1ms", max: "24h",
+		about: "From the first byte of a request, or from accepting its connection, to the end of its header section. This bounds what a client that sends byte by byte can hold.",
+		at:    func(s *scope) any { return &s.config.Timeouts.ClientHeader },
+	},
+	{
+		path: "timeouts.client_body", kind: duration, def: "60s", min: "1ms", max: "24h",
+		about: "Between two parts of a request body.",
+		at:    func(s *scope) any { return &s.config.Timeouts.ClientBody },
+	},
+	{
+		path: "timeouts.client_send", kind: duration, def: "60s", min: "1ms", max: "24h",
+		about: "Between two parts of a response that the client accepts.",
+		at:    func(s *scope) any { return &s.config.Timeouts.ClientSend },
+	},
+	{
+		path: "timeouts.keepalive", kind: duration, def: "75s", min: "1ms", max: "24h",
+		about: "How long a client connection may be idle between two requests. Browsers close theirs after about a minute, so that usually they do.",
+		at:    func(s *scope) any { return &s.config.Timeouts.KeepAlive },
+	},
+	{
+		path: "timeouts.connect", kind: duration, def: "5s", min: "1ms", max: "24h",
+		about: "Until a connection to a backend is established. The default lets a lost SYN be sent again twice (after 1 s and 3 s).",
+		at:    func(s *scope) any { return &s.config.Timeouts.Connect },
+	},
+	{
+		path: "timeouts.backend_read", kind: duration, def: "60s", min: "1ms", max: "24h",
+		about: "Between two parts of a response, its first byte included; answered 504 when nothing was sent yet.",
+		at:    func(s *scope) any { return &s.config.Timeouts.BackendRead },
+	},
+	{
+		path: "timeouts.backend_send", kind: duration, def: "60s", min: "1ms", max: "24h",
+		about: "Between two parts of a request that the backend accepts.",
+		at:    func(s *scope) any { return &s.config.Timeouts.BackendSend },
+	},
+	{
+		path: "timeouts.drain", kind: duration, def: "30s", min: "1ms", max: "24h",
+		about: "How long a graceful stop waits for exchanges to end.",
+		at:    func(s *scope) any { return &s.config.Timeouts.Drain },
+	},
+	{
+		path: "limits.max_connections", kind: count, unit: "connections", def: "65536", min: "2", max: "1048576", fixed: true,
+		about: "Client and backend connections of a worker together. At the limit accepting pauses; what waits in the accept queue is served when connections end. An idle connection takes about 5 KB.",
+		at:    func(s *scope) any { return &s.config.Limits.MaxConnections },
+	},
+	{
+		path: "limits.request_line", kind: size, unit: "bytes", def: "8KiB", min: "256", max: "1MiB",
+		about: "Longest request line (and status line of a backend). Over it: 414. RFC 9112 3 asks for 8000 at least.",
+		at:    func(s *scope) any { return &s.config.Limits.RequestLineBytes },
+	},
+	{
+		path: "limits.fields", kind: size, unit: "bytes", def: "32KiB", min: "256", max: "1MiB",
+		about: "Longest header or trailer section, of requests and responses. Over it: 431, or 502 for a response.",
+		at:    func(s *scope) any { return &s.config.Limits.FieldsBytes },
+	},
+	{
+		path: "limits.field_count", kind: count, unit: "field lines", def: "100", min: "8", max: "10000",
+		about: "Most field lines of a section. Over it: 431, or 502 for a response.",
+		at:    func(s *scope) any { return &s.config.Limits.FieldCount },
+	},
+	{
+		path: "limits.body", kind: size, unit: "bytes", def: "0", min: "0",
+		about: "Longest request body. Over it: 413. `0` is no limit: bodies are streamed, so that a long one takes no more memory than a short one.",
+		at:    func(s *scope) any { return &s.config.Limits.BodyBytes },
+	},
+	{
+		path: "log.level", kind: level, def: "info", values: []string{"debug", "info", "warn", "error"},
+		flag: "log-level", usage: "least `LEVEL` of messages: debug, info, warn or error (default info)",
+		about: "Least level of the messages on standard error.",
+		at:    func(s *scope) any { return &s.config.Log.Level },
+	},
+	{
+		path: "log.access", kind: file, def: "off", values: []string{"off"},
+		about: "File that a line for each request is appended to; `/dev/stdout` for standard output. Off, so that a first try writes no files.",
+		at:    func(s *scope) any { return &s.config.Log.Access },
+	},
+	{
+		path: "log.format", kind: word, def: "combined", values: []string{"combined"},
+		about: "Format of these lines: `combined` is that of nginx and Apache.",
+		at:    func(s *scope) any { return &s.config.Log.Format },
+	},
+	{
+		path: "via", kind: boolean, def: "off",
+		about: "Add a `Via` field (RFC 9110 7.6.3) to forwarded requests and responses. Off, because it tells clients what stands in front of the backends, and some backends answer without compression when they see it.",
+		at:    func(s *scope) any { return &s.config.Via },
+	},
+	{
+		path: "x_forwarded", kind: word, def: "append", values: []string{"append", "replace", "off"},
+		about: "`X-Forwarded-For`, `-Proto` and `-Host` of forwarded requests. `append` adds the client's address to the list in `X-Forwarded-For` and sets the other two. `replace` sets all three and discards what the client sent: right where clients connect directly. `off` leaves them alone.",
+		at:    func(s *scope) any { return &s.config.XForwarded },
+	},
+	{
+		path: "xdp_mode", kind: word, def: "auto", values: []string{"auto", "native", "generic"}, fixed: true,
+		about: "How the steering program is attached. `auto` tries `native` (in the driver) and falls back to `generic` (in the kernel's receive path: any interface, slower), with a warning. The other two fail rather than use the other mode.",
+		at:    func(s *scope) any { return &s.config.XDPMode },
+	},
+	{
+		path: "zero_copy", kind: word, def: "auto", values: []string{"auto", "on", "off"}, fixed: true,
+		about: "Whether the driver receives straight into the frames of the socket. `auto` asks for it only on drivers where it is known to be sound, because several announce it and lose or corrupt frames; `on` fails where the driver refuses. The log says what was really got.",
+		at:    func(s *scope) any { return &s.config.ZeroCopy },
+	},
+	{
+		path: "rx_checksum", kind: word, def: "auto", values: []string{"auto", "verify", "trust"}, fixed: true,
+		about: "Checksums of received segments. `verify` drops and counts bad ones. `auto` verifies except on veth, where a peer on the same host leaves them unfilled. `trust` never looks.",
+		at:    func(s *scope) any { return &s.config.RXChecksum },
+	},
+	{
+		path: "wait", kind: word, def: "sleep", values: []string{"sleep", "spin"}, fixed: true,
+		about: "What a worker does when it has nothing to do. `sleep` uses no CPU when idle. `spin` polls the rings: about half the latency at one connection, for all of one core.",
+		at:    func(s *scope) any { return &s.config.Wait },
+	},
+	{
+		path: "backend_ports", kind: ports, def: "10000-29999", min: "1024", max: "65535", fixed: true,
+		about: "Local ports of connections to backends, which are steered away from the kernel. The range must not overlap `net.ipv4.ip_local_port_range` (32768-60999 by default), or the kernel's own connections to the same backends lose their answers. The default lies below it, above most registered services, and clear of 30000-32767, where Kubernetes puts node ports.",
+		at:    func(s *scope) any { return &s.config.BackendPorts },
+	},
+	{
+		path: "rings.entries", kind: count, unit: "descriptors", def: "4096", min: "64", max: "32768", fixed: true,
+		about: "Slots of each of the four rings of a socket; a power of two. With 2048 the fill ring ran empty under bulk traffic.",
+		at:    func(s *scope) any { return &s.config.Rings.Entries },
+	},
+	{
+		path: "rings.frame_bytes", kind: size, unit: "bytes", def: "auto", min: "2KiB", max: "4KiB", values: []string{"auto"}, fixed: true,
+		about: "Size of a frame: 2KiB or 4KiB. `auto` takes the smaller one where a whole packet of the interface's MTU fits.",
+		at:    func(s *scope) any { return &s.config.Rings.FrameBytes },
+	},
+	{
+		path: "rings.frames", kind: count, unit: "frames", def: "auto", min: "96", max: "65536", values: []string{"auto"}, fixed: true,
+		about: "Frames of a socket, for receiving and sending together: more than `rings.entries`, at most twice as many. `auto` is one and a half times `rings.entries`.",
+		at:    func(s *scope) any { return &s.config.Rings.Frames },
+	},
+	{
+		path: "tcp.congestion_control", kind: word, def: "cubic", values: []string{"cubic", "reno"}, fixed: true,
+		about: "Congestion control, RFC 9438 or RFC 5681. `cubic` is what the kernel uses by default.",
+		at:    func(s *scope) any { return &s.config.TCP.CongestionControl },
+	},
+	{
+		path: "tcp.sack", kind: boolean, def: "on", fixed: true,
+		about: "Selective acknowledgement, RFC 2018.",
+		at:    func(s *scope) any { return &s.config.TCP.SACK },
+	},
+	{
+		path: "tcp.rack", kind: boolean, def: "on", fixed: true,
+		about: "Time-based loss detection, RFC 8985. Without it a lossy path took two to six times as long to recover.",
+		at:    func(s *scope) any { return &s.config.TCP.RACK },
+	},
+	{
+		path: "tcp.ack_delay", kind: duration, def: "5ms", min: "0s", max: "400ms", fixed: true,
+		about: "How long an acknowledgement without data may wait for data to travel with; `0s` sends each at once. RFC 9293 3.8.6.3 allows less than half a second; more than 99% leave with the response well within the default.",
+		at:    func(s *scope) any { return &s.config.TCP.ACKDelay },
+	},
+	{
+		path: "tcp.time_wait", kind: duration, def: "60s", min: "1s", max: "4m", fixed: true,
+		about: "How long a closed connection is remembered, so that late segments cannot reach a new one (RFC 9293 3.6.1). The default is the kernel's.",
+		at:    func(s *scope) any { return &s.config.TCP.TimeWait },
+	},
+	{
+		path: "tcp.receive_buffer.min", kind: size, unit: "bytes", def: "4KiB", min: "2KiB", max: "64MiB", fixed: true,
+		about: "Least receive buffer of a connection.",
+		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.MinBytes },
+	},
+	{
+		path: "tcp.receive_buffer.default", kind: size, unit: "bytes", def: "256KiB", min: "4KiB", max: "64MiB", fixed: true,
+		about: "Receive buffer of a new connection, which its first window is made from.",
+		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.DefaultBytes },
+	},
+	{
+		path: "tcp.receive_buffer.max", kind: size, unit: "bytes", def: "4MiB", min: "4KiB", max: "64MiB", fixed: true,
+		about: "Size up to which the receive buffer of a connection grows with its throughput. 4MiB fills 300 Mbit/s over 100 ms.",
+		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.MaxBytes },
+	},
+	{
+		path: "tcp.send_buffer.min", kind: size, unit: "bytes", def: "4KiB", min: "2KiB", max: "64MiB", fixed: true,
+		about: "Least send buffer of a connection.",
+		at:    func(s *scope) any { return &s.config.TCP.SendBuffer.MinBytes },
+	},
+	{
+		path: "tcp.send_buffer.default", kind: size, unit: "bytes", def: "256KiB", min: "4KiB", max: "64MiB", fixed: true,
+		about: "Send buffer of a new connection: what a slow reader can make the proxy hold before its sender is slowed down.",
+		at:    func(s *scope) any { return &s.config.TCP.SendBuffer.DefaultBytes },
+	},
+	{
+		path: "tcp.send_buffer.max", kind: size, unit: "bytes", def: "4MiB", min: "4KiB", max: "64MiB", fixed: true,
+		about: "Size up to which the send buffer of a connection grows with its throughput.",
+		at:    func(s *scope) any { return &s.config.TCP.SendBuffer.MaxBytes },
+	},
+}
