@@ -1,0 +1,156 @@
+package stack
+
+import (
+	"encoding/binary"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// netstack acknowledges every batch at once, which costs a request two extra
+// frames a side. A pure ACK is therefore held until data carries it, a second
+// full segment asks for it, or its delay ends (RFC 9293 3.8.6.3, RFC 1122
+// 4.2.3.2: within 0.5 s and at least every second full-sized segment).
+
+// heldBytes is the most an ACK can measure that may be held: an IPv6 header
+// and a TCP header with timestamps.
+const heldBytes = header.IPv6MinimumSize + header.TCPMinimumSize + header.TCPOptionTSLength + 2
+
+// heldACK is a flow's pure ACK that has not been sent. The bytes are kept, not
+// a TX frame, so that thousands of flows cannot exhaust the frames.
+type heldACK struct {
+	active     bool
+	generation uint32 // tells queue entries of this hold from older ones
+	length     int32
+	number     uint32 // acknowledgment number
+	hop        [16]byte
+	packet     [heldBytes]byte
+}
+
+// heldEntry is a place in the queue of holds; valid iff the flow still holds
+// under the same generation.
+type heldEntry struct {
+	slot       int32
+	generation uint32
+	due        time.Duration
+}
+
+// heldQueue orders holds by due time, which is the order of holding because
+// the delay is one constant.
+type heldQueue struct {
+	entries []heldEntry
+	head    int
+}
+
+func (q *heldQueue) push(e heldEntry) {
+	if q.head > 0 && len(q.entries) == cap(q.entries) {
+		q.entries = q.entries[:copy(q.entries, q.entries[q.head:])]
+		q.head = 0
+	}
+	q.entries = append(q.entries, e)
+}
+
+// mayHold says whether p, with the TCP header t and nothing behind it, may
+// wait: an ACK of new data below two full segments that carries nothing else.
+// Duplicate ACKs, window updates, closed windows and SACK blocks must leave at
+// once (RFC 5681 4.2, RFC 2018 4).
+func (f *flow) mayHold(t header.TCP, segmentBytes uint32) bool {
+	if t[header.TCPFlagsOffset] != byte(header.TCPFlagAck) || !f.known {
+		return false
+	}
+	if len(t) > header.TCPMinimumSize+header.TCPOptionTSLength+2 || t.WindowSize() == 0 {
+		return false
+	}
+	advance := t.AckNumber() - f.lastACK
+	if f.held.active && t.AckNumber() == f.held.number {
+		return false // repeats the held one: the peer has to see it
+	}
+	return advance != 0 && advance < 2*segmentBytes
+}
+
+// hold keeps the ACK p for the flow in slot, replacing an older one.
+func (l *link) hold(slot int32, p *netstack.PacketBuffer, hop *[16]byte) {
+	h := &l.flows.slots[slot].held
+	h.length = int32(gather(h.packet[:], p))
+	h.number = header.TCP(p.TransportHeader().Slice()).AckNumber()
+	h.hop = *hop
+	if h.active {
+		return // keeps the older due time
+	}
+	h.active = true
+	h.generation++
+	l.held.push(heldEntry{slot, h.generation, l.stack.Now() + l.stack.tcp.AckDelay})
+	l.stats.AcksHeld++
+}
+
+// cancel forgets the held ACK of f: the segment now leaving carries it.
+func (l *link) cancel(f *flow) {
+	if f.held.active {
+		f.held.active = false
+		l.stats.AcksSaved++
+	}
+}
+
+// expire sends the held ACKs that are due and returns when the next one is; ok
+// is false when none is held. Called under mu.
+func (l *link) expire(now time.Duration) (next time.Duration, ok bool) {
+	q := &l.held
+	for ; q.head < len(q.entries); q.head++ {
+		e := q.entries[q.head]
+		f := &l.flows.slots[e.slot]
+		if !f.held.active || f.held.generation != e.generation {
+			continue
+		}
+		if e.due > now {
+			return e.due, true
+		}
+		if !l.sendHeld(f) {
+			return now + time.Millisecond, true // no TX frame now
+		}
+		f.held.active = false
+		f.lastACK = f.held.number
+		l.stats.AcksExpired++
+	}
+	q.entries, q.head = q.entries[:0], 0
+	return 0, false
+}
+
+// sendHeld writes the flow's held ACK into a TX frame.
+func (l *link) sendHeld(f *flow) bool {
+	mac, ok := l.resolve(&f.held.hop)
+	if !ok {
+		return true // an ACK that cannot be delivered need not wait
+	}
+	frame, b, ok := l.reserve()
+	if !ok {
+		return false
+	}
+	packet := f.held.packet[:f.held.length]
+	l.putEthernet(b, &mac, packet[0]>>4 == header.IPv6Version)
+	n := copy(b[etherBytes:], packet)
+	putTCPChecksum(b[etherBytes : etherBytes+n])
+	l.Device.Submit(frame, etherBytes+n)
+	l.stats.TXFrames++
+	return true
+}
+
+// flowOf fills key for the outgoing TCP packet whose network and transport
+// headers are given.
+func flowOf(key *flowKey, ip, tcp []byte) {
+	if ip[0]>>4 == header.IPv6Version {
+		copy(key.local[:], ip[8:24])
+		copy(key.remote[:], ip[24:40])
+	} else {
+		key.local = mapped([4]byte(ip[12:16]))
+		key.remote = mapped([4]byte(ip[16:20]))
+	}
+	key.ports = binary.BigEndian.Uint32(tcp)
+}
+
+// mapped is the IPv4-mapped IPv6 address (RFC 4291 2.5.5.2).
+func mapped(a [4]byte) (m [16]byte) {
+	m[10], m[11] = 0xff, 0xff
+	copy(m[12:], a[:])
+	return m
+}

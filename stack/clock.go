@@ -1,0 +1,137 @@
+package stack
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// clock is netstack's tcpip.Clock. Readings are fresh, because RACK
+// (RFC 8985) mistakes a time read once a turn for reordering and resends 14 to
+// 25 % of a body; timers run on the loop, so that what they send leaves with
+// the same turn's kick.
+type clock struct {
+	base time.Time
+	wake func() // called when a timer became the earliest
+
+	mu    sync.Mutex
+	queue timerQueue
+}
+
+var _ tcpip.Clock = (*clock)(nil)
+
+func newClock(wake func()) *clock {
+	return &clock{base: time.Now(), wake: wake}
+}
+
+func (c *clock) elapsed() time.Duration { return time.Since(c.base) }
+
+// Now implements tcpip.Clock.
+func (c *clock) Now() time.Time { return time.Now() }
+
+// NowMonotonic implements tcpip.Clock.
+func (c *clock) NowMonotonic() tcpip.MonotonicTime {
+	return tcpip.MonotonicTime{}.Add(c.elapsed())
+}
+
+// AfterFunc implements tcpip.Clock. f runs on the loop, not on a goroutine of
+// its own.
+func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
+	t := &timer{clock: c, fire: f, index: -1}
+	t.Reset(d)
+	return t
+}
+
+// run fires the timers due at now and returns how many.
+func (c *clock) run(now time.Duration) int {
+	fired := 0
+	for {
+		c.mu.Lock()
+		if len(c.queue) == 0 || c.queue[0].at > now {
+			c.mu.Unlock()
+			return fired
+		}
+		t := heap.Pop(&c.queue).(*timer)
+		c.mu.Unlock()
+		t.fire()
+		fired++
+	}
+}
+
+// next is when the earliest timer is due; ok is false when there is none.
+func (c *clock) next() (at time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return 0, false
+	}
+	return c.queue[0].at, true
+}
+
+func (c *clock) len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
+}
+
+type timer struct {
+	clock *clock
+	fire  func()
+	at    time.Duration // guarded by clock.mu
+	index int           // in the queue, -1: not queued; guarded by clock.mu
+}
+
+// Stop implements tcpip.Timer.
+func (t *timer) Stop() bool {
+	t.clock.mu.Lock()
+	defer t.clock.mu.Unlock()
+	if t.index < 0 {
+		return false
+	}
+	heap.Remove(&t.clock.queue, t.index)
+	return true
+}
+
+// Reset implements tcpip.Timer.
+func (t *timer) Reset(d time.Duration) {
+	c := t.clock
+	c.mu.Lock()
+	t.at = c.elapsed() + d
+	if t.index >= 0 {
+		heap.Fix(&c.queue, t.index)
+	} else {
+		heap.Push(&c.queue, t)
+	}
+	first := t.index == 0
+	c.mu.Unlock()
+	if first {
+		c.wake()
+	}
+}
+
+// timerQueue is a heap.Interface ordered by due time.
+type timerQueue []*timer
+
+func (q timerQueue) Len() int           { return len(q) }
+func (q timerQueue) Less(i, j int) bool { return q[i].at < q[j].at }
+func (q timerQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+func (q *timerQueue) Push(x any) {
+	t := x.(*timer)
+	t.index = len(*q)
+	*q = append(*q, t)
+}
+
+func (q *timerQueue) Pop() any {
+	old := *q
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	t.index = -1
+	return t
+}

@@ -1,0 +1,146 @@
+package stack
+
+import (
+	"net/netip"
+	"time"
+
+	"ringroad/dataplane"
+)
+
+// Device is what a link needs of a queue. [dataplane.Queue] is the real one.
+// Peek, Frame and Release are called by the loop alone; the others under the
+// link's lock.
+type Device interface {
+	Peek(max int) int
+	Frame(i int) []byte
+	Release(n int)
+	Reserve() (dataplane.TXFrame, []byte, bool)
+	Submit(f dataplane.TXFrame, n int)
+	Discard(f dataplane.TXFrame)
+	Kick() error
+	Pending() int
+}
+
+// Waiter parks the loop. [dataplane.Waiter] is the real one.
+type Waiter interface {
+	// Wait returns when a device has frames, after Wake, or after d (d < 0: no
+	// timer).
+	Wait(d time.Duration)
+	// Wake ends a Wait, this one or the next. Any goroutine may call it.
+	Wake()
+}
+
+// Resolver answers from the kernel's neighbour and route tables.
+// [dataplane.Neighbours] is the real one.
+type Resolver interface {
+	Lookup(ifindex int, ip netip.Addr) (mac [6]byte, ok bool)
+	Provoke(ifindex int, ip netip.Addr)
+	Generation() uint64
+	Routes() []dataplane.Route
+	// Changed is signalled after each new generation.
+	Changed() <-chan struct{}
+}
+
+// Link describes one interface's queue to the stack.
+type Link struct {
+	Name      string
+	Index     int // kernel interface index
+	Device    Device
+	MAC       [6]byte
+	MTU       int // of the IP packet, bytes
+	Addresses []netip.Prefix
+	// TrustChecksum skips verification of received TCP checksums; sound only
+	// where the peer hands frames over in memory (veth).
+	TrustChecksum bool
+}
+
+// Config is what New needs. Zero values of the scalar fields mean defaults.
+type Config struct {
+	Links    []Link
+	Resolver Resolver
+	Waiter   Waiter
+	// FirstPort and LastPort bound the local ports of backend connections,
+	// inclusive. XDP steers exactly these to the worker.
+	FirstPort, LastPort uint16
+	TCP                 TCPOptions
+	// Batch is the most frames taken from one queue in a turn. Default 64:
+	// larger batches raised the fill ring's low-water mark without gain.
+	Batch int
+	// Spin is how long Sleep polls before it parks. 0: parks at once.
+	Spin time.Duration
+}
+
+// Congestion control algorithms netstack offers.
+const (
+	Cubic = "cubic"
+	Reno  = "reno"
+)
+
+// Buffer is the range of a socket buffer in bytes, as tcp_rmem and tcp_wmem.
+type Buffer struct{ Min, Default, Max int }
+
+// TCPOptions are the stack-wide TCP settings. A zero value of a field means
+// the default of DefaultTCPOptions, but for the negated switches.
+type TCPOptions struct {
+	CongestionControl string
+	NoSACK            bool // RFC 2018
+	NoRACK            bool // RFC 8985; without it recovery takes 2 to 6 times as long
+	ReceiveBuffer     Buffer
+	SendBuffer        Buffer
+	NoAutoTuning      bool // of the receive buffer
+	// AckDelay is how long a pure ACK may be held for data to carry it
+	// (RFC 9293 3.8.6.3 allows less than 0.5 s). Negative: never held.
+	AckDelay time.Duration
+	// TimeWait is 2 MSL (RFC 9293 3.4.2). A closed connection costs 5 KB so
+	// long, which is why the default is far below Linux's 60 s.
+	TimeWait time.Duration
+	// FinWait2 is how long an orphaned connection waits for the peer's FIN.
+	FinWait2 time.Duration
+	// SynRetries bounds retransmissions of our SYN.
+	SynRetries int
+	// MaxRetries bounds retransmissions of data before the connection fails,
+	// as tcp_retries2.
+	MaxRetries int
+	MinRTO     time.Duration
+}
+
+// DefaultTCPOptions are the settings used where TCPOptions says nothing.
+func DefaultTCPOptions() TCPOptions {
+	return TCPOptions{
+		CongestionControl: Cubic,
+		ReceiveBuffer:     Buffer{4 << 10, 256 << 10, 4 << 20},
+		SendBuffer:        Buffer{4 << 10, 256 << 10, 4 << 20},
+		AckDelay:          5 * time.Millisecond,
+		TimeWait:          2 * time.Second,
+		FinWait2:          60 * time.Second,
+		SynRetries:        6,
+		MaxRetries:        15,
+		MinRTO:            200 * time.Millisecond,
+	}
+}
+
+func (o TCPOptions) withDefaults() TCPOptions {
+	d := DefaultTCPOptions()
+	if o.CongestionControl == "" {
+		o.CongestionControl = d.CongestionControl
+	}
+	if o.ReceiveBuffer == (Buffer{}) {
+		o.ReceiveBuffer = d.ReceiveBuffer
+	}
+	if o.SendBuffer == (Buffer{}) {
+		o.SendBuffer = d.SendBuffer
+	}
+	orDefault(&o.AckDelay, d.AckDelay)
+	orDefault(&o.TimeWait, d.TimeWait)
+	orDefault(&o.FinWait2, d.FinWait2)
+	orDefault(&o.SynRetries, d.SynRetries)
+	orDefault(&o.MaxRetries, d.MaxRetries)
+	orDefault(&o.MinRTO, d.MinRTO)
+	return o
+}
+
+func orDefault[T time.Duration | int](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}

@@ -1,0 +1,163 @@
+package stack
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// tuneBytes is the least a read must return for the receive buffer's
+// auto-tuning to be told: requests never fill it, bodies do.
+const tuneBytes = 2048
+
+// Conn is one TCP connection. It belongs to the loop; after Close or Abort it
+// is dead, and no event of it is delivered any more.
+type Conn struct {
+	source
+	stack         *Stack
+	endpoint      tcpip.Endpoint
+	queue         *waiter.Queue
+	local, remote netip.AddrPort
+	failure       error // the connection's fatal error, once known
+	closed        bool
+}
+
+// Connect begins a connection to remote from one of the stack's own addresses
+// and backend ports. A nil error means that it is in progress: a Writable event
+// tells that it is established, Error or Hangup that it failed, and Err why.
+// ErrNoRoute: no route over one of the links. ErrNoPort: all local ports toward
+// remote are in use.
+func (s *Stack) Connect(remote netip.AddrPort) (*Conn, error) {
+	c := &Conn{stack: s, queue: new(waiter.Queue), remote: remote}
+	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(remote.Addr()), c.queue)
+	if err != nil {
+		return nil, errorOf(err)
+	}
+	c.endpoint = ep
+	if err := errorOf(ep.Connect(fullAddress(remote))); err != nil && !errors.Is(err, ErrWouldBlock) {
+		ep.Close()
+		return nil, err
+	}
+	if a, err := ep.GetLocalAddress(); err == nil {
+		c.local = addrPort(a)
+	}
+	return c, nil
+}
+
+// Established reports whether the handshake is done and the connection lives.
+func (c *Conn) Established() bool {
+	if c.closed {
+		return false
+	}
+	switch tcp.EndpointState(c.endpoint.State()) {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
+		return true
+	}
+	return false
+}
+
+// Read fills p with what the receive buffer holds. ErrWouldBlock: nothing now.
+// io.EOF: the peer sent FIN and all is read. Less than len(p) means that the
+// buffer was drained.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.closed {
+		return 0, ErrClosed
+	}
+	w := &c.stack.writer
+	*w = p
+	r, err := c.endpoint.Read(w, tcpip.ReadOptions{})
+	*w = nil
+	if err != nil {
+		return 0, c.fail(errorOf(err))
+	}
+	if r.Count >= tuneBytes && !c.stack.tcp.NoAutoTuning {
+		c.endpoint.ModerateRecvBuf(r.Count)
+	}
+	c.stack.stats.BytesRead += uint64(r.Count)
+	return r.Count, nil
+}
+
+// Write queues p in the send buffer, as far as there is room. n < len(p) comes
+// with ErrWouldBlock, and a Writable event follows.
+func (c *Conn) Write(p []byte) (n int, err error) {
+	if c.closed {
+		return 0, ErrClosed
+	}
+	r := &c.stack.reader
+	for n < len(p) {
+		r.Reset(p[n:])
+		k, terr := c.endpoint.Write(r, tcpip.WriteOptions{Atomic: true})
+		n += int(k)
+		if terr != nil {
+			err = c.fail(errorOf(terr))
+			break
+		}
+	}
+	r.Reset(nil)
+	c.stack.stats.BytesWritten += uint64(n)
+	return n, err
+}
+
+// fail remembers a fatal error.
+func (c *Conn) fail(err error) error {
+	if c.failure == nil && err != io.EOF && err != ErrWouldBlock {
+		c.failure = err
+	}
+	return err
+}
+
+// Err is the error that ended or refused the connection, nil if none
+// (SO_ERROR, but it stays).
+func (c *Conn) Err() error {
+	if c.failure == nil && !c.closed {
+		c.failure = errorOf(c.endpoint.LastError())
+	}
+	return c.failure
+}
+
+// CloseWrite sends FIN after what is queued; reading goes on.
+func (c *Conn) CloseWrite() {
+	if !c.closed {
+		c.endpoint.Shutdown(tcpip.ShutdownWrite) //nolint:errcheck // a connection already ended needs no FIN
+	}
+}
+
+// Close ends both directions: FIN after what is queued, or RST if received
+// data was left unread (RFC 2525 2.17). It never blocks.
+func (c *Conn) Close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	c.stack.poller.unregister(&c.source)
+	c.endpoint.Close()
+}
+
+// Abort ends the connection with RST.
+func (c *Conn) Abort() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	c.stack.poller.unregister(&c.source)
+	c.endpoint.Abort()
+	c.endpoint.Close()
+}
+
+// RemoteAddr is the peer's address and port.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// LocalAddr is our address and port.
+func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
+
+func fullAddress(a netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{Addr: addressOf(a.Addr()), Port: a.Port()}
+}
+
+func addrPort(a tcpip.FullAddress) netip.AddrPort {
+	return netip.AddrPortFrom(netipOf(a.Addr), a.Port)
+}

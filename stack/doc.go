@@ -1,0 +1,44 @@
+// Package stack is a worker's TCP: gVisor's netstack on AF_XDP queues, offered
+// to the event loop above as the system calls an event-driven server knows.
+//
+// # The frame's way
+//
+//  1. XDP steers the frame to the queue's socket (package bpf).
+//  2. An RX descriptor makes the frame the worker's (package dataplane).
+//  3. [Stack.Turn] injects the batch: one copy from UMEM into a pooled view,
+//     then the frame goes back to the fill ring (link.go).
+//  4. netstack's processor runs, fills receive buffers, and its notifications
+//     append connections to the [Poller]'s ready list (poller.go).
+//  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
+//     [ErrWouldBlock] (conn.go).
+//  6. netstack's segments are written once, headers and payload, straight into
+//     TX frames (transmit.go); pure ACKs are held for a moment (ackhold.go).
+//  7. [Stack.Flush] publishes and kicks once a queue and turn.
+//  8. Completed TX frames return to the free list when frames are reserved.
+//
+// # System calls and their counterparts
+//
+//	socket+setsockopt+bind+listen   Stack.Listen
+//	accept4(SOCK_NONBLOCK)          Listener.Accept
+//	connect, EINPROGRESS            Stack.Connect
+//	read, write                     Conn.Read, Conn.Write
+//	getsockopt(SO_ERROR)            Conn.Err
+//	shutdown(SHUT_WR)               Conn.CloseWrite
+//	close                           Conn.Close
+//	close with SO_LINGER 0          Conn.Abort
+//	epoll_ctl with EPOLLET          Poller.AddConn, ModConn, AddListener
+//	epoll_wait                      Poller.Wait (ready list), Stack.Sleep (blocking)
+//
+// # Ownership
+//
+// One goroutine, the loop, owns a [Stack] and everything it hands out; only
+// [Stack.Wake] may be called from others. netstack's own processor goroutine
+// runs while the loop yields; what it shares with the loop (TX side of a link,
+// ready list, timers) is locked, because the runtime may preempt it anywhere.
+// With GOMAXPROCS=1 none of these locks is ever contended.
+//
+// # Not done here
+//
+// ARP and neighbour discovery stay with the kernel; a link asks a [Resolver].
+// Addresses are those given at start. There is no forwarding and no UDP.
+package stack

@@ -1,0 +1,76 @@
+package stack
+
+import "time"
+
+// flowIdle is how long a flow without output is remembered. Forgetting one is
+// always safe: its next pure ACK is sent at once instead of being held.
+const flowIdle = 30 * time.Second
+
+// flowKey names a TCP flow as seen by its sender: addresses of 16 bytes (IPv4
+// mapped) and both ports.
+type flowKey struct {
+	local, remote [16]byte
+	ports         uint32
+}
+
+// flow is the link's memory of one direction of a connection.
+type flow struct {
+	key     flowKey
+	used    time.Duration // when it last sent
+	live    bool          // the slot holds a flow
+	known   bool          // lastACK is valid
+	lastACK uint32        // the acknowledgment number that last left
+	held    heldACK
+}
+
+// flowTable finds flows by key. Slots are reused, so a flow is named by its
+// slot and is stable until it is swept.
+type flowTable struct {
+	index map[flowKey]int32
+	slots []flow
+	free  []int32
+	hand  int // next slot to sweep
+}
+
+func (t *flowTable) init() { t.index = make(map[flowKey]int32) }
+
+// get returns the slot of key, a fresh one when the flow is new.
+func (t *flowTable) get(key *flowKey, now time.Duration) int32 {
+	if i, ok := t.index[*key]; ok {
+		t.slots[i].used = now
+		return i
+	}
+	var i int32
+	if n := len(t.free); n > 0 {
+		i = t.free[n-1]
+		t.free = t.free[:n-1]
+	} else {
+		i = int32(len(t.slots))
+		t.slots = append(t.slots, flow{})
+	}
+	f := &t.slots[i]
+	// The hold's generation outlives the flow, so a stale queue entry cannot
+	// name the slot's next tenant.
+	generation := f.held.generation
+	*f = flow{key: *key, used: now, live: true}
+	f.held.generation = generation
+	t.index[*key] = i
+	return i
+}
+
+// sweep looks at up to n slots and forgets the idle ones. Called every turn
+// with a small n it visits all of them well within flowIdle.
+func (t *flowTable) sweep(now time.Duration, n int) {
+	for ; n > 0 && len(t.slots) > 0; n-- {
+		if t.hand >= len(t.slots) {
+			t.hand = 0
+		}
+		f := &t.slots[t.hand]
+		if f.live && !f.held.active && now-f.used > flowIdle {
+			delete(t.index, f.key)
+			f.live = false
+			t.free = append(t.free, int32(t.hand))
+		}
+		t.hand++
+	}
+}

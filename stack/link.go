@@ -1,0 +1,170 @@
+package stack
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	etherBytes     = header.EthernetMinimumSize
+	etherTypeIPv4  = 0x0800
+	etherTypeIPv6  = 0x86dd
+	etherTypeVLAN  = 0x8100
+	etherTypeQinQ  = 0x88a8
+	vlanTagBytes   = 4
+	maxGSOBytes    = 65536 - 256 // an IPv4 total length is 16 bits; headers need room below it
+	maxUnresolved  = 64          // packets that may wait for a neighbour, as Linux's unres_qlen in frames of 2 KB
+	unresolvedWait = time.Second // RFC 1122 2.3.2.2 asks to keep at least one, not for how long
+)
+
+// link is the netstack.LinkEndpoint of one interface's queue. It builds the
+// Ethernet header itself, so netstack hands it network packets.
+type link struct {
+	stack *Stack
+	id    tcpip.NICID
+	Link
+	dispatcher netstack.NetworkDispatcher
+	addresses  map[netip.Addr]struct{}
+	lastOwn    tcpip.Address // the own address seen last
+
+	// mu guards what follows: the loop and netstack's processor both send.
+	mu         sync.Mutex
+	flows      flowTable
+	held       heldQueue
+	backlog    packetQueue // waits for TX frames
+	unresolved packetQueue // waits for a neighbour
+	neighbours neighbourCache
+	stats      LinkStats
+}
+
+var (
+	_ netstack.LinkEndpoint = (*link)(nil)
+	_ netstack.GSOEndpoint  = (*link)(nil)
+)
+
+func newLink(s *Stack, id tcpip.NICID, l Link) *link {
+	k := &link{stack: s, id: id, Link: l}
+	k.flows.init()
+	return k
+}
+
+// deliver injects one received frame (step 3). The frame is copied.
+func (l *link) deliver(frame []byte) {
+	if len(frame) < etherBytes {
+		l.stats.RXMalformed++
+		return
+	}
+	proto, offset := binary.BigEndian.Uint16(frame[12:]), etherBytes
+	for proto == etherTypeVLAN || proto == etherTypeQinQ {
+		if len(frame) < offset+vlanTagBytes {
+			l.stats.RXMalformed++
+			return
+		}
+		// VID 0 is a priority tag on the interface's own network (IEEE 802.1Q
+		// 9.6); any other VID is another network, which has an interface of
+		// its own in the kernel.
+		if binary.BigEndian.Uint16(frame[offset:])&0x0fff != 0 {
+			l.stats.RXForeignVLAN++
+			return
+		}
+		proto = binary.BigEndian.Uint16(frame[offset+2:])
+		offset += vlanTagBytes
+	}
+	var number tcpip.NetworkProtocolNumber
+	switch proto {
+	case etherTypeIPv4:
+		number = header.IPv4ProtocolNumber
+	case etherTypeIPv6:
+		number = header.IPv6ProtocolNumber
+	default:
+		l.stats.RXMalformed++
+		return
+	}
+	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
+		Payload: buffer.MakeWithView(buffer.NewViewWithData(frame[offset:])),
+	})
+	l.dispatcher.DeliverNetworkPacket(number, p)
+	p.DecRef()
+}
+
+// WritePackets implements netstack.LinkWriter: the way of everything but plain
+// TCP over IPv4, which takes the lean path. It accepts all packets: what finds
+// no TX frame waits, because a dropped segment costs the sender its window.
+func (l *link) WritePackets(list netstack.PacketBufferList) (int, tcpip.Error) {
+	packets := list.AsSlice()
+	l.mu.Lock()
+	for _, p := range packets {
+		hop := p.EgressRoute.NextHop
+		if hop.BitLen() == 0 {
+			hop = p.EgressRoute.RemoteAddress
+		}
+		l.send(p, hop)
+	}
+	l.mu.Unlock()
+	l.stack.wakeIfAsleep()
+	return len(packets), nil
+}
+
+// MTU implements netstack.LinkEndpoint.
+func (l *link) MTU() uint32 { return uint32(l.Link.MTU) }
+
+// SetMTU implements netstack.LinkEndpoint; the MTU is the interface's.
+func (l *link) SetMTU(uint32) {}
+
+// MaxHeaderLength implements netstack.LinkEndpoint: the Ethernet header is
+// written into the frame, not into netstack's packet.
+func (l *link) MaxHeaderLength() uint16 { return 0 }
+
+// LinkAddress implements netstack.LinkEndpoint.
+func (l *link) LinkAddress() tcpip.LinkAddress { return tcpip.LinkAddress(l.MAC[:]) }
+
+// SetLinkAddress implements netstack.LinkEndpoint.
+func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// Capabilities implements netstack.LinkEndpoint. TCP checksums are computed
+// here while the segment is copied, for every TCP segment.
+func (l *link) Capabilities() netstack.LinkEndpointCapabilities {
+	c := netstack.LinkEndpointCapabilities(netstack.CapabilityTXChecksumOffload)
+	if l.TrustChecksum {
+		c |= netstack.CapabilityRXChecksumOffload
+	}
+	return c
+}
+
+// GSOMaxSize implements netstack.GSOEndpoint.
+func (l *link) GSOMaxSize() uint32 { return maxGSOBytes }
+
+// SupportedGSO implements netstack.GSOEndpoint: segments of up to 64 KB are
+// taken and split straight into TX frames.
+func (l *link) SupportedGSO() netstack.SupportedGSO { return netstack.HostGSOSupported }
+
+// Attach implements netstack.LinkEndpoint.
+func (l *link) Attach(d netstack.NetworkDispatcher) { l.dispatcher = d }
+
+// IsAttached implements netstack.LinkEndpoint.
+func (l *link) IsAttached() bool { return l.dispatcher != nil }
+
+// Wait implements netstack.LinkEndpoint.
+func (l *link) Wait() {}
+
+// ARPHardwareType implements netstack.LinkEndpoint.
+func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+
+// AddHeader implements netstack.LinkEndpoint.
+func (l *link) AddHeader(*netstack.PacketBuffer) {}
+
+// ParseHeader implements netstack.LinkEndpoint.
+func (l *link) ParseHeader(*netstack.PacketBuffer) bool { return true }
+
+// Close implements netstack.LinkEndpoint.
+func (l *link) Close() {}
+
+// SetOnCloseAction implements netstack.LinkEndpoint.
+func (l *link) SetOnCloseAction(func()) {}

@@ -1,0 +1,74 @@
+package stack
+
+import (
+	"fmt"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Listener is a listening socket: the SYN queue and the accept queue.
+type Listener struct {
+	source
+	stack    *Stack
+	endpoint tcpip.Endpoint
+	queue    *waiter.Queue
+	addr     netip.AddrPort
+}
+
+// Listen binds addr and listens. An unspecified address stands for all own
+// addresses of its family. backlog is the capacity of the accept queue; when
+// as many handshakes are pending, SYN cookies are sent (netstack's accept.go).
+func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
+	l := &Listener{stack: s, queue: new(waiter.Queue), addr: addr}
+	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(addr.Addr()), l.queue)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, errorOf(err))
+	}
+	l.endpoint = ep
+	ep.SocketOptions().SetReuseAddress(true)
+	ep.SocketOptions().SetV6Only(true)
+	bind := fullAddress(addr)
+	if addr.Addr().IsUnspecified() {
+		bind.Addr = tcpip.Address{}
+	}
+	if err := ep.Bind(bind); err != nil {
+		ep.Close()
+		return nil, fmt.Errorf("bind %s: %w", addr, errorOf(err))
+	}
+	// netstack keeps the last place of the backlog for cookies.
+	if err := ep.Listen(backlog + 1); err != nil {
+		ep.Close()
+		return nil, fmt.Errorf("listen on %s: %w", addr, errorOf(err))
+	}
+	return l, nil
+}
+
+// Accept takes a connection off the accept queue. ErrWouldBlock: it is empty.
+func (l *Listener) Accept() (*Conn, error) {
+	var peer tcpip.FullAddress
+	ep, q, err := l.endpoint.Accept(&peer)
+	if err != nil {
+		return nil, errorOf(err)
+	}
+	c := &Conn{stack: l.stack, endpoint: ep, queue: q, remote: addrPort(peer)}
+	if a, err := ep.GetLocalAddress(); err == nil {
+		c.local = addrPort(a)
+	}
+	return c, nil
+}
+
+// Addr is the address given to Listen.
+func (l *Listener) Addr() netip.AddrPort { return l.addr }
+
+// Close stops listening; connections not yet accepted are reset.
+func (l *Listener) Close() {
+	if l.gone {
+		return
+	}
+	l.stack.poller.unregister(&l.source)
+	l.gone = true
+	l.endpoint.Close()
+}

@@ -1,0 +1,59 @@
+package stack
+
+import (
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// updateRoutes makes netstack's route table what the kernel's is, as far as it
+// concerns the links. netstack takes the first match, so the order given by
+// the resolver, most specific first, decides.
+func (s *Stack) updateRoutes() {
+	s.generation = s.resolver.Generation()
+	routes := s.resolver.Routes()
+	table := make([]tcpip.Route, 0, len(routes))
+	for _, r := range routes {
+		l := s.linkByIndex(r.IfIndex)
+		if l == nil {
+			continue
+		}
+		subnet, err := tcpip.NewSubnet(addressOf(r.Prefix.Masked().Addr()), maskOf(r.Prefix))
+		if err != nil {
+			continue // Masked makes every prefix a valid subnet
+		}
+		route := tcpip.Route{Destination: subnet, NIC: l.id}
+		if r.Gateway.IsValid() {
+			route.Gateway = addressOf(r.Gateway)
+		}
+		if _, own := l.addresses[r.Source]; own {
+			route.SourceHint = addressOf(r.Source)
+		}
+		table = append(table, route)
+	}
+	s.net.SetRouteTable(table)
+}
+
+func (s *Stack) linkByIndex(index int) *link {
+	for _, l := range s.links {
+		if l.Index == index {
+			return l
+		}
+	}
+	return nil
+}
+
+func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.Unmap().AsSlice()) }
+
+func netipOf(a tcpip.Address) netip.Addr {
+	ip, _ := netip.AddrFromSlice(a.AsSlice())
+	return ip
+}
+
+func maskOf(p netip.Prefix) tcpip.AddressMask {
+	mask := make([]byte, p.Addr().BitLen()/8)
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return tcpip.MaskFromBytes(mask)
+}

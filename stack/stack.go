@@ -1,0 +1,320 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"bytes"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+const defaultBatch = 64
+
+// Stack is one worker's TCP over its links. All methods but Wake belong to the
+// loop's goroutine.
+type Stack struct {
+	net      *netstack.Stack
+	links    []*link
+	resolver Resolver
+	waiter   Waiter
+	clock    *clock
+	poller   *Poller
+	tcp      TCPOptions
+	batch    int
+	spin     time.Duration
+
+	now        atomic.Int64 // loop time of this turn, ns; written by the loop
+	wall       time.Time    // wall time of this turn
+	busy       time.Duration
+	due        time.Duration // when the links want a turn; valid iff hasDue
+	hasDue     bool
+	asleep     atomic.Bool
+	generation uint64 // of the routes in use
+	done       chan struct{}
+
+	reader bytes.Reader      // the source of a Write
+	writer tcpip.SliceWriter // the destination of a Read
+	stats  LoopStats
+}
+
+// New builds the stack. netstack starts GOMAXPROCS processor goroutines for
+// it; a worker sets GOMAXPROCS to 1 first.
+func New(c Config) (*Stack, error) {
+	if len(c.Links) == 0 || c.Resolver == nil || c.Waiter == nil {
+		return nil, errors.New("new stack: needs at least one link, a resolver and a waiter")
+	}
+	s := &Stack{
+		resolver: c.Resolver,
+		waiter:   c.Waiter,
+		tcp:      c.TCP.withDefaults(),
+		batch:    c.Batch,
+		spin:     c.Spin,
+		done:     make(chan struct{}),
+	}
+	if s.batch <= 0 {
+		s.batch = defaultBatch
+	}
+	s.clock = newClock(s.wakeIfAsleep)
+	s.poller = &Poller{stack: s}
+	s.tick()
+	s.net = netstack.New(netstack.Options{
+		NetworkProtocols: []netstack.NetworkProtocolFactory{
+			s.lean(ipv4.NewProtocol),
+			// Neighbour discovery, router solicitation and MLD stay with the
+			// kernel.
+			s.lean(ipv6.NewProtocolWithOptions(ipv6.Options{})),
+		},
+		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
+		Clock:              s.clock,
+	})
+	if err := s.setOptions(); err != nil {
+		s.net.Destroy()
+		return nil, err
+	}
+	if c.FirstPort != 0 {
+		if err := s.net.SetPortRange(c.FirstPort, c.LastPort); err != nil {
+			s.net.Destroy()
+			return nil, fmt.Errorf("set backend ports %d-%d: %w", c.FirstPort, c.LastPort, errorOf(err))
+		}
+	}
+	for i, l := range c.Links {
+		if err := s.addLink(tcpip.NICID(i+1), l); err != nil {
+			s.net.Destroy()
+			return nil, err
+		}
+	}
+	s.updateRoutes()
+	go s.followResolver()
+	return s, nil
+}
+
+// addLink makes l a NIC of netstack.
+func (s *Stack) addLink(id tcpip.NICID, l Link) error {
+	k := newLink(s, id, l)
+	k.addresses = make(map[netip.Addr]struct{}, len(l.Addresses))
+	s.links = append(s.links, k)
+	if err := s.net.CreateNICWithOptions(id, k, netstack.NICOptions{Name: l.Name}); err != nil {
+		return fmt.Errorf("add %s to the stack: %w", l.Name, errorOf(err))
+	}
+	for _, p := range l.Addresses {
+		a := p.Addr().Unmap()
+		if a.Is6() && a.IsLinkLocalUnicast() {
+			// Scoped to the link (RFC 4007); clients and backends are not
+			// addressed by it.
+			continue
+		}
+		if _, dup := k.addresses[a]; dup {
+			continue
+		}
+		k.addresses[a] = struct{}{}
+		err := s.net.AddProtocolAddress(id, tcpip.ProtocolAddress{
+			Protocol:          protocolOf(a),
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: p.Bits()},
+		}, netstack.AddressProperties{})
+		if err != nil {
+			return fmt.Errorf("add address %s to %s: %w", p, l.Name, errorOf(err))
+		}
+	}
+	return nil
+}
+
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return header.IPv4ProtocolNumber
+	}
+	return header.IPv6ProtocolNumber
+}
+
+// setOptions hands the TCP options to netstack.
+func (s *Stack) setOptions() error {
+	o := &s.tcp
+	sack := tcpip.TCPSACKEnabled(!o.NoSACK)
+	recovery := tcpip.TCPRACKLossDetection
+	if o.NoRACK {
+		recovery = 0
+	}
+	congestion := tcpip.CongestionControlOption(o.CongestionControl)
+	tuning := tcpip.TCPModerateReceiveBufferOption(!o.NoAutoTuning)
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: o.ReceiveBuffer.Min, Default: o.ReceiveBuffer.Default, Max: o.ReceiveBuffer.Max}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: o.SendBuffer.Min, Default: o.SendBuffer.Default, Max: o.SendBuffer.Max}
+	timeWait := tcpip.TCPTimeWaitTimeoutOption(o.TimeWait)
+	reuse := tcpip.TCPTimeWaitReuseGlobal
+	finWait := tcpip.TCPLingerTimeoutOption(o.FinWait2)
+	syn := tcpip.TCPSynRetriesOption(o.SynRetries)
+	retries := tcpip.TCPMaxRetriesOption(o.MaxRetries)
+	rto := tcpip.TCPMinRTOOption(o.MinRTO)
+	for _, v := range []struct {
+		name   string
+		option tcpip.SettableTransportProtocolOption
+	}{
+		{"SACK", &sack}, {"recovery", &recovery}, {"congestion control", &congestion}, {"receive buffer auto-tuning", &tuning},
+		{"receive buffer", &receive}, {"send buffer", &send}, {"TIME_WAIT", &timeWait}, {"TIME_WAIT reuse", &reuse},
+		{"FIN_WAIT_2", &finWait}, {"SYN retries", &syn}, {"retries", &retries}, {"minimum RTO", &rto},
+	} {
+		if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, v.option); err != nil {
+			return fmt.Errorf("set TCP %s to %v: %w", v.name, v.option, errorOf(err))
+		}
+	}
+	return nil
+}
+
+// Turn begins a loop turn (steps 2 to 4): it takes a batch from every queue,
+// lets netstack run, and fires due timers. now is the loop time of the turn,
+// from an arbitrary origin; work is how many frames came.
+func (s *Stack) Turn() (now time.Duration, work int) {
+	now = s.tick()
+	if g := s.resolver.Generation(); g != s.generation {
+		s.updateRoutes()
+	}
+	for _, l := range s.links {
+		n := l.Device.Peek(s.batch)
+		if n == 0 {
+			continue
+		}
+		for i := range n {
+			l.deliver(l.Device.Frame(i))
+		}
+		l.Device.Release(n)
+		l.stats.RXFrames += uint64(n)
+		work += n
+	}
+	s.stats.Turns++
+	if work > 0 {
+		s.stats.BusyTurns++
+		runtime.Gosched() // netstack's processor runs
+	}
+	if s.clock.run(now) > 0 {
+		runtime.Gosched()
+	}
+	if work > 0 {
+		s.busy = now
+	}
+	return now, work
+}
+
+// Flush ends a loop turn (steps 6 to 8).
+func (s *Stack) Flush() {
+	s.hasDue = false
+	now := s.Now()
+	for _, l := range s.links {
+		if next, ok := l.flush(now); ok && (!s.hasDue || next < s.due) {
+			s.due, s.hasDue = next, true
+		}
+	}
+}
+
+// Sleep parks the loop until a frame arrives, Wake is called, a timer of the
+// stack is due, or the loop time until (negative: no limit) has come.
+func (s *Stack) Sleep(until time.Duration) {
+	if s.spin > 0 && s.Now()-s.busy < s.spin {
+		runtime.Gosched()
+		return
+	}
+	s.asleep.Store(true)
+	defer s.asleep.Store(false)
+	if s.poller.Ready() || s.pendingOutput() {
+		return
+	}
+	d := time.Duration(-1)
+	earliest := func(at time.Duration) {
+		if w := max(at-s.clock.elapsed(), 0); d < 0 || w < d {
+			d = w
+		}
+	}
+	if until >= 0 {
+		earliest(until)
+	}
+	if at, ok := s.clock.next(); ok {
+		earliest(at)
+	}
+	if s.hasDue {
+		earliest(s.due)
+	}
+	s.stats.Sleeps++
+	s.waiter.Wait(d)
+}
+
+// pendingOutput reports output that appeared after Flush: the processor may
+// have been preempted and run since.
+func (s *Stack) pendingOutput() bool {
+	for _, l := range s.links {
+		l.mu.Lock()
+		pending := l.Device.Pending() > 0 && !s.hasDue
+		l.mu.Unlock()
+		if pending {
+			return true
+		}
+	}
+	return false
+}
+
+// Wake ends the current or the next Sleep. Any goroutine may call it.
+func (s *Stack) Wake() { s.waiter.Wake() }
+
+// wakeIfAsleep is for netstack's goroutine: it makes sure that a sleeping loop
+// sees what just happened. The caller has published its work before.
+func (s *Stack) wakeIfAsleep() {
+	if s.asleep.Load() {
+		s.waiter.Wake()
+	}
+}
+
+// Now is the loop time of this turn.
+func (s *Stack) Now() time.Duration { return time.Duration(s.now.Load()) }
+
+// WallTime is the wall time of this turn.
+func (s *Stack) WallTime() time.Time { return s.wall }
+
+func (s *Stack) tick() time.Duration {
+	s.wall = time.Now()
+	now := s.wall.Sub(s.clock.base)
+	s.now.Store(int64(now))
+	return now
+}
+
+// Congested reports back-pressure: packets wait for TX frames, so reading more
+// from any session would only lengthen the queue.
+func (s *Stack) Congested() bool {
+	for _, l := range s.links {
+		l.mu.Lock()
+		waiting := !l.backlog.empty()
+		l.mu.Unlock()
+		if waiting {
+			return true
+		}
+	}
+	return false
+}
+
+// Poller is the stack's interest and ready lists.
+func (s *Stack) Poller() *Poller { return s.poller }
+
+// Close resets what is left and stops netstack. It does not close devices.
+func (s *Stack) Close() {
+	close(s.done)
+	s.net.Close()
+	s.Flush()
+	s.net.Destroy()
+}
+
+// followResolver wakes the loop when routes or neighbours changed.
+func (s *Stack) followResolver() {
+	for {
+		select {
+		case <-s.resolver.Changed():
+			s.Wake()
+		case <-s.done:
+			return
+		}
+	}
+}

@@ -1,0 +1,667 @@
+package stack_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ringroad/stack"
+	"ringroad/stack/stacktest"
+)
+
+// loop drives a stack as a worker does, on a goroutine of its own.
+type loop struct {
+	*stacktest.Network
+	t     *testing.T
+	calls chan func()
+	stop  atomic.Bool
+	done  sync.WaitGroup
+	every func() // runs each turn
+	ready func(stack.Event)
+	log   []stack.Event // every event, in order
+}
+
+func start(t *testing.T, configure func(*stack.Config), ready func(*loop, stack.Event)) *loop {
+	l := &loop{Network: stacktest.New(t, configure), t: t, calls: make(chan func(), 64), every: func() {}}
+	l.ready = func(e stack.Event) { ready(l, e) }
+	l.done.Add(1)
+	go l.run()
+	t.Cleanup(func() {
+		l.stop.Store(true)
+		l.Stack.Wake()
+		l.done.Wait()
+	})
+	return l
+}
+
+func (l *loop) run() {
+	defer l.done.Done()
+	events := make([]stack.Event, 16)
+	for !l.stop.Load() {
+		_, work := l.Stack.Turn()
+		for {
+			n := l.Stack.Poller().Wait(events)
+			if n == 0 {
+				break
+			}
+			work += n
+			for _, e := range events[:n] {
+				l.log = append(l.log, e)
+				l.ready(e)
+			}
+		}
+		select {
+		case f := <-l.calls:
+			f()
+			work++
+		default:
+		}
+		l.every()
+		l.Stack.Flush()
+		if work == 0 {
+			l.Stack.Sleep(-1)
+		}
+	}
+}
+
+// do runs f on the loop and waits for it.
+func (l *loop) do(f func()) {
+	l.t.Helper()
+	ended := make(chan struct{})
+	l.calls <- func() { f(); close(ended) }
+	l.Stack.Wake()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		l.t.Fatal("the loop does not run")
+	}
+}
+
+// eventually waits until cond, evaluated on the loop, holds.
+func (l *loop) eventually(what string, cond func() bool) {
+	l.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		var ok bool
+		l.do(func() { ok = cond() })
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("never happened: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// echo is a server that writes back what it reads.
+type echo struct {
+	conn *stack.Conn
+	out  []byte
+	eof  bool
+}
+
+func (s *echo) run() {
+	for {
+		for len(s.out) > 0 {
+			n, err := s.conn.Write(s.out)
+			s.out = s.out[n:]
+			if err != nil {
+				return
+			}
+		}
+		if s.eof {
+			s.conn.Close()
+			return
+		}
+		p := make([]byte, 8192)
+		n, err := s.conn.Read(p)
+		s.out = p[:n]
+		switch {
+		case err == io.EOF:
+			s.eof = true
+		case err != nil:
+			return
+		}
+	}
+}
+
+// serveEcho accepts on the listener and echoes.
+func serveEcho(l *loop, e stack.Event) {
+	switch d := e.Data.(type) {
+	case *stack.Listener:
+		for {
+			c, err := d.Accept()
+			if err != nil {
+				return
+			}
+			s := &echo{conn: c}
+			l.Stack.Poller().AddConn(c, stack.Readable|stack.Writable, s)
+		}
+	case *echo:
+		d.run()
+	}
+}
+
+func (l *loop) listen(addrs ...string) {
+	l.t.Helper()
+	l.do(func() {
+		for _, a := range addrs {
+			ln, err := l.Stack.Listen(netip.MustParseAddrPort(a), 128)
+			if err != nil {
+				l.t.Error(err)
+				return
+			}
+			l.Stack.Poller().AddListener(ln, ln)
+		}
+	})
+}
+
+func payload(n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{1})
+	r.Read(b) //nolint:errcheck // never fails
+	return b
+}
+
+// roundTrip sends body, half-closes and compares what comes back.
+func roundTrip(t *testing.T, c net.Conn, body []byte) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(60 * time.Second)) //nolint:errcheck // shows in Read
+	go func() {
+		if _, err := c.Write(body); err != nil {
+			t.Error("write:", err)
+		}
+		c.(interface{ CloseWrite() error }).CloseWrite() //nolint:errcheck // shows in Read
+	}()
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal("read:", err)
+	}
+	if sha256.Sum256(got) != sha256.Sum256(body) {
+		t.Fatalf("echo of %d bytes differs: got %d bytes", len(body), len(got))
+	}
+}
+
+func TestEchoSmallAndBulk(t *testing.T) {
+	l := start(t, nil, serveEcho)
+	l.listen("0.0.0.0:80", "[::]:80")
+	for _, addr := range []string{"10.1.0.1:80", "[fd00:1::1]:80"} {
+		for _, size := range []int{0, 1, 1447, 1448, 1449, 100_000, 2 << 20} {
+			c, err := l.Client.Dial(addr)
+			if err != nil {
+				t.Fatalf("dial %s: %v", addr, err)
+			}
+			roundTrip(t, c, payload(size))
+			c.Close()
+		}
+	}
+	l.do(func() {
+		st := l.Stack.LinkStats(1)
+		if st.RXLean == 0 || st.TXLean == 0 || st.TXSegmented == 0 {
+			t.Errorf("the lean path or segmentation was not used: %+v", st)
+		}
+		if tcp := l.Stack.TCPStats(); tcp.ChecksumErrors != 0 || tcp.SegmentsInvalid != 0 {
+			t.Errorf("bad segments: %+v", tcp)
+		}
+	})
+	free, _, all := l.FreeFrames()
+	if free != all {
+		t.Errorf("%d of %d TX frames are free after the load", free, all)
+	}
+}
+
+func TestBodiesSurviveLoss(t *testing.T) {
+	l := start(t, nil, serveEcho)
+	l.listen("10.1.0.1:80")
+	lossy := func(seed uint64) func([]byte) bool {
+		r := rand.New(rand.NewPCG(seed, 1))
+		return func([]byte) bool { return r.Float64() >= 0.02 }
+	}
+	l.LoseFromClient(lossy(1))
+	l.LoseToClient(lossy(2))
+	for range 3 {
+		c, err := l.Client.Dial("10.1.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, payload(1<<20))
+		c.Close()
+	}
+	l.do(func() {
+		if l.Stack.TCPStats().Retransmits == 0 {
+			t.Error("nothing was resent although frames were lost")
+		}
+	})
+}
+
+func TestCorruptSegmentsAreNotDelivered(t *testing.T) {
+	l := start(t, nil, serveEcho)
+	l.listen("10.1.0.1:80")
+	r := rand.New(rand.NewPCG(3, 1))
+	l.LoseFromClient(func(f []byte) bool {
+		if len(f) > 200 && r.Float64() < 0.02 {
+			f[60+r.IntN(len(f)-60)] ^= 0x10
+		}
+		return true
+	})
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, c, payload(1<<20))
+	l.do(func() {
+		if l.Stack.TCPStats().ChecksumErrors == 0 {
+			t.Error("no corrupt segment was counted")
+		}
+	})
+}
+
+// dialer connects to the backend and remembers what it was told.
+type dialer struct {
+	conn   *stack.Conn
+	events stack.Events
+}
+
+func collect(_ *loop, e stack.Event) {
+	if d, ok := e.Data.(*dialer); ok {
+		d.events |= e.Events
+	}
+}
+
+func TestConnect(t *testing.T) {
+	l := start(t, nil, collect)
+	ln, err := l.Backend.Listen("10.2.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	dial := func(addr string) (*dialer, error) {
+		d := &dialer{}
+		var err error
+		l.do(func() {
+			if d.conn, err = l.Stack.Connect(netip.MustParseAddrPort(addr)); err == nil {
+				l.Stack.Poller().AddConn(d.conn, stack.Writable, d)
+			}
+		})
+		return d, err
+	}
+
+	d, err := dial("10.2.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("established", func() bool { return d.events&stack.Writable != 0 && d.conn.Established() })
+	if err := d.conn.Err(); err != nil {
+		t.Error("error of a good connection:", err)
+	}
+	if p := d.conn.LocalAddr(); p.Addr() != netip.MustParseAddr("10.2.0.1") || p.Port() < 20000 || p.Port() > 29999 {
+		t.Errorf("local address %s is not the link's, or its port is outside of the range", p)
+	}
+
+	d, err = dial("10.2.0.2:9") // nobody listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("refused", func() bool { return d.events&(stack.Error|stack.Hangup) != 0 })
+	l.do(func() {
+		if err := d.conn.Err(); !errors.Is(err, stack.ErrRefused) {
+			t.Errorf("error of a refused connection: %v", err)
+		}
+		if d.conn.Established() {
+			t.Error("a refused connection says that it is established")
+		}
+		if _, err := d.conn.Write([]byte("x")); err == nil {
+			t.Error("a refused connection takes data")
+		}
+	})
+
+	if _, err = dial("192.0.2.1:80"); !errors.Is(err, stack.ErrNoRoute) {
+		t.Errorf("connect without a route: %v", err)
+	}
+}
+
+func TestConnectRunsOutOfPorts(t *testing.T) {
+	l := start(t, func(c *stack.Config) { c.FirstPort, c.LastPort = 20000, 20002 }, collect)
+	ln, err := l.Backend.Listen("10.2.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	l.do(func() {
+		ports := map[uint16]bool{}
+		var conns []*stack.Conn
+		for {
+			c, err := l.Stack.Connect(netip.MustParseAddrPort("10.2.0.2:8080"))
+			if errors.Is(err, stack.ErrNoPort) {
+				break
+			}
+			if err != nil || len(conns) > 3 {
+				t.Fatalf("connection %d: %v", len(conns), err)
+			}
+			conns = append(conns, c)
+			ports[c.LocalAddr().Port()] = true
+		}
+		if len(ports) != 3 || !ports[20000] || !ports[20001] || !ports[20002] {
+			t.Errorf("ports used: %v", ports)
+		}
+		for _, c := range conns {
+			c.Abort()
+		}
+	})
+}
+
+func TestEdgeTriggered(t *testing.T) {
+	var conn *stack.Conn
+	l := start(t, nil, func(l *loop, e stack.Event) {
+		if ln, ok := e.Data.(*stack.Listener); ok {
+			if c, err := ln.Accept(); err == nil {
+				conn = c
+				l.Stack.Poller().AddConn(c, stack.Readable, "conn")
+			}
+		}
+	})
+	l.listen("10.1.0.1:80")
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	readable := func() (n int) {
+		for _, e := range l.log {
+			if e.Data == "conn" && e.Events&stack.Readable != 0 {
+				n++
+			}
+		}
+		return n
+	}
+	l.eventually("accepted", func() bool { return conn != nil })
+	c.Write([]byte("one")) //nolint:errcheck // the event tells
+	l.eventually("first event", func() bool { return readable() == 1 })
+	// Nothing new: no new event, though data are unread.
+	for range 20 {
+		l.do(func() {})
+	}
+	l.do(func() {
+		if n := readable(); n != 1 {
+			t.Errorf("%d events for one arrival", n)
+		}
+		// MOD re-arms at once, because the connection is readable.
+		l.Stack.Poller().ModConn(conn, stack.Readable|stack.Writable)
+	})
+	l.eventually("event after MOD", func() bool { return readable() == 2 })
+	c.Write([]byte("two")) //nolint:errcheck // the event tells
+	l.eventually("event of the second arrival", func() bool { return readable() == 3 })
+	l.do(func() {
+		p := make([]byte, 16)
+		if n, err := conn.Read(p); err != nil || string(p[:n]) != "onetwo" {
+			t.Errorf("read %q, %v", p[:n], err)
+		}
+		if _, err := conn.Read(p); !errors.Is(err, stack.ErrWouldBlock) {
+			t.Errorf("read of a drained buffer: %v", err)
+		}
+	})
+	c.Close()
+	l.eventually("event of FIN", func() bool { return readable() == 4 })
+	l.do(func() {
+		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("read after FIN: %v", err)
+		}
+		// Queued, then closed: the event must not come.
+		l.Stack.Poller().ModConn(conn, stack.Readable)
+		conn.Close()
+	})
+	l.do(func() {
+		if n := readable(); n != 4 {
+			t.Errorf("%d events, one of them after Close", n)
+		}
+	})
+}
+
+func TestWriteStopsAtFullBufferAndResumes(t *testing.T) {
+	body := payload(8 << 20)
+	var conn *stack.Conn
+	rest := body
+	blocked := 0
+	l := start(t, nil, func(l *loop, e stack.Event) {
+		if ln, ok := e.Data.(*stack.Listener); ok {
+			if c, err := ln.Accept(); err == nil {
+				conn = c
+				l.Stack.Poller().AddConn(c, stack.Writable, "conn")
+			}
+			return
+		}
+		n, err := conn.Write(rest)
+		if rest = rest[n:]; len(rest) == 0 {
+			conn.Close()
+		} else if errors.Is(err, stack.ErrWouldBlock) {
+			blocked++
+		}
+	})
+	l.listen("10.1.0.1:80")
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The client does not read: the window closes, then the buffer fills.
+	l.eventually("blocked", func() bool { return blocked > 0 })
+	c.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // shows in ReadAll
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, body) {
+		t.Fatalf("got %d of %d bytes, %v", len(got), len(body), err)
+	}
+}
+
+func TestTXFramesExhausted(t *testing.T) {
+	body := payload(4 << 20)
+	l := start(t, nil, func(l *loop, e stack.Event) {
+		if d, ok := e.Data.(*dialer); ok {
+			for len(body) > 0 {
+				n, err := d.conn.Write(body)
+				body = body[n:]
+				if err != nil {
+					return
+				}
+			}
+			d.conn.Close()
+		}
+	})
+	want := sha256.Sum256(body)
+	ln, err := l.Backend.Listen("10.2.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	sum := make(chan [32]byte, 1)
+	accepted := make(chan struct{})
+	go func() {
+		c, err := ln.Accept()
+		close(accepted)
+		if err == nil {
+			h := sha256.New()
+			io.Copy(h, c) //nolint:errcheck // the sum tells
+			sum <- [32]byte(h.Sum(nil))
+		}
+	}()
+	l.do(func() {
+		c, err := l.Stack.Connect(netip.MustParseAddrPort("10.2.0.2:8080"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		l.Stack.Poller().AddConn(c, stack.Writable, &dialer{conn: c})
+	})
+	<-accepted
+	l.StallBackendTX(true)
+	l.eventually("congested or waiting for the window", func() bool {
+		_, free, _ := l.FreeFrames()
+		return l.Stack.Congested() || free < 500
+	})
+	l.StallBackendTX(false)
+	select {
+	case got := <-sum:
+		if got != want {
+			t.Error("the body differs")
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the transfer did not resume")
+	}
+	l.eventually("all frames free", func() bool { _, free, all := l.FreeFrames(); return free == all })
+}
+
+func TestUnknownNeighbourDelaysButLosesNothing(t *testing.T) {
+	l := start(t, nil, collect)
+	ln, err := l.Backend.Listen("10.2.0.2:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	l.SetNeighboursKnown(false)
+	d := &dialer{}
+	l.do(func() {
+		if d.conn, err = l.Stack.Connect(netip.MustParseAddrPort("10.2.0.2:8080")); err == nil {
+			l.Stack.Poller().AddConn(d.conn, stack.Writable, d)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("waits", func() bool { return l.Stack.LinkStats(2).TXUnresolved == 1 })
+	l.SetNeighboursKnown(true)
+	l.eventually("established", func() bool { return d.conn.Established() })
+	l.do(func() {
+		if st := l.Stack.LinkStats(2); st.TXUnresolvedDropped != 0 || l.Stack.TCPStats().Retransmits != 0 {
+			t.Errorf("the SYN was dropped or resent: %+v", st)
+		}
+	})
+}
+
+func TestAckHolding(t *testing.T) {
+	var respond atomic.Bool
+	respond.Store(true)
+	l := start(t, nil, func(l *loop, e stack.Event) {
+		if s, ok := e.Data.(*echo); ok && !respond.Load() {
+			s.conn.Read(make([]byte, 4096)) //nolint:errcheck // swallows
+			return
+		}
+		serveEcho(l, e)
+	})
+	l.listen("10.1.0.1:80")
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // shows in Read
+	for range 200 {
+		if _, err := c.Write([]byte("ping")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.do(func() {
+		st := l.Stack.LinkStats(1)
+		// The first ACK of a flow is not held. A slow machine may let a few
+		// delays end.
+		if st.AcksHeld < 190 || st.AcksSaved < 150 {
+			t.Errorf("of 200 requests %d ACKs were held and %d carried by the answer", st.AcksHeld, st.AcksSaved)
+		}
+	})
+	// Without an answer the ACK leaves when its delay ends: the client's
+	// netstack must not resend (its RTO is 200 ms).
+	respond.Store(false)
+	var before stack.LinkStats
+	l.do(func() { before = l.Stack.LinkStats(1) })
+	if _, err := c.Write([]byte("unanswered")); err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("the held ACK is sent", func() bool { return l.Stack.LinkStats(1).AcksExpired > before.AcksExpired })
+}
+
+func TestFlowsAndConnectionsAreForgotten(t *testing.T) {
+	l := start(t, func(c *stack.Config) { c.TCP.TimeWait = 10 * time.Millisecond }, serveEcho)
+	l.listen("10.1.0.1:80")
+	var base uint64
+	l.do(func() { base = l.Stack.TCPStats().Endpoints })
+	for range 50 {
+		c, err := l.Client.Dial("10.1.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, []byte("x"))
+		c.Close()
+	}
+	l.eventually("no endpoint is left but the listener", func() bool { return l.Stack.TCPStats().Endpoints == base })
+}
+
+func TestAbortAndUnreadDataReset(t *testing.T) {
+	for _, how := range []string{"abort", "close with unread data"} {
+		t.Run(how, func(t *testing.T) {
+			got := make(chan *stack.Conn, 1)
+			l := start(t, nil, func(l *loop, e stack.Event) {
+				switch d := e.Data.(type) {
+				case *stack.Listener:
+					if c, err := d.Accept(); err == nil {
+						l.Stack.Poller().AddConn(c, stack.Readable, c)
+					}
+				case *stack.Conn:
+					select {
+					case got <- d:
+					default:
+					}
+				}
+			})
+			l.listen("10.1.0.1:80")
+			c, err := l.Client.Dial("10.1.0.1:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Write([]byte("data")) //nolint:errcheck // the event tells
+			conn := <-got
+			l.do(func() {
+				if how == "abort" {
+					conn.Abort()
+				} else {
+					conn.Close()
+				}
+				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, stack.ErrClosed) {
+					t.Errorf("read of a closed connection: %v", err)
+				}
+			})
+			c.SetDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // shows in Read
+			if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF || errors.Is(err, net.ErrClosed) {
+				t.Errorf("the peer read %v, want a reset", err)
+			}
+		})
+	}
+}
+
+func TestGarbageFramesAreCounted(t *testing.T) {
+	l := start(t, nil, serveEcho)
+	l.listen("10.1.0.1:80")
+	vlan := append(make([]byte, 12), 0x81, 0x00, 0x00, 0x64, 0x08, 0x00)
+	priority := append(make([]byte, 12), 0x81, 0x00, 0xe0, 0x00, 0x08, 0x00, 0x45)
+	for _, f := range [][]byte{{}, make([]byte, 13), append(make([]byte, 12), 0x88, 0xcc, 0), vlan, priority, vlan[:15]} {
+		l.InjectFromClient(slices.Clone(f))
+	}
+	l.eventually("counted", func() bool {
+		st := l.Stack.LinkStats(1)
+		return st.RXFrames == 6 && st.RXMalformed == 4 && st.RXForeignVLAN == 1
+	})
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, c, payload(1000))
+}

@@ -1,0 +1,293 @@
+// Package stacktest is a network in memory for tests of package stack and of
+// what stands on it: the stack under test between a client host and a backend
+// host. The hosts are stock netstacks with blocking sockets, so that clients
+// and servers of the standard library can be the peers.
+//
+//	client 10.1.0.2 ---- 10.1.0.1 stack 10.2.0.1 ---- 10.2.0.2 backend
+//	     fd00:1::2       fd00:1::1     fd00:2::1      fd00:2::2
+//
+// No privilege is needed. Frames travel through the stack's link endpoints in
+// both directions as they do on AF_XDP, with checksums filled and verified.
+package stacktest
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"ringroad/dataplane"
+	"ringroad/stack"
+)
+
+const mtu = 1500
+
+// Network is the stack under test and its two neighbours.
+type Network struct {
+	Stack           *stack.Stack // driven by the test's loop
+	Client, Backend *Host
+
+	devices [2]*device
+	wires   [4]*wire // client->stack, stack->client, backend->stack, stack->backend
+	resolve *resolver
+}
+
+// Host is a peer with blocking sockets.
+type Host struct {
+	net      *netstack.Stack
+	link     *channel.Endpoint
+	v4, v6   tcpip.Address
+	mac      [6]byte
+	peerMAC  [6]byte
+	outbound *wire
+}
+
+// New builds the network; it is taken down at the end of the test. configure,
+// if not nil, may change the stack's configuration before it is built.
+func New(t testing.TB, configure func(*stack.Config)) *Network {
+	t.Helper()
+	n := &Network{resolve: &resolver{changed: make(chan struct{}, 1)}}
+	for i := range n.wires {
+		n.wires[i] = &wire{notify: func() {}}
+	}
+	waiter := &parker{wake: make(chan struct{}, 1)}
+	n.wires[0].notify, n.wires[2].notify = waiter.Wake, waiter.Wake
+	n.devices = [2]*device{newDevice(n.wires[0], n.wires[1]), newDevice(n.wires[2], n.wires[3])}
+	c := stack.Config{Resolver: n.resolve, Waiter: waiter, FirstPort: 20000, LastPort: 29999}
+	for i, d := range n.devices {
+		net := byte(i + 1)
+		l := stack.Link{
+			Name: []string{"client", "backend"}[i], Index: i + 1, Device: d, MTU: mtu,
+			MAC: [6]byte{2, 0, 0, 0, net, 1},
+			Addresses: []netip.Prefix{
+				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, net, 0, 1}), 24),
+				netip.PrefixFrom(address6(net, 1), 64),
+			},
+		}
+		c.Links = append(c.Links, l)
+		for _, p := range l.Addresses {
+			n.resolve.routes = append(n.resolve.routes, dataplane.Route{Prefix: p.Masked(), IfIndex: l.Index, Source: p.Addr()})
+		}
+	}
+	n.Client = newHost(t, 1, n.wires[0])
+	n.Backend = newHost(t, 2, n.wires[2])
+	n.wires[1].notify = n.Client.receiver(n.wires[1])
+	n.wires[3].notify = n.Backend.receiver(n.wires[3])
+	n.resolve.macs = map[netip.Addr][6]byte{}
+	for i, h := range []*Host{n.Client, n.Backend} {
+		net := byte(i + 1)
+		n.resolve.macs[netip.AddrFrom4([4]byte{10, net, 0, 2})] = h.mac
+		n.resolve.macs[address6(net, 2)] = h.mac
+	}
+	n.resolve.known.Store(true)
+	if configure != nil {
+		configure(&c)
+	}
+	s, err := stack.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Stack = s
+	t.Cleanup(func() {
+		s.Close()
+		n.Client.close()
+		n.Backend.close()
+	})
+	return n
+}
+
+// LoseToClient and the like set which frames of one direction are lost: those
+// for which keep returns false. keep runs on the sender's goroutine.
+func (n *Network) LoseFromClient(keep func(frame []byte) bool) { n.wires[0].setFilter(keep) }
+
+// LoseToClient filters frames from the stack to the client.
+func (n *Network) LoseToClient(keep func(frame []byte) bool) { n.wires[1].setFilter(keep) }
+
+// LoseFromBackend filters frames from the backend to the stack.
+func (n *Network) LoseFromBackend(keep func(frame []byte) bool) { n.wires[2].setFilter(keep) }
+
+// LoseToBackend filters frames from the stack to the backend.
+func (n *Network) LoseToBackend(keep func(frame []byte) bool) { n.wires[3].setFilter(keep) }
+
+// InjectFromClient puts a raw Ethernet frame on the wire to the stack.
+func (n *Network) InjectFromClient(frame []byte) { n.wires[0].put(frame) }
+
+// SetNeighboursKnown makes the resolver forget all neighbours, or know them.
+func (n *Network) SetNeighboursKnown(known bool) {
+	n.resolve.known.Store(known)
+	n.resolve.generation.Add(1)
+	select {
+	case n.resolve.changed <- struct{}{}:
+	default:
+	}
+}
+
+// StallBackendTX makes the device toward the backend take no frames, or take
+// them again.
+func (n *Network) StallBackendTX(stalled bool) {
+	d := n.devices[1]
+	d.mu.Lock()
+	d.stalled = stalled
+	d.mu.Unlock()
+	if !stalled {
+		n.Stack.Wake()
+	}
+}
+
+// FreeFrames is how many TX frames the device of each link has free.
+func (n *Network) FreeFrames() (client, backend, all int) {
+	count := func(d *device) int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.free)
+	}
+	return count(n.devices[0]), count(n.devices[1]), txFrames
+}
+
+func (w *wire) setFilter(keep func([]byte) bool) {
+	w.mu.Lock()
+	w.filter = keep
+	w.mu.Unlock()
+}
+
+func address6(net, host byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 3: net, 15: host})
+}
+
+func newHost(t testing.TB, net byte, outbound *wire) *Host {
+	t.Helper()
+	h := &Host{
+		v4: tcpip.AddrFrom4([4]byte{10, net, 0, 2}), v6: tcpip.AddrFrom16(address6(net, 2).As16()),
+		mac: [6]byte{2, 0, 0, 0, net, 2}, peerMAC: [6]byte{2, 0, 0, 0, net, 1}, outbound: outbound,
+	}
+	h.net = netstack.New(netstack.Options{
+		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{})},
+		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
+	})
+	h.link = channel.New(ringFrames, mtu, "")
+	h.link.AddNotify(h)
+	fatal := func(err tcpip.Error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fatal(h.net.CreateNIC(1, h.link))
+	for _, a := range []struct {
+		number tcpip.NetworkProtocolNumber
+		addr   tcpip.Address
+		bits   int
+	}{{header.IPv4ProtocolNumber, h.v4, 24}, {header.IPv6ProtocolNumber, h.v6, 64}} {
+		fatal(h.net.AddProtocolAddress(1, tcpip.ProtocolAddress{
+			Protocol: a.number, AddressWithPrefix: tcpip.AddressWithPrefix{Address: a.addr, PrefixLen: a.bits},
+		}, netstack.AddressProperties{}))
+	}
+	h.net.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}, {Destination: header.IPv6EmptySubnet, NIC: 1}})
+	return h
+}
+
+// WriteNotify implements channel.Notification: the host's netstack has output.
+func (h *Host) WriteNotify() {
+	for {
+		p := h.link.Read()
+		if p == nil {
+			return
+		}
+		v := p.ToView()
+		frame := make([]byte, header.EthernetMinimumSize, header.EthernetMinimumSize+v.Size())
+		copy(frame, h.peerMAC[:])
+		copy(frame[6:], h.mac[:])
+		frame[12], frame[13] = byte(p.NetworkProtocolNumber>>8), byte(p.NetworkProtocolNumber)
+		frame = append(frame, v.AsSlice()...)
+		v.Release()
+		p.DecRef()
+		h.outbound.put(frame)
+	}
+}
+
+// receiver returns the wire's notification: it delivers to the host.
+func (h *Host) receiver(in *wire) func() {
+	return func() {
+		for _, frame := range in.take(ringFrames) {
+			number := tcpip.NetworkProtocolNumber(uint16(frame[12])<<8 | uint16(frame[13]))
+			p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
+				Payload: buffer.MakeWithData(frame[header.EthernetMinimumSize:]),
+			})
+			h.link.InjectInbound(number, p)
+			p.DecRef()
+		}
+	}
+}
+
+func (h *Host) close() {
+	h.net.Close()
+	h.link.Close()
+	h.net.Destroy()
+}
+
+// Dial connects to "ip:port", with a limit of 10 s.
+func (h *Host) Dial(address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return h.DialContext(ctx, "tcp", address)
+}
+
+// DialContext has the signature http.Transport wants.
+func (h *Host) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+	a, number, err := h.parse(address)
+	if err != nil {
+		return nil, err
+	}
+	return gonet.DialContextTCP(ctx, h.net, a, number)
+}
+
+// Listen listens on "ip:port" of this host.
+func (h *Host) Listen(address string) (net.Listener, error) {
+	a, number, err := h.parse(address)
+	if err != nil {
+		return nil, err
+	}
+	return gonet.ListenTCP(h.net, a, number)
+}
+
+func (h *Host) parse(address string) (tcpip.FullAddress, tcpip.NetworkProtocolNumber, error) {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return tcpip.FullAddress{}, 0, err
+	}
+	number := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
+	if ap.Addr().Is6() {
+		number = header.IPv6ProtocolNumber
+	}
+	return tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFromSlice(ap.Addr().AsSlice()), Port: ap.Port()}, number, nil
+}
+
+// resolver is a stack.Resolver with fixed answers.
+type resolver struct {
+	macs       map[netip.Addr][6]byte
+	routes     []dataplane.Route
+	known      atomic.Bool
+	generation atomic.Uint64
+	changed    chan struct{}
+}
+
+func (r *resolver) Lookup(_ int, ip netip.Addr) ([6]byte, bool) {
+	mac, ok := r.macs[ip]
+	return mac, ok && r.known.Load()
+}
+
+func (r *resolver) Provoke(int, netip.Addr)   {}
+func (r *resolver) Generation() uint64        { return r.generation.Load() }
+func (r *resolver) Routes() []dataplane.Route { return r.routes }
+func (r *resolver) Changed() <-chan struct{}  { return r.changed }

@@ -1,0 +1,143 @@
+package stacktest
+
+import (
+	"sync"
+	"time"
+
+	"ringroad/dataplane"
+)
+
+const (
+	frameBytes = 2048
+	txFrames   = 512
+	ringFrames = 4096
+)
+
+// wire is one direction of an in-memory Ethernet link: a bounded FIFO.
+type wire struct {
+	mu     sync.Mutex
+	frames [][]byte
+	notify func()
+	filter func([]byte) bool // nil, or false: the frame is lost
+}
+
+func (w *wire) put(frame []byte) {
+	w.mu.Lock()
+	if w.filter != nil && !w.filter(frame) || len(w.frames) >= ringFrames {
+		w.mu.Unlock()
+		return
+	}
+	w.frames = append(w.frames, append([]byte(nil), frame...))
+	notify := w.notify
+	w.mu.Unlock()
+	notify()
+}
+
+func (w *wire) take(max int) [][]byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(max, len(w.frames))
+	taken := w.frames[:n:n]
+	w.frames = w.frames[n:]
+	return taken
+}
+
+// device is a stack.Device on two wires, with a bounded number of TX frames.
+type device struct {
+	in, out *wire
+
+	peeked [][]byte
+
+	mu      sync.Mutex
+	umem    []byte
+	free    []dataplane.TXFrame
+	queued  []descriptor
+	stalled bool // the kernel takes nothing
+}
+
+type descriptor struct {
+	frame dataplane.TXFrame
+	n     int
+}
+
+func newDevice(in, out *wire) *device {
+	d := &device{in: in, out: out, umem: make([]byte, txFrames*frameBytes)}
+	for i := range txFrames {
+		d.free = append(d.free, dataplane.TXFrame(i*frameBytes))
+	}
+	return d
+}
+
+func (d *device) Peek(max int) int {
+	d.peeked = d.in.take(max)
+	return len(d.peeked)
+}
+
+func (d *device) Frame(i int) []byte { return d.peeked[i] }
+func (d *device) Release(int)        { d.peeked = nil }
+
+func (d *device) Reserve() (dataplane.TXFrame, []byte, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.free) == 0 {
+		return 0, nil, false
+	}
+	f := d.free[len(d.free)-1]
+	d.free = d.free[:len(d.free)-1]
+	return f, d.umem[f : f+frameBytes], true
+}
+
+func (d *device) Submit(f dataplane.TXFrame, n int) {
+	d.mu.Lock()
+	d.queued = append(d.queued, descriptor{f, n})
+	d.mu.Unlock()
+}
+
+func (d *device) Discard(f dataplane.TXFrame) {
+	d.mu.Lock()
+	d.free = append(d.free, f)
+	d.mu.Unlock()
+}
+
+func (d *device) Kick() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stalled {
+		return nil
+	}
+	for _, q := range d.queued {
+		d.out.put(d.umem[q.frame : int(q.frame)+q.n])
+		d.free = append(d.free, q.frame)
+	}
+	d.queued = d.queued[:0]
+	return nil
+}
+
+func (d *device) Pending() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.queued)
+}
+
+// parker is a stack.Waiter on a channel.
+type parker struct{ wake chan struct{} }
+
+func (p *parker) Wake() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *parker) Wait(d time.Duration) {
+	if d < 0 {
+		<-p.wake
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-p.wake:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,105 @@
+package stack
+
+// Every counter is a uint64 with tags that name it, listed by
+// [dataplane.StatFields]; the layers above lay them out and show them.
+
+// LoopStats are the counters of the loop, written by the loop alone.
+type LoopStats struct {
+	Turns        uint64 `name:"turns" unit:"turns" kind:"counter" help:"Turns of the event loop."`
+	BusyTurns    uint64 `name:"busy_turns" unit:"turns" kind:"counter" help:"Turns that received frames."`
+	Sleeps       uint64 `name:"sleeps" unit:"sleeps" kind:"counter" help:"Times the loop parked."`
+	BytesRead    uint64 `name:"bytes_read" unit:"bytes" kind:"counter" help:"Bytes read from receive buffers."`
+	BytesWritten uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
+}
+
+// LinkStats are the counters of one link. RX counters are written by the loop,
+// the others under the link's lock.
+type LinkStats struct {
+	RXFrames            uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames injected into netstack."`
+	RXLean              uint64 `name:"rx_lean" unit:"segments" kind:"counter" help:"Received segments that took the lean path."`
+	RXMalformed         uint64 `name:"rx_malformed" unit:"frames" kind:"counter" help:"Frames with a truncated or unknown link header, dropped."`
+	RXForeignVLAN       uint64 `name:"rx_foreign_vlan" unit:"frames" kind:"counter" help:"Frames of a tagged VLAN, dropped."`
+	TXFrames            uint64 `name:"tx_frames" unit:"frames" kind:"counter" help:"Frames put on the TX ring."`
+	TXLean              uint64 `name:"tx_lean" unit:"segments" kind:"counter" help:"Sent segments that took the lean path."`
+	TXSegmented         uint64 `name:"tx_segmented" unit:"segments" kind:"counter" help:"Large segments split into frames."`
+	TXBackpressure      uint64 `name:"tx_backpressure" unit:"packets" kind:"counter" help:"Packets that had to wait for a TX frame."`
+	TXUnresolved        uint64 `name:"tx_unresolved" unit:"packets" kind:"counter" help:"Packets that had to wait for a neighbour."`
+	TXUnresolvedDropped uint64 `name:"tx_unresolved_dropped" unit:"packets" kind:"counter" help:"Packets dropped because the neighbour stayed unknown."`
+	AcksHeld            uint64 `name:"acks_held" unit:"segments" kind:"counter" help:"Pure ACKs held back."`
+	AcksSaved           uint64 `name:"acks_saved" unit:"segments" kind:"counter" help:"Held ACKs that data carried."`
+	AcksExpired         uint64 `name:"acks_expired" unit:"segments" kind:"counter" help:"Held ACKs sent when their delay ended."`
+	KickErrors          uint64 `name:"kick_errors" unit:"kicks" kind:"counter" help:"Kicks that failed: the interface is gone."`
+	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
+	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`
+}
+
+// TCPStats are netstack's TCP counters (RFC 4022 names where it has one).
+type TCPStats struct {
+	ActiveOpens         uint64 `name:"active_opens" unit:"connections" kind:"counter" help:"Connections begun."`
+	PassiveOpens        uint64 `name:"passive_opens" unit:"connections" kind:"counter" help:"Connections accepted."`
+	FailedAttempts      uint64 `name:"failed_attempts" unit:"connections" kind:"counter" help:"Handshakes that failed."`
+	Established         uint64 `name:"established" unit:"connections" kind:"gauge" help:"Connections in ESTABLISHED."`
+	EstablishedResets   uint64 `name:"established_resets" unit:"connections" kind:"counter" help:"Connections ended by a reset."`
+	EstablishedTimeouts uint64 `name:"established_timeouts" unit:"connections" kind:"counter" help:"Connections ended by a time-out."`
+	SegmentsReceived    uint64 `name:"segments_received" unit:"segments" kind:"counter" help:"Valid segments received."`
+	SegmentsInvalid     uint64 `name:"segments_invalid" unit:"segments" kind:"counter" help:"Malformed segments received."`
+	ChecksumErrors      uint64 `name:"checksum_errors" unit:"segments" kind:"counter" help:"Segments with a bad checksum, dropped."`
+	SegmentsSent        uint64 `name:"segments_sent" unit:"segments" kind:"counter" help:"Segments sent; a large one counts once."`
+	Retransmits         uint64 `name:"retransmits" unit:"segments" kind:"counter" help:"Segments sent again."`
+	FastRetransmits     uint64 `name:"fast_retransmits" unit:"segments" kind:"counter" help:"Segments sent again by fast retransmit."`
+	Timeouts            uint64 `name:"timeouts" unit:"events" kind:"counter" help:"Retransmission time-outs."`
+	ResetsSent          uint64 `name:"resets_sent" unit:"segments" kind:"counter" help:"Resets sent."`
+	ResetsReceived      uint64 `name:"resets_received" unit:"segments" kind:"counter" help:"Resets received."`
+	SynDropped          uint64 `name:"syn_dropped" unit:"segments" kind:"counter" help:"SYNs dropped because the accept queue was full."`
+	SynCookiesSent      uint64 `name:"syn_cookies_sent" unit:"segments" kind:"counter" help:"SYN cookies sent because the SYN queue was full."`
+	SynCookiesReceived  uint64 `name:"syn_cookies_received" unit:"segments" kind:"counter" help:"Valid SYN cookies received."`
+	SynCookiesInvalid   uint64 `name:"syn_cookies_invalid" unit:"segments" kind:"counter" help:"Invalid SYN cookies received."`
+	AckDropped          uint64 `name:"ack_dropped" unit:"segments" kind:"counter" help:"ACKs of a handshake dropped because the accept queue was full."`
+	Timers              uint64 `name:"timers" unit:"timers" kind:"gauge" help:"Armed timers."`
+	Endpoints           uint64 `name:"endpoints" unit:"endpoints" kind:"gauge" help:"Transport endpoints registered, TIME_WAIT included."`
+}
+
+// LoopStats returns the loop's counters.
+func (s *Stack) LoopStats() LoopStats { return s.stats }
+
+// LinkStats returns the counters of the link with this kernel interface index.
+func (s *Stack) LinkStats(index int) LinkStats {
+	l := s.linkByIndex(index)
+	if l == nil {
+		return LinkStats{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st := l.stats
+	st.Flows, st.Backlog = uint64(len(l.flows.index)), uint64(l.backlog.len())
+	return st
+}
+
+// TCPStats returns netstack's counters.
+func (s *Stack) TCPStats() TCPStats {
+	t := s.net.Stats().TCP
+	return TCPStats{
+		ActiveOpens:         t.ActiveConnectionOpenings.Value(),
+		PassiveOpens:        t.PassiveConnectionOpenings.Value(),
+		FailedAttempts:      t.FailedConnectionAttempts.Value(),
+		Established:         t.CurrentEstablished.Value(),
+		EstablishedResets:   t.EstablishedResets.Value(),
+		EstablishedTimeouts: t.EstablishedTimedout.Value(),
+		SegmentsReceived:    t.ValidSegmentsReceived.Value(),
+		SegmentsInvalid:     t.InvalidSegmentsReceived.Value(),
+		ChecksumErrors:      t.ChecksumErrors.Value(),
+		SegmentsSent:        t.SegmentsSent.Value(),
+		Retransmits:         t.Retransmits.Value(),
+		FastRetransmits:     t.FastRetransmit.Value(),
+		Timeouts:            t.Timeouts.Value(),
+		ResetsSent:          t.ResetsSent.Value(),
+		ResetsReceived:      t.ResetsReceived.Value(),
+		SynDropped:          t.ListenOverflowSynDrop.Value(),
+		SynCookiesSent:      t.ListenOverflowSynCookieSent.Value(),
+		SynCookiesReceived:  t.ListenOverflowSynCookieRcvd.Value(),
+		SynCookiesInvalid:   t.ListenOverflowInvalidSynCookieRcvd.Value(),
+		AckDropped:          t.ListenOverflowAckDrop.Value(),
+		Timers:              uint64(s.clock.len()),
+		Endpoints:           uint64(len(s.net.RegisteredEndpoints())),
+	}
+}

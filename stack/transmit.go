@@ -1,0 +1,332 @@
+package stack
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"ringroad/dataplane"
+)
+
+// outgoing is a packet on its way to the TX ring. sent counts the payload bytes
+// of a large segment that already left.
+type outgoing struct {
+	packet *netstack.PacketBuffer
+	hop    [16]byte
+	sent   int
+	until  time.Duration // valid iff it waits for a neighbour
+}
+
+// send takes a packet from netstack (step 6). Called under mu.
+func (l *link) send(p *netstack.PacketBuffer, hop tcpip.Address) {
+	o := outgoing{packet: p, hop: hopBytes(hop)}
+	if p.TransportProtocolNumber == header.TCPProtocolNumber && l.carryACK(&o) {
+		return
+	}
+	// Behind a backlog every packet queues: segments keep their order.
+	if !l.backlog.empty() || !l.write(&o) {
+		l.stats.TXBackpressure++
+		l.backlog.push(o)
+	}
+}
+
+// carryACK keeps the flow's acknowledgment state. It reports true when the
+// packet was a pure ACK that is held.
+func (l *link) carryACK(o *outgoing) bool {
+	p := o.packet
+	ip, t := p.NetworkHeader().Slice(), header.TCP(p.TransportHeader().Slice())
+	var key flowKey
+	flowOf(&key, ip, t)
+	slot := l.flows.get(&key, l.stack.Now())
+	f := &l.flows.slots[slot]
+	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && f.mayHold(t, uint32(l.Link.MTU-header.IPv4MinimumSize-header.TCPMinimumSize)) {
+		l.hold(slot, p, &o.hop)
+		return true
+	}
+	l.cancel(f)
+	if t.Flags()&header.TCPFlagAck != 0 {
+		f.known, f.lastACK = true, t.AckNumber()
+	}
+	return false
+}
+
+// write puts the packet, or what is left of it, into TX frames. It reports
+// false when frames ran out; o.sent then says how far it came.
+func (l *link) write(o *outgoing) bool {
+	mac, ok := l.resolve(&o.hop)
+	if !ok {
+		l.await(o)
+		return true
+	}
+	if g := &o.packet.GSOOptions; g.Type != netstack.GSONone && o.packet.Data().Size() > int(g.MSS) {
+		return l.segment(o, &mac)
+	}
+	frame, b, ok := l.reserve()
+	if !ok {
+		return false
+	}
+	l.putEthernet(b, &mac, o.packet.NetworkProtocolNumber == header.IPv6ProtocolNumber)
+	n := gather(b[etherBytes:], o.packet)
+	if o.packet.TransportProtocolNumber == header.TCPProtocolNumber {
+		putTCPChecksum(b[etherBytes : etherBytes+n])
+	}
+	l.Device.Submit(frame, etherBytes+n)
+	l.stats.TXFrames++
+	return true
+}
+
+// segment splits a large segment into TX frames of MSS bytes of payload each,
+// the way tcp_gso_segment does in the kernel.
+func (l *link) segment(o *outgoing, mac *[6]byte) bool {
+	p := o.packet
+	ip, t := p.NetworkHeader().Slice(), p.TransportHeader().Slice()
+	size, mss, v6 := p.Data().Size(), int(p.GSOOptions.MSS), ip[0]>>4 == header.IPv6Version
+	flags := header.TCPFlags(t[header.TCPFlagsOffset])
+	c := cursorAt(p, len(ip)+len(t)+o.sent)
+	for o.sent < size {
+		frame, b, ok := l.reserve()
+		if !ok {
+			return false
+		}
+		n := min(mss, size-o.sent)
+		l.putEthernet(b, mac, v6)
+		packet := b[etherBytes : etherBytes+len(ip)+len(t)+n]
+		copy(packet, ip)
+		copy(packet[len(ip):], t)
+		c.read(packet[len(ip)+len(t):])
+		if v6 {
+			header.IPv6(packet).SetPayloadLength(uint16(len(packet) - len(ip)))
+		} else {
+			h := header.IPv4(packet)
+			h.SetTotalLength(uint16(len(packet)))
+			h.SetChecksum(0)
+			h.SetChecksum(^h.CalculateChecksum())
+		}
+		segment := header.TCP(packet[len(ip):])
+		segment.SetSequenceNumber(segment.SequenceNumber() + uint32(o.sent))
+		f := flags
+		if o.sent+n < size {
+			f &^= header.TCPFlagFin | header.TCPFlagPsh
+		}
+		segment.SetFlags(uint8(f))
+		putTCPChecksum(packet)
+		l.Device.Submit(frame, etherBytes+len(packet))
+		l.stats.TXFrames++
+		o.sent += n
+	}
+	l.stats.TXSegmented++
+	return true
+}
+
+// reserve returns a free TX frame, after a kick if there is none.
+func (l *link) reserve() (dataplane.TXFrame, []byte, bool) {
+	if f, b, ok := l.Device.Reserve(); ok {
+		return f, b, true
+	}
+	l.kick()
+	return l.Device.Reserve()
+}
+
+// kick hands the submitted frames to the kernel. An error means that the
+// interface is gone; the loop finds out by its statistics and netlink.
+func (l *link) kick() {
+	if err := l.Device.Kick(); err != nil {
+		l.stats.KickErrors++
+	}
+}
+
+// flush is the link's end of a turn (steps 6 to 8): due ACKs, waiting packets,
+// one kick. It returns when the link wants the next turn at the latest.
+func (l *link) flush(now time.Duration) (next time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retryUnresolved(now)
+	next, ok = l.expire(now)
+	// Completions come with the kick in copy mode, so a backlog larger than
+	// the free frames drains in a few rounds of the same turn.
+	for rounds := 0; ; rounds++ {
+		l.drain()
+		if l.Device.Pending() > 0 {
+			l.kick()
+		}
+		if l.backlog.empty() || rounds == 8 {
+			break
+		}
+	}
+	l.flows.sweep(now, 4)
+	if !l.backlog.empty() || l.Device.Pending() > 0 || !l.unresolved.empty() {
+		// Nothing announces a completion, and a neighbour only the resolver.
+		if at := now + time.Millisecond; !ok || at < next {
+			next, ok = at, true
+		}
+	}
+	return next, ok
+}
+
+// drain writes the backlog while frames last.
+func (l *link) drain() {
+	for !l.backlog.empty() && l.write(l.backlog.front()) {
+		l.backlog.pop()
+	}
+}
+
+// await keeps a packet until its neighbour is known, or unresolvedWait passes.
+func (l *link) await(o *outgoing) {
+	l.stack.resolver.Provoke(l.Index, netip.AddrFrom16(o.hop).Unmap())
+	if l.unresolved.len() >= maxUnresolved {
+		l.unresolved.pop()
+		l.stats.TXUnresolvedDropped++
+	}
+	l.stats.TXUnresolved++
+	w := *o
+	w.until = l.stack.Now() + unresolvedWait
+	l.unresolved.push(w)
+}
+
+func (l *link) retryUnresolved(now time.Duration) {
+	for n := l.unresolved.len(); n > 0; n-- {
+		o := l.unresolved.front()
+		_, ok := l.resolve(&o.hop)
+		switch {
+		case ok:
+			l.backlog.push(*o)
+		case o.until <= now:
+			l.stats.TXUnresolvedDropped++
+		default:
+			l.unresolved.push(*o)
+		}
+		l.unresolved.pop()
+	}
+}
+
+// neighbourCache holds the last answer of the resolver. Nearly every packet of
+// a link goes to the same gateway or backend.
+type neighbourCache struct {
+	generation uint64
+	until      time.Duration
+	hop        [16]byte
+	mac        [6]byte
+}
+
+// neighbourRefresh bounds how long the resolver is not asked, so that it knows
+// which neighbours are in use.
+const neighbourRefresh = time.Second
+
+func (l *link) resolve(hop *[16]byte) (mac [6]byte, ok bool) {
+	c, now := &l.neighbours, l.stack.Now()
+	generation := l.stack.resolver.Generation()
+	if c.hop == *hop && c.generation == generation && now < c.until {
+		return c.mac, true
+	}
+	mac, ok = l.stack.resolver.Lookup(l.Index, netip.AddrFrom16(*hop).Unmap())
+	if ok {
+		*c = neighbourCache{generation, now + neighbourRefresh, *hop, mac}
+	}
+	return mac, ok
+}
+
+func (l *link) putEthernet(b []byte, mac *[6]byte, v6 bool) {
+	copy(b[0:6], mac[:])
+	copy(b[6:12], l.MAC[:])
+	b[12], b[13] = etherTypeIPv4>>8, etherTypeIPv4&0xff
+	if v6 {
+		b[12], b[13] = etherTypeIPv6>>8, etherTypeIPv6&0xff
+	}
+}
+
+// putTCPChecksum fills the TCP checksum of a whole IP packet (RFC 9293 3.1,
+// RFC 8200 8.1).
+func putTCPChecksum(packet []byte) {
+	var segment []byte
+	var sum uint16
+	if packet[0]>>4 == header.IPv6Version {
+		segment = packet[header.IPv6MinimumSize:]
+		sum = checksum.Checksum(packet[8:40], 0)
+	} else {
+		segment = packet[int(packet[0]&0xf)*4:]
+		sum = checksum.Checksum(packet[12:20], 0)
+	}
+	sum = checksum.Combine(sum, uint16(header.TCPProtocolNumber))
+	sum = checksum.Combine(sum, uint16(len(segment)))
+	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], 0)
+	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], ^checksum.Checksum(segment, sum))
+}
+
+// gather copies the packet, network header first, into b: the one copy of the
+// transmit side.
+func gather(b []byte, p *netstack.PacketBuffer) int {
+	c := cursorAt(p, 0)
+	return c.read(b[:p.Size()])
+}
+
+// cursor reads a packet's views in order.
+type cursor struct {
+	view   *buffer.View
+	offset int
+}
+
+// cursorAt is a cursor at the given offset from the network header.
+func cursorAt(p *netstack.PacketBuffer, offset int) cursor {
+	list, start := p.AsViewList()
+	c := cursor{list.Front(), start + offset}
+	for c.view != nil && c.offset >= c.view.Size() {
+		c.offset -= c.view.Size()
+		c.view = c.view.Next()
+	}
+	return c
+}
+
+// read fills b as far as the packet goes and returns how many bytes.
+func (c *cursor) read(b []byte) int {
+	n := 0
+	for c.view != nil && n < len(b) {
+		k := copy(b[n:], c.view.AsSlice()[c.offset:])
+		n += k
+		if c.offset += k; c.offset == c.view.Size() {
+			c.view, c.offset = c.view.Next(), 0
+		}
+	}
+	return n
+}
+
+// hopBytes is the next hop as 16 bytes, IPv4 mapped.
+func hopBytes(a tcpip.Address) [16]byte {
+	if a.BitLen() == header.IPv4AddressSizeBits {
+		return mapped(a.As4())
+	}
+	return a.As16()
+}
+
+// packetQueue is a FIFO of packets, each with a reference of its own.
+type packetQueue struct {
+	list []outgoing
+	head int
+}
+
+func (q *packetQueue) empty() bool      { return q.head == len(q.list) }
+func (q *packetQueue) len() int         { return len(q.list) - q.head }
+func (q *packetQueue) front() *outgoing { return &q.list[q.head] }
+
+func (q *packetQueue) push(o outgoing) {
+	o.packet.IncRef()
+	if q.head > 0 && len(q.list) == cap(q.list) {
+		n := copy(q.list, q.list[q.head:])
+		clear(q.list[n:])
+		q.list, q.head = q.list[:n], 0
+	}
+	q.list = append(q.list, o)
+}
+
+func (q *packetQueue) pop() {
+	q.list[q.head].packet.DecRef()
+	q.list[q.head] = outgoing{}
+	if q.head++; q.head == len(q.list) {
+		q.list, q.head = q.list[:0], 0
+	}
+}
