@@ -1,0 +1,53 @@
+// Package bpf is the XDP program that steers frames: those of our TCP flows to the AF_XDP socket of the queue they came
+// in on, all others to the kernel, as if the program were not there.
+//
+// It is step 1 of a frame's way:
+//
+//  1. XDP steers the frame to the queue's socket; everything else passes to the kernel.
+//  2. RX descriptor -> frame owned by the worker (package dataplane, as are steps 6 to 8).
+//
+// The C side is in src: constants.h (protocol numbers, limits, verdicts), cursor.h (bounds checks), parse.h (headers),
+// flow.h (what is ours), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
+// for frames in several (xdp.frags), needed for an MTU above one page. It is dual licensed GPL-2.0 and BSD-2-Clause; the
+// object is committed, and `go generate` with Debian 12's clang-14 and libbpf-dev makes it again, byte for byte.
+// Little-endian machines only.
+//
+// # What is ours
+//
+// A frame is ours if its IPv4 or IPv6 destination is one of [Config].Addresses and it is
+//   - a TCP segment to one of Listeners, or
+//   - a TCP segment from one of Backends to a port in BackendPorts, or
+//   - a fragment of such a segment, or
+//   - an ICMP error (destination unreachable with fragmentation needed, packet too big, time exceeded, parameter problem)
+//     that quotes a segment of ours in the other direction; path MTU discovery depends on it.
+//
+// A frame of ours never reaches the kernel's TCP, which does not know the connection and would reset it: without a socket
+// on its queue it is dropped ([DropNoSocket]), a SYN to a listener too (the client sends it again). The same holds where
+// it cannot be said whose a frame is, and the kernel might find out: [DropTinyFragment], [DropHeaderChain]. A frame that
+// is too short or contradicts itself passes, for the kernel discards it without an answer.
+//
+// Parsed are Ethernet, up to two VLAN tags (802.1Q, 802.1ad), IPv4 with options, IPv6 with up to eight hop-by-hop,
+// routing, destination options and fragment headers. A frame to a group MAC address always passes.
+//
+// # VLAN tags
+//
+// Tags do not take part in the decision: a tagged frame to an own address and port is redirected with its tags, also when
+// the kernel would have given it to a VLAN interface on top of this one. So do not list an address here that another VLAN
+// of the same interface uses. The stack behind must answer with the same tags, or drop and count. A NIC with VLAN
+// offload strips the outer tag before the program runs; then the frame looks untagged and is steered as such.
+//
+// # Fragments
+//
+// The first fragment names the ports; its identification is remembered for 30 s, least recently used first out, and the
+// others follow it. A fragment that overtakes its first is not known yet and passes. That is sound: the kernel never gets
+// the first one, so it cannot complete the packet nor answer it, and TCP sends the data again.
+//
+// # Not done here
+//
+// The destination MAC address is not compared with the interface's: on an interface in promiscuous mode the stack behind
+// sees frames for other hosts too, if the IP address is own. Checksums are not verified, and the order of IPv6 extension
+// headers is not checked; both are the stack's. XDP sees received frames only: a local process that connects to an own
+// address stays within the kernel. Attaching to an interface is package dataplane's.
+package bpf
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-14 -target bpfel -output-stem steer -type verdict -type port_role steer src/steer.c -- -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu

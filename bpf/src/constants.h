@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Numbers of the protocols, of the program, and the verdicts. */
+#ifndef RINGROAD_CONSTANTS_H
+#define RINGROAD_CONSTANTS_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+/* Protocol: EtherTypes (IEEE 802), protocol numbers (IANA), ICMP types (RFC 792, RFC 4443). */
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_8021Q 0x8100
+#define ETHERTYPE_8021AD 0x88a8
+
+#define PROTO_HOP_BY_HOP 0
+#define PROTO_ICMP 1
+#define PROTO_TCP 6
+#define PROTO_ROUTING 43
+#define PROTO_FRAGMENT 44
+#define PROTO_ICMPV6 58
+#define PROTO_DEST_OPTIONS 60
+
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV6_MORE_FRAGMENTS 0x0001
+#define IPV6_FRAGMENT_OFFSET 0xfff8
+
+#define ICMP_UNREACHABLE 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_PACKET_TOO_BIG 2
+#define ICMPV6_TIME_EXCEEDED 3
+#define ICMPV6_PARAMETER_PROBLEM 4
+
+/* Tuning. */
+
+/* 802.1ad has a service tag and a customer tag; nobody stacks more for one host. */
+#define MAX_VLAN_TAGS 2
+
+/* The four kinds that are followed, each twice: more than RFC 8200 4.1 recommends a sender to use. */
+#define MAX_EXTENSION_HEADERS 8
+
+/* The verifier follows a packet pointer plus an offset up to 65535. Eight extension headers of 2048 bytes stay below. */
+#define MAX_OFFSET 0x7fff
+
+/* First fragments remembered at a time. */
+#define MAX_FRAGMENTS 8192
+
+/* Linux (ipfrag_time) and netstack both give up reassembly after 30 s; an older identification is another packet's. */
+#define FRAGMENT_LIFETIME_NS 30000000000ULL
+
+/* Capacities. A map holds the old and the new configuration for a moment, so each takes half as much. */
+#define MAX_ADDRESSES 512
+#define MAX_LISTENERS 2048
+#define MAX_BACKENDS 8192
+
+/* One byte for each port of each family says which look-ups a segment to that port is worth. */
+#define FAMILY_IPV4 0
+#define FAMILY_IPV6 1
+#define PORT_ROLES (2 << 16)
+
+enum port_role {
+	ROLE_LISTEN_ANY = 1, /* a listener on every own address of the family */
+	ROLE_LISTEN_ONE = 2, /* a listener on some own address: look in listeners */
+	ROLE_BACKEND = 4,    /* a local port of backend connections: look in backends */
+} __attribute__((packed));
+
+/*
+ * The verdict on a frame, and its counter. The order is the action: up to LAST_REDIRECT the frame goes to the socket,
+ * up to LAST_DROP it is dropped, the rest passes to the kernel. The Go table in verdict.go documents each.
+ */
+enum verdict {
+	REDIRECT_LISTENER,
+	REDIRECT_BACKEND,
+	REDIRECT_FRAGMENT,
+	REDIRECT_ICMP,
+	LAST_REDIRECT = REDIRECT_ICMP,
+	DROP_NO_SOCKET,
+	DROP_TINY_FRAGMENT,
+	DROP_HEADER_CHAIN,
+	LAST_DROP = DROP_HEADER_CHAIN,
+	PASS_GROUP_MAC,
+	PASS_VLAN_DEPTH,
+	PASS_NOT_IP,
+	PASS_MALFORMED,
+	PASS_OTHER_ADDRESS,
+	PASS_NOT_TCP,
+	PASS_OTHER_PORT,
+	PASS_ICMP,
+	PASS_SOURCE_ROUTED,
+	PASS_UNKNOWN_FRAGMENT,
+	NUM_VERDICTS,
+};
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Which packets are ours: look-ups in what Configure wrote, and the memory for fragments. */
+#ifndef RINGROAD_FLOW_H
+#define RINGROAD_FLOW_H
+
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "constants.h"
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline bool is_own(const struct address *a)
+{
+	return bpf_map_lookup_elem(&addresses, a) != NULL;
+}
+
+static __always_inline bool is_redirect(enum verdict v)
+{
+	return v <= LAST_REDIRECT;
+}
+
+/* The verdict on a segment whose destination address is already known to be own. */
+static __always_inline enum verdict flow_verdict(const struct packet *p)
+{
+	struct port_roles *roles;
+	__u32 zero = 0;
+	__u8 role;
+
+	roles = bpf_map_lookup_elem(&ports, &zero);
+	if (!roles)
+		return PASS_OTHER_PORT;
+	role = roles->role[(p->family & 1) << 16 | bpf_ntohs(p->dst.port)];
+	if (role & ROLE_LISTEN_ANY)
+		return REDIRECT_LISTENER;
+	if (role & ROLE_LISTEN_ONE && bpf_map_lookup_elem(&listeners, &p->dst))
+		return REDIRECT_LISTENER;
+	if (role & ROLE_BACKEND && bpf_map_lookup_elem(&backends, &p->src))
+		return REDIRECT_BACKEND;
+	return PASS_OTHER_PORT;
+}
+
+static __always_inline void fragment_key(struct fragment *key, const struct packet *p, __be32 id, __u32 protocol)
+{
+	key->src = p->src.address;
+	key->dst = p->dst.address;
+	key->id = id;
+	key->protocol = protocol;
+}
+
+/*
+ * Remembers or forgets a first fragment, given the verdict on its flow. Forgetting matters: the sender may reuse the
+ * identification for a flow of the kernel's, whose later fragments must not follow the older packet.
+ */
+static __always_inline enum verdict first_fragment(const struct fragment *key, enum verdict v)
+{
+	__u64 now;
+
+	if (!is_redirect(v)) {
+		bpf_map_delete_elem(&fragments, key);
+		return v;
+	}
+	now = bpf_ktime_get_ns();
+	bpf_map_update_elem(&fragments, key, &now, BPF_ANY);
+	return REDIRECT_FRAGMENT;
+}
+
+/*
+ * An unknown fragment is of a flow of the kernel's, or overtook its first. Passing is right for both: in the second case
+ * the kernel never sees the first, so it can neither complete the packet nor answer it, and TCP sends it again.
+ */
+static __always_inline enum verdict later_fragment(const struct fragment *key)
+{
+	__u64 *seen = bpf_map_lookup_elem(&fragments, key);
+
+	if (seen && bpf_ktime_get_ns() - *seen < FRAGMENT_LIFETIME_NS)
+		return REDIRECT_FRAGMENT;
+	return PASS_UNKNOWN_FRAGMENT;
+}
+
+#endif
