@@ -76,7 +76,7 @@ const (
 // a parser needs. One Limits may serve any number of parsers; it must not
 // change while one of them is in the middle of a message.
 type Limits struct {
-	RequestLineBytes    int   // request line without its CRLF; beyond: 414. 0: 8192. For a response, the status line: 502
+	RequestLineBytes    int   // request line without its CRLF; beyond: 414. 0: 8192
 	FieldsBytes         int   // all field lines with their CRLF; beyond: 431. 0: 32768
 	FieldCount          int   // field lines; beyond: 431. 0: 100
 	EmptyLines          int   // CRLFs tolerated in front of a request (RFC 9112, 2.2); beyond: 400. 0: 4; <0: none

@@ -1,0 +1,140 @@
+package http1
+
+import (
+	"strconv"
+	"time"
+)
+
+// Continue is the interim response that asks the client for its body (RFC 9110,
+// 15.2.1). It must not be sent to an HTTP/1.0 client.
+const Continue = "HTTP/1.1 100 Continue\r\n\r\n"
+
+// PageOptions say how AppendErrorPage writes an answer of the proxy's own.
+type PageOptions struct {
+	Minor     uint8  // the client's version, HTTP/1.Minor
+	KeepAlive bool   // the connection stays open; never after an error of the parser
+	Head      bool   // the request was a HEAD: no body
+	Date      []byte // nil: no Date
+	Add       []byte // complete lines, as in Edits
+	Body      []byte // in place of the built-in page; nil: that
+	Type      string // Content-Type of Body; empty: text/html
+}
+
+// AppendErrorPage appends a complete answer, head and body, for the status. It tells
+// the name of the server but not its version.
+func AppendErrorPage(dst []byte, status int, o *PageOptions) []byte {
+	text := StatusText(status)
+	if text == "" {
+		text = "Error"
+	}
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = appendStatus(dst, status, text)
+	dst = append(dst, "\r\nServer: ringroad\r\n"...)
+	if o.Date != nil {
+		dst = AppendField(dst, "Date", o.Date)
+	}
+	dst = append(dst, "Content-Type: "...)
+	if o.Type != "" {
+		dst = append(dst, o.Type...)
+	} else {
+		dst = append(dst, "text/html"...)
+	}
+	dst = append(dst, "\r\n"...)
+	length := len(o.Body)
+	if o.Body == nil {
+		length = len(pageStart) + len(pageMiddle) + len(pageEnd) + 2*(len("nnn ")+len(text))
+	}
+	dst = appendLength(dst, int64(length))
+	dst = appendConnection(dst, !o.KeepAlive, o.KeepAlive && o.Minor == 0, false, false)
+	dst = append(dst, o.Add...)
+	dst = append(dst, "\r\n"...)
+	switch {
+	case o.Head:
+		return dst
+	case o.Body != nil:
+		return append(dst, o.Body...)
+	}
+	dst = append(dst, pageStart...)
+	dst = appendStatus(dst, status, text)
+	dst = append(dst, pageMiddle...)
+	dst = appendStatus(dst, status, text)
+	return append(dst, pageEnd...)
+}
+
+const (
+	pageStart  = "<!DOCTYPE html>\n<html>\n<head><title>"
+	pageMiddle = "</title></head>\n<body>\n<h1>"
+	pageEnd    = "</h1>\n<hr>\n<p>ringroad</p>\n</body>\n</html>\n"
+)
+
+func appendStatus(dst []byte, status int, text string) []byte {
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	dst = append(dst, ' ')
+	return append(dst, text...)
+}
+
+// AppendDate appends the time in the format of the Date field (RFC 9110, 5.6.7).
+func AppendDate(dst []byte, unixSeconds int64) []byte {
+	return time.Unix(unixSeconds, 0).UTC().AppendFormat(dst, "Mon, 02 Jan 2006 15:04:05 GMT")
+}
+
+// StatusText is the reason phrase of the status (RFC 9110, 15; RFC 6585), "" for one that a proxy has no use for.
+func StatusText(status int) string {
+	switch status {
+	case 200:
+		return "OK"
+	case 204:
+		return "No Content"
+	case 301:
+		return "Moved Permanently"
+	case 302:
+		return "Found"
+	case 303:
+		return "See Other"
+	case 307:
+		return "Temporary Redirect"
+	case 308:
+		return "Permanent Redirect"
+	case 400:
+		return "Bad Request"
+	case 401:
+		return "Unauthorized"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 405:
+		return "Method Not Allowed"
+	case 408:
+		return "Request Timeout"
+	case 410:
+		return "Gone"
+	case 413:
+		return "Content Too Large"
+	case 414:
+		return "URI Too Long"
+	case 417:
+		return "Expectation Failed"
+	case 421:
+		return "Misdirected Request"
+	case 426:
+		return "Upgrade Required"
+	case 429:
+		return "Too Many Requests"
+	case 431:
+		return "Request Header Fields Too Large"
+	case 500:
+		return "Internal Server Error"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
+	case 503:
+		return "Service Unavailable"
+	case 504:
+		return "Gateway Timeout"
+	case 505:
+		return "HTTP Version Not Supported"
+	}
+	return ""
+}
