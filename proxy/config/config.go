@@ -17,6 +17,7 @@ type Config struct {
 	ZeroCopy     ZeroCopy       // whether the driver may receive straight into the UMEM
 	RXChecksum   RXChecksum     // what is done with checksums of received segments
 	Wait         Wait           // what a worker does when it has nothing to do
+	SpinBudget   time.Duration  // how long WaitSpin polls in vain before it sleeps
 	BackendPorts PortRange      // local ports of connections to backends
 	Rings        Rings
 	TCP          TCP
@@ -67,7 +68,7 @@ type Wait string
 // The values of wait.
 const (
 	WaitSleep Wait = "sleep" // sleeps in the kernel until a frame or a timer comes
-	WaitSpin  Wait = "spin"  // polls the rings: least latency, all of one core
+	WaitSpin  Wait = "spin"  // polls the rings for SpinBudget first: less latency, up to all of one core
 )
 
 // PortRange is a range of ports, both ends included.
@@ -89,7 +90,12 @@ type TCP struct {
 	SACK              bool          // selective acknowledgement, RFC 2018
 	RACK              bool          // time-based loss detection, RFC 8985
 	ACKDelay          time.Duration // how long a pure ACK may wait for data to travel with; 0: not at all
+	MinRTO            time.Duration // least retransmission timeout
+	SYNRetries        int           // retransmissions of a SYN to a backend
+	Retries           int           // retransmissions of data before the connection fails
+	FinWait           time.Duration // how long a connection that we closed waits for the peer's FIN
 	TimeWait          time.Duration // how long a closed connection is remembered
+	AutoTuning        bool          // receive buffers grow with the throughput, up to their maximum
 	ReceiveBuffer     Buffer        // of each connection
 	SendBuffer        Buffer        // of each connection
 }

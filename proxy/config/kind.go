@@ -271,9 +271,9 @@ func parseDuration(text string) (time.Duration, *misfit) {
 	return d, nil
 }
 
-// formatDuration writes 24h, where Duration.String has 24h0m0s.
+// formatDuration writes 24h and 50us, where Duration.String has 24h0m0s and 50µs.
 func formatDuration(d time.Duration) string {
-	s := d.String()
+	s := strings.Replace(d.String(), "µ", "u", 1)
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}

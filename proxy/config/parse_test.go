@@ -191,7 +191,7 @@ func TestParseReportsEveryMistake(t *testing.T) {
 			`f:7:18: rings.entries: 1000 is not a power of two: 512 and 1024 are next to it`,
 			`f:7:37: rings.frame_bytes: 3KiB is neither 2KiB nor 4KiB: the kernel takes frames of these sizes only`,
 		}},
-		{"frames", valid + "rings: {entries: 1024, frames: 1024}\n", []string{`f:7:32: rings.frames: 1024 frames do not fit rings of 1024 entries: more than 1024 keeps some for sending, more than 2048 would never be used`}},
+		{"frames", valid + "rings: {entries: 1024, frames: 2049}\n", []string{`f:7:32: rings.frames: 2049 is more than rings of 1024 entries can hold: 2048, half for receiving and half for sending`}},
 		{"buffers", valid + "tcp:\n  receive_buffer: {min: 1MiB}\n  send_buffer: {max: 8KiB}\n", []string{
 			`f:8:3: tcp.receive_buffer.default: 256KiB is less than tcp.receive_buffer.min, 1MiB`,
 			`f:9:22: tcp.send_buffer.max: 8KiB is less than tcp.send_buffer.default, 256KiB`,

@@ -230,8 +230,13 @@ var table = []key{
 	},
 	{
 		path: "wait", kind: word, def: "sleep", values: []string{"sleep", "spin"}, fixed: true,
-		about: "What a worker does when it has nothing to do. `sleep` uses no CPU when idle. `spin` polls the rings: about half the latency at one connection, for all of one core.",
+		about: "What a worker does when it has nothing to do. `sleep` uses no CPU when idle. `spin` polls the rings first, for `spin_budget`: about half the latency at one connection, for up to all of one core.",
 		at:    func(s *scope) any { return &s.config.Wait },
+	},
+	{
+		path: "spin_budget", kind: duration, def: "10ms", min: "1us", max: "1h", fixed: true,
+		about: "How long `wait: spin` polls in vain before the worker sleeps after all. The default keeps a busy worker awake between requests and an idle one off the CPU.",
+		at:    func(s *scope) any { return &s.config.SpinBudget },
 	},
 	{
 		path: "backend_ports", kind: ports, def: "10000-29999", min: "1024", max: "65535", fixed: true,
@@ -249,8 +254,8 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Rings.FrameBytes },
 	},
 	{
-		path: "rings.frames", kind: count, unit: "frames", def: "auto", min: "96", max: "65536", values: []string{"auto"}, fixed: true,
-		about: "Frames of a socket, for receiving and sending together: more than `rings.entries`, at most twice as many. `auto` is one and a half times `rings.entries`.",
+		path: "rings.frames", kind: count, unit: "frames", def: "auto", min: "64", max: "65536", values: []string{"auto"}, fixed: true,
+		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is one and a half times as many; two thirds receive.",
 		at:    func(s *scope) any { return &s.config.Rings.Frames },
 	},
 	{
@@ -274,9 +279,34 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.TCP.ACKDelay },
 	},
 	{
-		path: "tcp.time_wait", kind: duration, def: "60s", min: "1s", max: "4m", fixed: true,
-		about: "How long a closed connection is remembered, so that late segments cannot reach a new one (RFC 9293 3.6.1). The default is the kernel's.",
+		path: "tcp.min_rto", kind: duration, def: "200ms", min: "1ms", max: "10s", fixed: true,
+		about: "Least retransmission timeout (RFC 6298). RFC 6298 2.4 asks for 1 s; the default is the kernel's.",
+		at:    func(s *scope) any { return &s.config.TCP.MinRTO },
+	},
+	{
+		path: "tcp.syn_retries", kind: count, unit: "segments", def: "6", min: "1", max: "127", fixed: true,
+		about: "How often a SYN to a backend is sent again, within `timeouts.connect`. The default is the kernel's.",
+		at:    func(s *scope) any { return &s.config.TCP.SYNRetries },
+	},
+	{
+		path: "tcp.retries", kind: count, unit: "segments", def: "15", min: "1", max: "255", fixed: true,
+		about: "How often unanswered data is sent again before the connection fails. The default is the kernel's and leaves the decision to `timeouts`.",
+		at:    func(s *scope) any { return &s.config.TCP.Retries },
+	},
+	{
+		path: "tcp.fin_wait", kind: duration, def: "60s", min: "1s", max: "10m", fixed: true,
+		about: "How long a connection that the proxy closed waits for the other side to close too. The default is the kernel's.",
+		at:    func(s *scope) any { return &s.config.TCP.FinWait },
+	},
+	{
+		path: "tcp.time_wait", kind: duration, def: "2s", min: "1s", max: "4m", fixed: true,
+		about: "How long a closed connection is remembered, so that late segments cannot reach a new one (RFC 9293 3.6). It takes about 5 KB for so long, which is why the default is far below the kernel's 60 s.",
 		at:    func(s *scope) any { return &s.config.TCP.TimeWait },
+	},
+	{
+		path: "tcp.auto_tuning", kind: boolean, def: "on", fixed: true,
+		about: "Receive buffers grow with the throughput of their connection, up to `tcp.receive_buffer.max`.",
+		at:    func(s *scope) any { return &s.config.TCP.AutoTuning },
 	},
 	{
 		path: "tcp.receive_buffer.min", kind: size, unit: "bytes", def: "4KiB", min: "2KiB", max: "64MiB", fixed: true,
@@ -290,7 +320,7 @@ var table = []key{
 	},
 	{
 		path: "tcp.receive_buffer.max", kind: size, unit: "bytes", def: "4MiB", min: "4KiB", max: "64MiB", fixed: true,
-		about: "Size up to which the receive buffer of a connection grows with its throughput. 4MiB fills 300 Mbit/s over 100 ms.",
+		about: "Size up to which `tcp.auto_tuning` lets a receive buffer grow. 4MiB fills 300 Mbit/s over 100 ms.",
 		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.MaxBytes },
 	},
 	{

@@ -166,8 +166,8 @@ func (v *checker) rings() {
 	if b := r.FrameBytes; b != 0 && b != 2048 && b != 4096 {
 		v.failf("rings.frame_bytes", "", "%s is neither 2KiB nor 4KiB: the kernel takes frames of these sizes only", formatSize(int64(b)))
 	}
-	if f := r.Frames; f != 0 && bits.OnesCount(uint(r.Entries)) == 1 && (f <= r.Entries || f > 2*r.Entries) {
-		v.failf("rings.frames", "", "%d frames do not fit rings of %d entries: more than %[2]d keeps some for sending, more than %d would never be used", f, r.Entries, 2*r.Entries)
+	if f := r.Frames; bits.OnesCount(uint(r.Entries)) == 1 && f > 2*r.Entries {
+		v.failf("rings.frames", "", "%d is more than rings of %d entries can hold: %d, half for receiving and half for sending", f, r.Entries, 2*r.Entries)
 	}
 }
 
