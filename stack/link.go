@@ -131,7 +131,7 @@ func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
 // Capabilities implements netstack.LinkEndpoint. TCP checksums are computed
 // here while the segment is copied, for every TCP segment.
 func (l *link) Capabilities() netstack.LinkEndpointCapabilities {
-	c := netstack.LinkEndpointCapabilities(netstack.CapabilityTXChecksumOffload)
+	c := netstack.LinkEndpointCapabilities(0) | netstack.CapabilityTXChecksumOffload
 	if l.TrustChecksum {
 		c |= netstack.CapabilityRXChecksumOffload
 	}

@@ -97,8 +97,8 @@ func (p *Poller) AddConn(c *Conn, e Events, data any) {
 // ready for, as EPOLL_CTL_MOD does.
 func (p *Poller) ModConn(c *Conn, e Events) {
 	p.mu.Lock()
-	c.source.interest = e
-	c.source.pending = 0
+	c.interest = e
+	c.pending = 0
 	p.mu.Unlock()
 	p.rearm(&c.source, c.endpoint.Readiness(maskOfEvents(e)))
 }

@@ -266,7 +266,7 @@ func (h *Host) parse(address string) (tcpip.FullAddress, tcpip.NetworkProtocolNu
 	if err != nil {
 		return tcpip.FullAddress{}, 0, err
 	}
-	number := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
+	number := header.IPv4ProtocolNumber
 	if ap.Addr().Is6() {
 		number = header.IPv6ProtocolNumber
 	}

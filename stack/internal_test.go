@@ -1,0 +1,110 @@
+package stack
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+func TestClockFiresInOrderAndOnce(t *testing.T) {
+	woken := 0
+	c := newClock(func() { woken++ })
+	var fired []int
+	at := func(d time.Duration, n int) *timer {
+		return c.AfterFunc(d, func() { fired = append(fired, n) }).(*timer)
+	}
+	at(3*time.Hour, 3)
+	at(time.Hour, 1)
+	two := at(2*time.Hour, 2)
+	stopped := at(90*time.Minute, 9)
+	if woken != 2 {
+		t.Errorf("woken %d times: the first timer and the one that became earliest must wake the loop", woken)
+	}
+	if !stopped.Stop() || stopped.Stop() {
+		t.Error("Stop must report true once")
+	}
+	if n := c.run(30 * time.Minute); n != 0 {
+		t.Errorf("%d timers fired early", n)
+	}
+	two.Reset(4 * time.Hour)
+	if next, ok := c.next(); !ok || next > c.elapsed()+time.Hour {
+		t.Errorf("next is %v, %v", next, ok)
+	}
+	c.run(24 * time.Hour)
+	if !slices.Equal(fired, []int{1, 3, 2}) {
+		t.Errorf("fired %v", fired)
+	}
+	if _, ok := c.next(); ok || two.Stop() {
+		t.Error("a fired timer is still queued")
+	}
+	two.Reset(0)
+	if c.run(c.elapsed()+time.Second) != 1 {
+		t.Error("a timer cannot be reused")
+	}
+}
+
+func TestFlowTableForgetsIdleFlowsOnly(t *testing.T) {
+	var f flowTable
+	f.init()
+	key := func(n uint32) *flowKey { return &flowKey{ports: n} }
+	idle, holding, busy := f.get(key(1), 0), f.get(key(2), 0), f.get(key(3), 0)
+	f.slots[holding].held.active = true
+	f.get(key(3), flowIdle)
+	f.sweep(flowIdle+1, 3)
+	if len(f.index) != 2 {
+		t.Fatalf("%d flows are left, want the one that holds an ACK and the busy one", len(f.index))
+	}
+	generation := f.slots[idle].held.generation
+	if got := f.get(key(4), flowIdle); got != idle {
+		t.Errorf("slot %d was not reused", idle)
+	} else if f.slots[got].known || f.slots[got].held.generation != generation {
+		t.Error("the slot's new flow inherited the old one's state, or lost the hold's generation")
+	}
+	if f.get(key(3), 0) != busy || f.get(key(2), 0) != holding {
+		t.Error("a living flow moved")
+	}
+}
+
+// TestMayHold is the table of RFC 9293 3.8.6.3, RFC 5681 4.2 and RFC 2018 4.
+func TestMayHold(t *testing.T) {
+	const mss = 1460
+	for _, c := range []struct {
+		name    string
+		flags   header.TCPFlags
+		ack     uint32
+		window  uint16
+		options int
+		known   bool
+		held    uint32 // acknowledgment number of a held ACK, 0: none
+		want    bool
+	}{
+		{"new data", header.TCPFlagAck, 1100, 100, 12, true, 0, true},
+		{"new data, no timestamps", header.TCPFlagAck, 1100, 100, 0, true, 0, true},
+		{"more new data than the held one", header.TCPFlagAck, 1200, 100, 12, true, 1100, true},
+		{"just under two segments", header.TCPFlagAck, 1000 + 2*mss - 1, 100, 12, true, 0, true},
+		{"two segments", header.TCPFlagAck, 1000 + 2*mss, 100, 12, true, 0, false},
+		{"duplicate", header.TCPFlagAck, 1000, 100, 12, true, 0, false},
+		{"repeats the held one", header.TCPFlagAck, 1100, 100, 12, true, 1100, false},
+		{"behind", header.TCPFlagAck, 900, 100, 12, true, 0, false},
+		{"closed window", header.TCPFlagAck, 1100, 0, 12, true, 0, false},
+		{"SACK blocks", header.TCPFlagAck, 1100, 100, 24, true, 0, false},
+		{"FIN", header.TCPFlagAck | header.TCPFlagFin, 1100, 100, 12, true, 0, false},
+		{"SYN-ACK", header.TCPFlagAck | header.TCPFlagSyn, 1100, 100, 12, true, 0, false},
+		{"first of the flow", header.TCPFlagAck, 1100, 100, 12, false, 0, false},
+		{"wrap-around", header.TCPFlagAck, 99, 100, 12, true, 0, false},
+	} {
+		h := header.TCP(make([]byte, header.TCPMinimumSize+c.options))
+		h.Encode(&header.TCPFields{AckNum: c.ack, Flags: c.flags, WindowSize: c.window, DataOffset: uint8(len(h))})
+		f := flow{known: c.known, lastACK: 1000, held: heldACK{active: c.held != 0, number: c.held}}
+		if got := f.mayHold(h, mss); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	h := header.TCP(make([]byte, header.TCPMinimumSize))
+	h.Encode(&header.TCPFields{AckNum: 50, Flags: header.TCPFlagAck, WindowSize: 1, DataOffset: header.TCPMinimumSize})
+	if f := (flow{known: true, lastACK: 1<<32 - 50}); !f.mayHold(h, mss) {
+		t.Error("new data across the wrap of the sequence space")
+	}
+}
