@@ -1,0 +1,203 @@
+// Package master prepares the host and supervises workers: it attaches the
+// steering program, starts the worker, tells the program what to steer, and
+// reacts to signals. It never touches a request.
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"ringroad/bpf"
+	"ringroad/cmd/internal/worker"
+	"ringroad/dataplane"
+	"ringroad/proxy/config"
+)
+
+// Options are what the command line adds to the configuration.
+type Options struct {
+	StatsFile string // JSON counters, rewritten every second and at exit; "": none
+	Log       *slog.Logger
+}
+
+const (
+	statsInterval = time.Second
+	// stopTimeout is how long a worker may take to end after Stop. Its loop
+	// looks at the flag every turn, so only a stuck one takes longer.
+	stopTimeout = 5 * time.Second
+)
+
+// Run runs until ctx is done, then stops at once and leaves the host as it
+// was. A nil error means that it was asked to stop.
+func Run(ctx context.Context, c *config.Config, o Options) (err error) {
+	// The loop and netstack's processor hand over to each other on one P; with
+	// more every segment would cross cores.
+	runtime.GOMAXPROCS(1)
+	m := &master{config: c, log: o.Log}
+	defer func() { err = errors.Join(err, m.close()) }()
+	if err := m.open(); err != nil {
+		return err
+	}
+	access, err := openAccessLog(c.Log.Access)
+	if err != nil {
+		return err
+	}
+	if access != nil {
+		defer access.Close()
+	}
+	wo := worker.Options{Config: c, Interfaces: m.interfaces, Log: o.Log}
+	if access != nil {
+		wo.AccessLog = access
+	}
+	w, err := worker.New(wo)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run() }()
+	// Frames are steered only now that somebody listens: a client's SYN is
+	// never answered by nobody.
+	if err := m.steer(); err != nil {
+		w.Stop()
+		return errors.Join(err, <-ended)
+	}
+	m.announce()
+	return m.supervise(ctx, w, ended, o.StatsFile)
+}
+
+type master struct {
+	config     *config.Config
+	log        *slog.Logger
+	interfaces []*dataplane.Interface
+}
+
+// open attaches the program to every interface.
+func (m *master) open() error {
+	if err := checkBackends(m.config); err != nil {
+		return err
+	}
+	warnPorts(m.config, m.log)
+	for _, name := range m.config.Interfaces {
+		i, err := dataplane.OpenInterface(dataplane.InterfaceOptions{Name: name, Mode: modes[m.config.XDPMode]})
+		if err != nil {
+			return err
+		}
+		m.interfaces = append(m.interfaces, i)
+		if err := i.NativeFailure(); err != nil {
+			m.log.Warn("native XDP is not to be had: generic mode is used, which is several times slower", "interface", name, "reason", err)
+		}
+		if n := i.RXQueues(); n > 1 {
+			m.log.Warn("only queue 0 is served: frames on other queues are dropped; give the interface one queue",
+				"interface", name, "queues", n, "remedy", fmt.Sprintf("ethtool -L %s combined 1", name))
+		}
+	}
+	return nil
+}
+
+var modes = map[config.XDPMode]dataplane.Mode{
+	config.XDPAuto:    dataplane.ModeAuto,
+	config.XDPNative:  dataplane.ModeNative,
+	config.XDPGeneric: dataplane.ModeGeneric,
+}
+
+// steer tells the programs which flows are ours.
+func (m *master) steer() error {
+	s := bpf.Config{BackendPorts: bpf.PortRange{First: m.config.BackendPorts.First, Last: m.config.BackendPorts.Last}}
+	for _, l := range m.config.Listeners {
+		s.Listeners = append(s.Listeners, l.Address)
+	}
+	for _, u := range m.config.Upstreams {
+		s.Backends = append(s.Backends, u.Servers...)
+	}
+	for _, i := range m.interfaces {
+		own, err := worker.Addresses(i)
+		if err != nil {
+			return err
+		}
+		c := s
+		c.Addresses = own
+		if err := i.Steer(c); err != nil {
+			return fmt.Errorf("steer on %s: %w", i.Name(), err)
+		}
+	}
+	return nil
+}
+
+// announce says what is served. Scripts wait for the message "ready".
+func (m *master) announce() {
+	var listeners, upstreams []string
+	for _, l := range m.config.Listeners {
+		listeners = append(listeners, l.Address.String())
+	}
+	for _, u := range m.config.Upstreams {
+		upstreams = append(upstreams, fmt.Sprintf("%s=%v", u.Name, u.Servers))
+	}
+	m.log.Info("ready", "listeners", listeners, "interfaces", m.config.Interfaces, "upstreams", upstreams)
+}
+
+// supervise waits for the end, and writes statistics meanwhile.
+func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan error, statsFile string) error {
+	var tick <-chan time.Time
+	if statsFile != "" {
+		t := time.NewTicker(statsInterval)
+		defer t.Stop()
+		tick = t.C
+	}
+	write := func() {
+		if statsFile == "" {
+			return
+		}
+		if s, ok := w.Snapshot(); ok {
+			if err := writeStats(statsFile, s); err != nil {
+				m.log.Error("write statistics", "error", err)
+			}
+		}
+	}
+	write()
+	for {
+		select {
+		case <-ctx.Done():
+			write()
+			m.log.Info("stopping", "reason", context.Cause(ctx))
+			w.Stop()
+			select {
+			case err := <-ended:
+				return err
+			case <-time.After(stopTimeout):
+				return fmt.Errorf("the worker did not stop within %v", stopTimeout)
+			}
+		case err := <-ended:
+			if err == nil {
+				err = errors.New("the worker ended by itself")
+			}
+			return err
+		case <-tick:
+			write()
+		}
+	}
+}
+
+func (m *master) close() error {
+	var errs []error
+	for _, i := range m.interfaces {
+		errs = append(errs, i.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openAccessLog returns nil for no access log.
+func openAccessLog(path string) (io.WriteCloser, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open the access log: %w; make its folder, or set log.access to off", err)
+	}
+	return f, nil
+}
