@@ -29,7 +29,10 @@ func bindReason(l link, o QueueOptions, err error) error {
 	case o.ZeroCopy == ZeroCopyOn:
 		return fmt.Errorf("%w: zero-copy was demanded, driver %s in %v mode refuses it: set zero_copy to auto or off (%w)", ErrUnsupported, l.driver, l.mode, err)
 	}
-	return explainPermission(err)
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w, although no capability is missing: look for a security module or a container's seccomp profile", err)
+	}
+	return err
 }
 
 // lockedMemory explains that the UMEM cannot be pinned.

@@ -44,13 +44,16 @@ type Interface struct {
 func OpenInterface(o InterfaceOptions) (*Interface, error) {
 	i := &Interface{}
 	if err := i.open(o); err != nil {
-		return nil, fmt.Errorf("open interface %s: %w", o.Name, errors.Join(explainPermission(err), i.Close()))
+		return nil, fmt.Errorf("open interface %s: %w", o.Name, errors.Join(err, i.Close()))
 	}
 	return i, nil
 }
 
 func (i *Interface) open(o InterfaceOptions) error {
-	var err error
+	err := checkCapabilities(capBPF, capNetAdmin, capNetRaw)
+	if err != nil {
+		return err
+	}
 	if i.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}

@@ -300,7 +300,7 @@ func (n *Neighbours) readNeighbours(old map[neighbourKey]*neighbour) (map[neighb
 		}
 		for _, e := range entries {
 			ip, ok := netip.AddrFromSlice(e.IP)
-			if !ok || e.State&usableStates == 0 || e.Flags&netlink.NTF_PROXY != 0 || len(e.HardwareAddr) != 6 {
+			if !ok || ip.IsMulticast() || e.State&usableStates == 0 || e.Flags&netlink.NTF_PROXY != 0 || len(e.HardwareAddr) != 6 {
 				continue
 			}
 			k := keyOf(index, ip)

@@ -109,6 +109,9 @@ func openQueue(l link, o QueueOptions) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.name, err)
 	}
+	if err := checkCapabilities(capNetAdmin, capNetRaw); err != nil {
+		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.name, err)
+	}
 	if need := l.mtu + linkHeaderBytes; need > o.FrameBytes-frameHeadroomBytes {
 		return nil, fmt.Errorf("open queue %d of %s: %w: MTU %d needs frames of %d bytes, %d hold %d: use frames of 4096 bytes or lower the MTU",
 			o.Queue, l.name, ErrMTU, l.mtu, need, o.FrameBytes, o.FrameBytes-frameHeadroomBytes)

@@ -1,0 +1,116 @@
+package dataplane
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestQueueOptions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in     QueueOptions
+		rx, tx int // 0: refused
+	}{
+		"defaults":            {QueueOptions{}, 4096, 2048},
+		"small rings":         {QueueOptions{RingEntries: 64}, 64, 32},
+		"twice the entries":   {QueueOptions{RingEntries: 1024, Frames: 2048}, 1024, 1024},
+		"few frames":          {QueueOptions{RingEntries: 1024, Frames: 600}, 400, 200},
+		"large frames":        {QueueOptions{FrameBytes: 4096}, 4096, 2048},
+		"no power of two":     {in: QueueOptions{RingEntries: 1000}},
+		"too many entries":    {in: QueueOptions{RingEntries: 1 << 16}},
+		"odd frame size":      {in: QueueOptions{FrameBytes: 3000}},
+		"frames beyond rings": {in: QueueOptions{RingEntries: 1024, Frames: 2049}},
+		"negative frames":     {in: QueueOptions{Frames: -1}},
+		"negative queue":      {in: QueueOptions{Queue: -1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := tc.in.withDefaults()
+			if tc.rx == 0 {
+				if !errors.Is(err, ErrOptions) {
+					t.Fatalf("error %v, want ErrOptions", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rx, tx := o.rxFrames(), o.Frames-o.rxFrames(); rx != tc.rx || tx != tc.tx || rx > o.RingEntries || tx > o.RingEntries {
+				t.Errorf("%d frames to receive, %d to send, want %d, %d", rx, tx, tc.rx, tc.tx)
+			}
+		})
+	}
+}
+
+func TestZeroCopyPolicy(t *testing.T) {
+	for _, tc := range []struct {
+		mode   ZeroCopyMode
+		driver string
+		kernel kernelRelease
+		xdp    Mode
+		want   bool
+	}{
+		{ZeroCopyAuto, "mlx5_core", kernelRelease{6, 1}, ModeNative, true},
+		{ZeroCopyAuto, "mlx5_core", kernelRelease{7, 0}, ModeNative, true},
+		{ZeroCopyAuto, "mlx5_core", kernelRelease{5, 15}, ModeNative, false},
+		{ZeroCopyAuto, "mlx5_core", kernelRelease{}, ModeNative, false},
+		{ZeroCopyAuto, "mlx5_core", kernelRelease{6, 18}, ModeGeneric, false},
+		{ZeroCopyAuto, "ice", kernelRelease{6, 18}, ModeNative, false},
+		{ZeroCopyAuto, "veth", kernelRelease{6, 18}, ModeNative, false},
+		{ZeroCopyOn, "ice", kernelRelease{5, 5}, ModeNative, true},
+		{ZeroCopyOff, "mlx5_core", kernelRelease{6, 18}, ModeNative, false},
+	} {
+		if got := tc.mode.wantsZeroCopy(tc.driver, tc.kernel, tc.xdp); got != tc.want {
+			t.Errorf("%v on %s, kernel %v, %v mode: %v, want %v", tc.mode, tc.driver, tc.kernel, tc.xdp, got, tc.want)
+		}
+	}
+	if k := runningKernel(); k.major < 5 {
+		t.Errorf("running kernel read as %v", k)
+	}
+}
+
+func TestErrnoIsRecoveredFromText(t *testing.T) {
+	for _, errno := range socketErrnos {
+		if err := withErrno(errors.New("syscall.Bind SockaddrXDP failed: " + errno.Error())); !errors.Is(err, errno) {
+			t.Errorf("%v is not %v", err, errno)
+		}
+	}
+	plain := errors.New("something else")
+	if err := withErrno(plain); err != plain {
+		t.Errorf("became %v", err)
+	}
+}
+
+func TestSocketMappingsAreTellingAFXDPApart(t *testing.T) {
+	const maps = `55d0c0a00000-55d0c0a01000 r--p 00000000 fe:00 131 /usr/bin/x
+7f0000000000-7f0000001000 rw-s 00000000 00:08 77                       socket:[77]
+7f1000000000-7f1000002000 rw-s 100000000 00:08 42                      socket:[42]
+7f2000000000-7f2000003000 rw-s 180000000 00:08 42                      socket:[42]
+7f3000000000-7f3000001000 rw-s 00000000 00:08 42                       socket:[42]
+7ffd00000000-7ffd00001000 r-xp 00000000 00:00 0                        [vdso]
+`
+	got, err := parseSocketMappings(strings.NewReader(maps))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || len(got[42]) != 3 || got[42][1] != (mapping{0x7f2000000000, 0x7f2000003000}) {
+		t.Errorf("mappings %v, want the three of inode 42", got)
+	}
+}
+
+func TestStatFieldsNameEveryCounter(t *testing.T) {
+	for _, s := range []any{Stats{}, KernelStats{}} {
+		seen := map[string]bool{}
+		for _, f := range StatFields(s) {
+			if f.Unit == "" || f.Help == "" || f.Kind != "counter" && f.Kind != "gauge" || seen[f.Name] {
+				t.Errorf("%T: field %+v is incomplete or double", s, f)
+			}
+			seen[f.Name] = true
+		}
+	}
+	got := kernelStatsFrom(unix.XDPStatistics{Rx_dropped: 1, Rx_invalid_descs: 2, Tx_invalid_descs: 3, Rx_ring_full: 4, Rx_fill_ring_empty_descs: 5, Tx_ring_empty_descs: 6})
+	if got != (KernelStats{1, 2, 3, 4, 5, 6}) {
+		t.Errorf("kernel's counters became %+v", got)
+	}
+}
