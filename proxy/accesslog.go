@@ -1,0 +1,172 @@
+package proxy
+
+import (
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"ringroad/proxy/http1"
+)
+
+const (
+	logBufferBytes = 64 << 10
+	logBuffers     = 8 // between the loop and the writer; more lines than that are lost
+	// logDelay is how long a line may wait for others to be written with.
+	logDelay = 100 * time.Millisecond
+	// logStop is how long a stop waits for the writer to catch up.
+	logStop = 2 * time.Second
+)
+
+// accessLog collects lines on the loop and writes them in a goroutine of its own.
+// The loop never waits for it: when the writer has fallen behind by all buffers,
+// lines are lost and counted.
+type accessLog struct {
+	out     io.Writer
+	log     *slog.Logger
+	current []byte        // filled by the loop; nil: none at hand
+	flushAt time.Duration // loop time at which current is handed over; 0: it is empty
+	full    chan []byte
+	free    chan []byte
+	done    chan struct{}
+	failed  atomic.Bool // the last write failed; writer only, but for tests
+
+	second int64  // that stamp stands for
+	stamp  []byte // time_local
+}
+
+// newAccessLog starts the writer. It writes whole lines, one Write at a time.
+func newAccessLog(out io.Writer, log *slog.Logger) *accessLog {
+	a := &accessLog{
+		out: out, log: log,
+		full: make(chan []byte, logBuffers),
+		free: make(chan []byte, logBuffers),
+		done: make(chan struct{}),
+	}
+	for range logBuffers {
+		a.free <- nil // allocated when first used
+	}
+	go a.write()
+	return a
+}
+
+// write is the writer's goroutine.
+func (a *accessLog) write() {
+	defer close(a.done)
+	for b := range a.full {
+		_, err := a.out.Write(b)
+		if err != nil && !a.failed.Load() {
+			a.log.Error("write access log: lines are lost until it works again", "error", err)
+		}
+		a.failed.Store(err != nil)
+		a.free <- b[:0]
+	}
+}
+
+// line appends a line in nginx's combined format:
+//
+//	remote_addr - - [time_local] "request" status body_bytes_sent "referer" "user_agent"
+//
+// now is the loop time, wall the wall time of the turn. It reports false when the
+// line is lost.
+func (a *accessLog) line(x *exchange, now time.Duration, wall time.Time) bool {
+	if a.current == nil {
+		select {
+		case b := <-a.free:
+			if b == nil {
+				b = make([]byte, 0, logBufferBytes)
+			}
+			a.current = b
+		default:
+			return false
+		}
+	}
+	if second := wall.Unix(); second != a.second || a.stamp == nil {
+		a.second, a.stamp = second, wall.AppendFormat(a.stamp[:0], "02/Jan/2006:15:04:05 -0700")
+	}
+	b := a.current
+	b = append(b, x.session.clientAddr()...)
+	b = append(b, " - - ["...) // no remote_user: the proxy authenticates nobody
+	b = append(b, a.stamp...)
+	b = append(b, `] "`...)
+	b = appendEscaped(b, x.requestLine())
+	b = append(b, `" `...)
+	b = appendDecimal(b, uint64(x.status))
+	b = append(b, ' ')
+	b = appendDecimal(b, x.bodySent())
+	b = append(b, ` "`...)
+	b = appendField(b, x, http1.FieldReferer)
+	b = append(b, `" "`...)
+	b = appendField(b, x, http1.FieldUserAgent)
+	b = append(b, '"', '\n')
+	a.current = b
+	if a.flushAt == 0 {
+		a.flushAt = now + logDelay
+	}
+	if len(b) >= logBufferBytes*7/8 {
+		a.flush()
+	}
+	return true
+}
+
+// flush hands the collected lines to the writer.
+func (a *accessLog) flush() {
+	a.flushAt = 0
+	if len(a.current) == 0 {
+		return
+	}
+	a.full <- a.current // never blocks: there are as many places as buffers
+	a.current = nil
+}
+
+// close writes what is left and stops the writer, waiting a moment for it.
+func (a *accessLog) close() {
+	a.flush()
+	close(a.full)
+	t := time.NewTimer(logStop)
+	defer t.Stop()
+	select {
+	case <-a.done:
+	case <-t.C:
+		a.log.Error("write access log: the writer does not keep up, the last lines may be lost")
+	}
+}
+
+// appendField appends a field of the request, "-" when there is none.
+func appendField(b []byte, x *exchange, id http1.FieldID) []byte {
+	if x.hasHead {
+		if v, ok := http1.Find(x.req.Fields, x.head(), id); ok && len(v) > 0 {
+			return appendEscaped(b, v)
+		}
+	}
+	return append(b, '-')
+}
+
+// appendEscaped appends v so that it can neither end the quoted string nor the
+// line, nor send control codes to a terminal: as nginx, \xHH for the quote, the
+// backslash, control characters and what is not ASCII.
+func appendEscaped(b, v []byte) []byte {
+	const hex = "0123456789ABCDEF"
+	from := 0
+	for i, c := range v {
+		if c >= 0x20 && c < 0x7f && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, v[from:i]...)
+		b = append(b, '\\', 'x', hex[c>>4], hex[c&15])
+		from = i + 1
+	}
+	return append(b, v[from:]...)
+}
+
+func appendDecimal(b []byte, n uint64) []byte {
+	var d [20]byte
+	i := len(d)
+	for {
+		i--
+		d[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return append(b, d[i:]...)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+// Package proxy is the event-driven worker of the reverse proxy: one loop that
+// accepts clients, parses their requests, relays them to backends and relays the
+// responses, on the non-blocking connections of package stack.
+//
+// # The frame's way
+//
+// The numbers are those of packages bpf, dataplane and stack.
+//
+//  1. XDP steers the frame to the queue's socket.
+//  2. An RX descriptor makes the frame the worker's.
+//  3. [stack.Stack.Turn] injects the batch into netstack.
+//  4. netstack fills receive buffers and marks connections ready.
+//  5. [Worker.Run] drains the ready list. A session reads until nothing is left
+//     or there is no room, parses, routes, and writes until the connection
+//     would block.
+//  6. What was written leaves as segments in TX frames.
+//  7. [stack.Stack.Flush] kicks once a queue and turn.
+//  8. Completed frames return.
+//
+// # Objects
+//
+//	Worker ── listener ── session (client connection)
+//	   │                     │ one at a time
+//	   │                  exchange: request ──► flow ──► backend connection
+//	   │                            response ◄── flow ◄──     │
+//	   └── upstream.Group ── Server ── pool of idle ones ◄────┘
+//
+// A session (session.go) lives as long as the client's connection. An exchange
+// (exchange.go) lives from the first byte of a request to the last byte of its
+// response and ties the session to a backend (backend.go), as nginx's request
+// does. Each of its two directions is a flow (flow.go).
+//
+// # How the state machine is kept simple
+//
+// Events only set flags on the connection (readable, writable), then everything
+// that can be done for the session is done, in both directions, until neither
+// moves (exchange.pump). So it makes no difference which event came, and a
+// direction that stopped on purpose, for lack of room or of budget, needs no
+// special resumption: it goes on the next time the session runs. Whatever may
+// end an exchange or a session is followed by a check that it still exists; what
+// was let go is not reused before the end of the turn, when no event of that
+// turn can reach it any more.
+//
+// # Buffers and copies
+//
+// Bytes are read into the buffer that they are written from, except for heads,
+// which are serialised anew, and chunked bodies, which are decoded and chunked
+// again. A head goes into the buffer in front of the first bytes of its body, so
+// that both leave with one Write. A flow reads only when it has room, so a slow
+// reader stops its sender through the TCP window. Buffers come from free lists of
+// the worker and go back as soon as they are empty; an idle connection has none.
+//
+// # Fairness
+//
+// A session may move [turnBytes] in a turn; then the others come first and it
+// goes on in the next turn. While the stack has no TX frames left nobody reads.
+//
+// # Ownership
+//
+// Everything belongs to the goroutine that runs [Worker.Run], except [Worker.Stop],
+// [Worker.Drain] and [Worker.Post], which any goroutine may call, and the writer
+// of the access log, which runs in a goroutine of its own so that a slow disk
+// cannot hold up the loop.
+//
+// # What is not done
+//
+// TLS, HTTP/2, caching, and tunnels: CONNECT is answered 501, Upgrade is not
+// passed on.
+package proxy

@@ -1,0 +1,286 @@
+package proxy
+
+import (
+	"net/http"
+
+	"ringroad/proxy/config"
+	"ringroad/proxy/http1"
+	"ringroad/proxy/upstream"
+)
+
+// exchange is one request and its response. It belongs to a session and, from
+// routing until the response is read, has a backend.
+type exchange struct {
+	// Parsers and decoders keep the memory that they have collected; each is reset
+	// where it is needed.
+	req      http1.Request
+	resp     http1.Response
+	request  flow
+	response flow
+
+	exchangeState
+}
+
+// exchangeState is what begins as zero in every exchange.
+type exchangeState struct {
+	session *session
+	backend *backend // nil: none yet, or no more
+	server  *upstream.Server
+
+	// The head of the request, as offsets in session.in. Valid iff hasHead.
+	hasHead bool
+	headAt  int // first byte of the head
+	floor   int // first byte behind it
+	tail    int // end of what had come when the head was complete
+
+	touched  bool // a byte of the request was written to the present backend
+	sent     bool // all of it was
+	lost     bool // the backend does not take the rest of it
+	repeat   bool // all that has come of it is still in session.in
+	attempts int  // servers tried
+	fresh    bool // pooled connections are not to be used any more
+	moved    bool // connect has been called since pump looked
+
+	in      buffer // read from the backend and not yet relayed
+	heard   bool   // the backend has sent something
+	hasResp bool   // the final response head is parsed
+	began   bool   // a final response, from the backend or our own, is on its way to the client
+
+	status    int    // of that response; 0: none
+	headBytes int    // of the responses' heads
+	written   uint64 // bytes of the responses written to the client
+	keepAlive bool   // the session goes on afterwards
+}
+
+// newExchange begins an exchange with an empty request.
+func (w *Worker) newExchange(s *session) *exchange {
+	x := w.takeExchange()
+	x.session = s
+	x.req.Reset(&w.limits)
+	w.stats.ExchangesActive++
+	return x
+}
+
+// head is the bytes that the request was parsed from. Valid iff hasHead.
+func (x *exchange) head() []byte { return x.session.in.b[x.headAt:x.floor] }
+
+// start takes the request, whose head is complete in session.in, to a backend.
+func (x *exchange) start() {
+	s := x.session
+	w := s.worker
+	w.stats.Requests++
+	s.state = exchanging
+	x.hasHead = true
+	x.headAt = s.in.r
+	x.floor = s.in.r + x.req.HeadBytes
+	x.tail = s.in.w
+	s.in.take(x.req.HeadBytes, x.floor)
+	x.request.body.ResetRequest(&x.req)
+	x.request.begin(x.req.Framing)
+	x.keepAlive = x.req.KeepAlive && !w.draining
+	route := s.listener.config.Find(x.req.Host.Of(x.head()), x.routePath())
+	if route == nil {
+		x.finishBody()
+		x.answer(http.StatusNotFound)
+		return
+	}
+	x.repeat = true
+	x.serialise()
+	x.connect(w.groups[route.UpstreamIndex].Pick(w.now))
+}
+
+// routePath is what routes compare their path with.
+func (x *exchange) routePath() []byte {
+	if x.req.Form == http1.FormAbsolute && x.req.Path.Len() == 0 {
+		return []byte("/") // RFC 9110 4.2.3
+	}
+	if x.req.Path.Len() > 0 {
+		return x.req.Path.Of(x.head())
+	}
+	return x.req.Target.Of(x.head())
+}
+
+// finishBody takes a body that has come completely with its head out of the way,
+// so that the session may go on after an answer that did not need it.
+func (x *exchange) finishBody() {
+	s := x.session
+	for !x.request.body.Done() && s.in.len() > 0 {
+		n, _, bad := x.request.body.Next(s.in.pending())
+		if bad != nil {
+			return
+		}
+		s.in.take(n, x.floor)
+	}
+	x.request.complete = x.request.body.Done()
+}
+
+// serialise writes the head for the backend, and whatever has come of the body.
+func (x *exchange) serialise() {
+	s := x.session
+	w := s.worker
+	f := &x.request
+	f.space(w)
+	w.forward.ForwardedFor = nil
+	if w.config.XForwarded != config.XForwardedOff {
+		w.forward.ForwardedFor = s.clientAddr()
+	}
+	w.forward.Add = w.via(x.req.Minor)
+	w.forward.Trailers = f.chunked
+	f.out.grew(http1.AppendRequest(f.out.b[:0], &x.req, x.head(), &w.forward))
+}
+
+// connect finds a connection to server: a pooled one, or a new one, which is
+// established later.
+func (x *exchange) connect(server *upstream.Server) {
+	w := x.session.worker
+	x.server = server
+	x.attempts++
+	var b *backend
+	if !x.fresh {
+		b = w.reuse(server, !x.req.MethodID.Idempotent())
+	}
+	if b != nil {
+		w.stats.BackendReuses++
+	} else {
+		var e Error
+		var ok bool
+		if b, e, ok = w.dial(server); !ok {
+			x.fail(e)
+			return
+		}
+	}
+	b.x, x.backend = x, b
+	x.moved = true
+	x.touched, x.sent, x.lost = false, false, false
+	x.resp.ResetFor(&w.limits, x.req.MethodID, false)
+}
+
+// pump moves both directions until neither moves. It reports true when the
+// exchange has ended and the session may go on with something else.
+func (x *exchange) pump() bool {
+	s := x.session
+	var seen progress
+	for {
+		var p progress
+		x.pumpRequest(&p)
+		if s.x != x {
+			return true
+		}
+		x.pumpResponse(&p)
+		if s.x != x {
+			return true
+		}
+		seen.add(p)
+		if p == (progress{}) && !x.moved {
+			break
+		}
+		x.moved = false
+		if s.budget <= 0 {
+			s.worker.resume(s)
+			break
+		}
+	}
+	x.watch(&seen)
+	return false
+}
+
+// progress tells what moved.
+type progress struct {
+	fromClient, toBackend, fromBackend, toClient bool
+	other                                        bool // anything else that may let something move
+}
+
+func (p *progress) add(q progress) {
+	p.fromClient = p.fromClient || q.fromClient
+	p.toBackend = p.toBackend || q.toBackend
+	p.fromBackend = p.fromBackend || q.fromBackend
+	p.toClient = p.toClient || q.toClient
+	p.other = p.other || q.other
+}
+
+// watch arms the timer of every wait that is on: each begins anew with progress.
+func (x *exchange) watch(p *progress) {
+	s := x.session
+	w := s.worker
+	w.wait(&s.writing, waitClientSend, x.response.out.len() > 0, p.toClient)
+	b := x.backend
+	if b == nil {
+		s.reading.disarm()
+		return
+	}
+	if !b.connected {
+		s.reading.disarm()
+		w.wait(&b.reading, waitConnect, true, false)
+		return
+	}
+	w.wait(&b.writing, waitBackendSend, x.request.out.len() > 0 && !x.lost, p.toBackend)
+	// A client that expects 100 waits for the backend as much as we do.
+	expecting := x.req.Expect100 && !x.heard && x.request.body.Received() == 0
+	body := !x.request.complete && !x.lost && x.request.out.len() == 0
+	w.wait(&s.reading, waitClientBody, body && !expecting, p.fromClient)
+	answer := x.sent || x.lost || expecting && x.request.out.len() == 0
+	w.wait(&b.reading, waitBackendRead, answer && !x.response.complete && x.response.out.len() == 0, p.fromBackend || p.toBackend)
+}
+
+// over ends the exchange: the response is written.
+func (x *exchange) over() {
+	s := x.session
+	x.log()
+	x.drop()
+	s.done(x)
+}
+
+// log writes the line of the access log.
+func (x *exchange) log() {
+	w := x.session.worker
+	if w.access == nil {
+		return
+	}
+	if w.access.line(x, w.now, w.stack.WallTime()) {
+		w.stats.LogLines++
+	} else {
+		w.stats.LogLinesLost++
+	}
+}
+
+// requestLine is the request line as it came; of a malformed head, what there is.
+func (x *exchange) requestLine() []byte {
+	if x.hasHead {
+		// " HTTP/1.x" follows the target.
+		return x.head()[x.req.Method.Start : x.req.Target.End+9]
+	}
+	line := x.session.in.pending()
+	for len(line) > 0 && (line[0] == '\r' || line[0] == '\n') {
+		line = line[1:]
+	}
+	for i, c := range line {
+		if c == '\r' || c == '\n' {
+			return line[:i]
+		}
+	}
+	return line
+}
+
+// bodySent is how many bytes of the response body were written to the client.
+func (x *exchange) bodySent() uint64 {
+	if x.written < uint64(x.headBytes) {
+		return 0
+	}
+	return x.written - uint64(x.headBytes)
+}
+
+// drop takes x from its session and gives back what it holds. A backend that is
+// still in the middle of something is cut off.
+func (x *exchange) drop() {
+	s := x.session
+	w := s.worker
+	if x.backend != nil {
+		x.backend.abort()
+	}
+	w.buffers.drop(&x.request.out)
+	w.buffers.drop(&x.response.out)
+	w.buffers.drop(&x.in)
+	s.x = nil
+	w.stats.ExchangesActive--
+	w.dead.exchanges = append(w.dead.exchanges, x)
+}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"io"
+
+	"ringroad/stack"
+)
+
+// peer is a connection to a client or a backend together with what the poller has
+// said about it. The poller reports changes only, so the flags remember.
+type peer struct {
+	conn     *stack.Conn
+	readable bool // Read may return something else than ErrWouldBlock
+	writable bool // Write may take something
+	eof      bool // the other side has sent FIN, and all before it was read
+	broken   bool // the poller reported Hangup or Error
+
+	reading timer // the wait for something to read, and every other wait of the connection
+	writing timer // the wait for room in the send buffer
+}
+
+// note remembers what an event says.
+func (p *peer) note(e stack.Events) {
+	const trouble = stack.Hangup | stack.Error
+	if e&trouble != 0 {
+		p.broken = true
+	}
+	if e&(stack.Readable|trouble) != 0 {
+		p.readable = !p.eof
+	}
+	if e&(stack.Writable|trouble) != 0 {
+		p.writable = true
+	}
+}
+
+// read fills b with what has come. n == 0 comes with an error, and then there is
+// nothing to read until the next event.
+//
+// A short read is not taken as a sign that nothing is left: when data and FIN came
+// in one turn they made one event, and only another read shows the FIN.
+func (p *peer) read(b []byte) (int, error) {
+	n, err := p.conn.Read(b)
+	if err != nil {
+		p.readable = false
+		if err == io.EOF {
+			p.eof = true
+		}
+	}
+	return n, err
+}
+
+// write sends what b holds, as far as there is room.
+func (p *peer) write(b *buffer) (int, error) {
+	n, err := p.conn.Write(b.pending())
+	b.take(n, 0)
+	if err != nil {
+		p.writable = false
+		if err == stack.ErrWouldBlock {
+			err = nil
+		}
+	}
+	return n, err
+}
+
+// wait keeps t armed for kind as long as the wait is on, from the last progress.
+func (w *Worker) wait(t *timer, kind wait, on, progress bool) {
+	switch {
+	case !on:
+		t.disarm()
+	case progress || !t.armed(kind):
+		w.wheel.arm(t, kind, w.now+w.timeouts[kind])
+	}
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+
+	"ringroad/proxy/http1"
+	"ringroad/stack"
+)
+
+// pumpResponse moves the response: from the backend into the buffer, from there to
+// the client.
+func (x *exchange) pumpResponse(p *progress) {
+	s := x.session
+	w := s.worker
+	f := &x.response
+	if x.backend != nil && x.touched {
+		if !x.hasResp {
+			if x.listen(p); s.x != x {
+				return
+			}
+		}
+		if x.hasResp {
+			if x.relay(p); s.x != x {
+				return
+			}
+		}
+	}
+	if f.out.len() > 0 && s.writable {
+		n, err := s.write(&f.out)
+		x.written += uint64(n)
+		w.stats.ClientBytesOut += uint64(n)
+		if n > 0 {
+			p.toClient = true
+		}
+		if err != nil {
+			x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: err})
+			return
+		}
+	}
+	if f.out.len() == 0 {
+		w.buffers.drop(&f.out)
+		if f.complete {
+			x.over()
+		}
+	}
+}
+
+// listen reads and parses until the final response head is complete.
+func (x *exchange) listen(p *progress) {
+	s, b := x.session, x.backend
+	w := s.worker
+	for {
+		if x.response.out.len() > 0 && !s.writable {
+			return // interim responses that the client does not take
+		}
+		if x.in.len() > 0 {
+			done, bad := x.resp.Parse(x.in.pending())
+			if bad != nil {
+				x.fail(Error{Source: Backend, Phase: PhaseWait, Status: http.StatusBadGateway, Err: bad})
+				return
+			}
+			if done && !x.resp.Interim() {
+				x.respond()
+				p.other = true
+				return
+			}
+			if done {
+				x.interim()
+				p.other = true
+				continue
+			}
+		}
+		if !b.readable {
+			if b.eof {
+				x.unanswered(errNoAnswer)
+			}
+			return
+		}
+		if w.congested {
+			w.stats.Congestions++
+			w.resume(s)
+			return
+		}
+		if s.budget <= 0 {
+			return
+		}
+		x.makeRoom()
+		n, err := b.read(x.in.b[x.in.w:])
+		x.in.w += n
+		s.budget -= n
+		w.stats.BackendBytesIn += uint64(n)
+		if n > 0 {
+			x.heard = true
+			p.fromBackend = true
+		}
+		switch err {
+		case nil:
+		case stack.ErrWouldBlock:
+			return
+		case io.EOF:
+			x.unanswered(errNoAnswer)
+			return
+		default:
+			x.unanswered(err)
+			return
+		}
+	}
+}
+
+// makeRoom makes sure that in has room for more of a head.
+func (x *exchange) makeRoom() {
+	w := x.session.worker
+	switch {
+	case x.in.b == nil:
+		w.buffers.head(&x.in)
+	case x.in.room() > 0:
+	case x.in.r > 0:
+		n := copy(x.in.b, x.in.pending())
+		x.in.r, x.in.w = 0, n
+	default:
+		w.buffers.grow(&x.in)
+	}
+}
+
+// unanswered takes the end of the backend's connection before its answer.
+func (x *exchange) unanswered(err error) {
+	x.fail(Error{Source: Backend, Phase: PhaseWait, Status: http.StatusBadGateway, Retryable: true, Err: err})
+}
+
+// interim passes on a 1xx response (RFC 9110 15.2); a client of HTTP/1.0 does not
+// know them.
+func (x *exchange) interim() {
+	w := x.session.worker
+	f := &x.response
+	if x.req.Minor > 0 {
+		f.space(w) // without room the head makes out grow
+		before := f.out.w
+		w.reply = http1.AnswerOptions{Minor: x.req.Minor, KeepAlive: true}
+		f.out.grew(http1.AppendResponse(f.out.b[:f.out.w], &x.resp, x.in.pending(), &w.reply))
+		x.headBytes += f.out.w - before
+		w.stats.Responses1xx++
+	}
+	x.in.take(x.resp.HeadBytes, 0)
+	x.resp.ResetFor(&w.limits, x.req.MethodID, false)
+}
+
+// respond begins the response to the client: its head is parsed.
+func (x *exchange) respond() {
+	s := x.session
+	w := s.worker
+	f := &x.response
+	x.hasResp, x.began, x.status = true, true, x.resp.Status
+	w.stats.response(x.status)
+	framing := x.resp.FramingFor(x.req.Minor)
+	f.body.ResetResponse(&x.resp)
+	f.begin(framing)
+	// A client that is still sending its request cannot go on with the next one:
+	// the rest of this one is not read.
+	x.keepAlive = x.keepAlive && x.request.complete && framing != http1.FramingClose && !w.draining
+	f.space(w)
+	before := f.out.w
+	w.reply = http1.AnswerOptions{
+		Minor:     x.req.Minor,
+		KeepAlive: x.keepAlive,
+		Trailers:  f.chunked && x.resp.Framing == http1.FramingChunked,
+		Date:      w.date(),
+		Edits:     http1.Edits{Add: w.via(x.resp.Minor)},
+	}
+	f.out.grew(http1.AppendResponse(f.out.b[:f.out.w], &x.resp, x.in.pending(), &w.reply))
+	x.headBytes += f.out.w - before
+	x.in.take(x.resp.HeadBytes, 0)
+}
+
+// relay moves the response body, and lets the backend go when it is complete.
+func (x *exchange) relay(p *progress) {
+	s, b := x.session, x.backend
+	w := s.worker
+	f := &x.response
+	before, budget := f.moved, s.budget
+	n, bad, err := f.fill(w, &b.peer, &x.in, 0, false, &s.budget)
+	w.stats.BackendBytesIn += uint64(n)
+	if s.budget <= 0 && budget > 0 {
+		w.resume(s)
+	}
+	if n > 0 {
+		p.fromBackend = true
+	}
+	p.other = p.other || f.complete || f.moved != before
+	switch {
+	case bad != nil:
+		x.fail(Error{Source: Backend, Phase: PhaseRelay, Status: http.StatusBadGateway, Err: bad})
+	case err == io.ErrUnexpectedEOF:
+		x.fail(Error{Source: Backend, Phase: PhaseRelay, Status: http.StatusBadGateway, Err: errTruncated})
+	case err != nil:
+		x.fail(Error{Source: Backend, Phase: PhaseRelay, Status: http.StatusBadGateway, Err: err})
+	case f.complete:
+		clean := x.sent && x.resp.KeepAlive && !f.excess && x.in.len() == 0
+		w.buffers.drop(&x.in)
+		w.buffers.drop(&x.request.out)
+		b.release(clean)
+	}
+}

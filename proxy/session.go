@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"time"
+
+	"ringroad/stack"
+)
+
+const (
+	// turnBytes is what a session may read in a turn before the others come
+	// first.
+	turnBytes = 256 << 10
+	// requestCost is what a request counts besides its bytes, so that a pipeline
+	// of small ones is not served in one go.
+	requestCost = 4 << 10
+)
+
+// sessionState is what a session does.
+type sessionState uint8
+
+const (
+	awaiting   sessionState = iota // a request, or the rest of its head
+	exchanging                     // its exchange is with a backend, or being answered
+	lingering                      // everything is written; what still comes is discarded
+	ended
+)
+
+// session is a client connection.
+type session struct {
+	peer
+	worker   *Worker
+	listener *listener
+	state    sessionState
+	x        *exchange // from the first byte of a request; nil: idle
+	in       buffer    // read and not yet relayed; holds the head of x while there is x
+
+	served   bool // a request has been answered
+	resuming bool // on the worker's list of sessions to run in the next turn
+	budget   int  // bytes that may still be read in this turn
+
+	lingerUntil time.Duration // loop time, valid iff lingering
+	discarded   int           // bytes read while lingering
+
+	addr      [45]byte // client address as text, for the log and the backend
+	addrBytes int
+
+	next, prev *session // of all sessions of the worker
+}
+
+// clientAddr is the client's address as text, without the port.
+func (s *session) clientAddr() []byte {
+	if s.addrBytes == 0 {
+		s.addrBytes = len(s.conn.RemoteAddr().Addr().Unmap().WithZone("").AppendTo(s.addr[:0]))
+	}
+	return s.addr[:s.addrBytes]
+}
+
+// event takes an event of the poller.
+func (s *session) event(e stack.Events) {
+	if s.state == ended {
+		return
+	}
+	s.note(e)
+	s.run()
+}
+
+// run does all that can be done for the session now.
+func (s *session) run() {
+	w := s.worker
+	w.congested = w.stack.Congested()
+	s.budget = turnBytes
+	for more := true; more; {
+		if s.broken && s.state == exchanging {
+			s.x.clientGone() // nothing can be sent any more
+			return
+		}
+		switch s.state {
+		case awaiting:
+			more = s.receive()
+		case exchanging:
+			more = s.x.pump()
+		case lingering:
+			s.discard()
+			return
+		case ended:
+			return
+		}
+		if more && s.budget <= 0 {
+			w.resume(s)
+			return
+		}
+	}
+}
+
+// receive reads and parses until a request head is complete. It reports false
+// when more must come first, and when the session ended.
+func (s *session) receive() bool {
+	w := s.worker
+	for {
+		if s.in.len() > 0 {
+			if s.x == nil {
+				s.x = w.newExchange(s)
+			}
+			done, bad := s.x.req.Parse(s.in.pending())
+			if bad != nil {
+				s.reading.disarm()
+				s.x.refuse(bad)
+				return true
+			}
+			if done {
+				s.reading.disarm()
+				s.x.start()
+				return true
+			}
+		}
+		if !s.readable {
+			s.await()
+			return false
+		}
+		if w.congested {
+			w.stats.Congestions++
+			w.resume(s)
+			return false
+		}
+		s.makeRoom()
+		n, err := s.read(s.in.b[s.in.w:])
+		s.in.w += n
+		s.budget -= n
+		w.stats.ClientBytesIn += uint64(n)
+		if err != nil && err != stack.ErrWouldBlock {
+			// Between requests this is how connections end; in the middle of a
+			// head there is nobody left to answer.
+			if err != io.EOF || s.x != nil && s.x.req.Started() {
+				s.abandon()
+			} else {
+				s.close()
+			}
+			return false
+		}
+	}
+}
+
+// makeRoom makes sure that in has room for more of a head.
+func (s *session) makeRoom() {
+	switch {
+	case s.in.b == nil:
+		s.worker.buffers.head(&s.in)
+	case s.in.room() > 0:
+	case s.in.r > 0:
+		n := copy(s.in.b, s.in.pending())
+		s.in.r, s.in.w = 0, n
+	default:
+		// The limits end a head before it outgrows the larger buffer.
+		s.worker.buffers.grow(&s.in)
+	}
+}
+
+// await arms the timer for the next request, or for the rest of its head.
+func (s *session) await() {
+	w := s.worker
+	kind := waitClientHeader
+	if s.in.len() == 0 {
+		w.buffers.drop(&s.in)
+		if s.served {
+			kind = waitKeepAlive
+		}
+		if s.eof || w.draining && s.served {
+			s.close()
+			return
+		}
+	} else if s.eof {
+		s.abandon()
+		return
+	}
+	// Not re-armed by progress: the whole head has one timeout.
+	w.wait(&s.reading, kind, true, false)
+}
+
+// done goes on after an exchange: its response is written.
+func (s *session) done(x *exchange) {
+	s.served = true
+	s.writing.disarm()
+	s.reading.disarm()
+	switch {
+	case x.keepAlive:
+		s.state = awaiting
+		s.budget -= requestCost
+	case x.request.complete && !s.more():
+		s.close()
+	default:
+		s.linger()
+	}
+}
+
+// more tells whether the client has sent something behind its last request.
+// Closing with unread data would send RST, and the client might lose the end of
+// the response by it (RFC 9112 9.6).
+func (s *session) more() bool {
+	if s.in.len() > 0 {
+		return true
+	}
+	if !s.readable {
+		return false
+	}
+	n, _ := s.read(s.worker.scratch[:1])
+	return n > 0
+}
+
+// expired takes the end of a wait.
+func (s *session) expired(kind wait) {
+	w := s.worker
+	switch kind {
+	case waitKeepAlive:
+		w.stats.TimeoutsKeepAlive++
+		s.close()
+	case waitClientHeader:
+		w.stats.TimeoutsClientHeader++
+		if s.x == nil || !s.x.req.Started() {
+			s.close()
+			return
+		}
+		s.state = exchanging
+		s.x.fail(Error{Source: Client, Phase: PhaseHead, Status: http.StatusRequestTimeout, Err: errTimeout})
+		s.run()
+	case waitClientBody:
+		w.stats.TimeoutsClientBody++
+		s.x.fail(Error{Source: Client, Phase: PhaseBody, Status: http.StatusRequestTimeout, Err: errTimeout})
+		s.run()
+	case waitClientSend:
+		w.stats.TimeoutsClientSend++
+		s.x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: errTimeout})
+	case waitLinger:
+		s.close()
+	}
+}
+
+// close ends the session with FIN.
+func (s *session) close() { s.end((*stack.Conn).Close) }
+
+// abandon ends the session with RST: the client must not take what it got for
+// complete, or is gone anyway.
+func (s *session) abandon() {
+	s.worker.stats.ClientsAborted++
+	s.end((*stack.Conn).Abort)
+}
+
+func (s *session) end(how func(*stack.Conn)) {
+	w := s.worker
+	s.state = ended
+	if s.x != nil {
+		s.x.drop()
+	}
+	w.buffers.drop(&s.in)
+	w.wheel.remove(&s.reading)
+	w.wheel.remove(&s.writing)
+	how(s.conn)
+	w.forget(s)
+}

@@ -1,0 +1,81 @@
+package proxy
+
+// Stats are the counters and gauges of a worker. The loop alone writes them; a
+// reader in another goroutine goes through Worker.Post. The tags are their names,
+// kinds, units and what they mean.
+type Stats struct {
+	ClientsAccepted uint64 `name:"clients_accepted" kind:"counter" unit:"connections" help:"client connections accepted"`
+	ClientsActive   uint64 `name:"clients_active" kind:"gauge" unit:"connections" help:"client connections open"`
+	ClientsClosed   uint64 `name:"clients_closed" kind:"counter" unit:"connections" help:"client connections ended, in any way"`
+	ClientsAborted  uint64 `name:"clients_aborted" kind:"counter" unit:"connections" help:"client connections ended with RST, because a response could not be completed"`
+	AcceptPauses    uint64 `name:"accept_pauses" kind:"counter" unit:"times" help:"accepting paused because max_connections was reached"`
+	AcceptErrors    uint64 `name:"accept_errors" kind:"counter" unit:"errors" help:"connections that could not be accepted"`
+
+	Requests        uint64 `name:"requests" kind:"counter" unit:"requests" help:"request heads received complete"`
+	ExchangesActive uint64 `name:"exchanges_active" kind:"gauge" unit:"exchanges" help:"requests begun and not yet answered in full"`
+	Responses1xx    uint64 `name:"responses_1xx" kind:"counter" unit:"responses" help:"interim responses passed on"`
+	Responses2xx    uint64 `name:"responses_2xx" kind:"counter" unit:"responses" help:"responses begun with status 200-299"`
+	Responses3xx    uint64 `name:"responses_3xx" kind:"counter" unit:"responses" help:"responses begun with status 300-399"`
+	Responses4xx    uint64 `name:"responses_4xx" kind:"counter" unit:"responses" help:"responses begun with status 400-499, from backends and our own"`
+	Responses5xx    uint64 `name:"responses_5xx" kind:"counter" unit:"responses" help:"responses begun with another status, from backends and our own"`
+	Answers         uint64 `name:"answers" kind:"counter" unit:"responses" help:"responses that were error pages of our own"`
+
+	ClientBytesIn   uint64 `name:"client_bytes_in" kind:"counter" unit:"bytes" help:"read from clients, heads included"`
+	ClientBytesOut  uint64 `name:"client_bytes_out" kind:"counter" unit:"bytes" help:"written to clients, heads included"`
+	BackendBytesIn  uint64 `name:"backend_bytes_in" kind:"counter" unit:"bytes" help:"read from backends, heads included"`
+	BackendBytesOut uint64 `name:"backend_bytes_out" kind:"counter" unit:"bytes" help:"written to backends, heads included"`
+
+	BackendConnects uint64 `name:"backend_connects" kind:"counter" unit:"connections" help:"connections to backends begun"`
+	BackendRefusals uint64 `name:"backend_refusals" kind:"counter" unit:"connections" help:"connections to backends that could not be made"`
+	BackendReuses   uint64 `name:"backend_reuses" kind:"counter" unit:"requests" help:"requests sent on a pooled connection"`
+	BackendRetries  uint64 `name:"backend_retries" kind:"counter" unit:"requests" help:"requests sent again, to another server or on a fresh connection"`
+	BackendStale    uint64 `name:"backend_stale" kind:"counter" unit:"connections" help:"pooled connections that turned out ended or unclean"`
+	BackendsActive  uint64 `name:"backends_active" kind:"gauge" unit:"connections" help:"connections to backends open, idle ones included"`
+	BackendsIdle    uint64 `name:"backends_idle" kind:"gauge" unit:"connections" help:"connections to backends in a pool"`
+
+	TimeoutsClientHeader uint64 `name:"timeouts_client_header" kind:"counter" unit:"times" help:"timeouts.client_header expired"`
+	TimeoutsClientBody   uint64 `name:"timeouts_client_body" kind:"counter" unit:"times" help:"timeouts.client_body expired"`
+	TimeoutsClientSend   uint64 `name:"timeouts_client_send" kind:"counter" unit:"times" help:"timeouts.client_send expired"`
+	TimeoutsKeepAlive    uint64 `name:"timeouts_keepalive" kind:"counter" unit:"times" help:"timeouts.keepalive expired"`
+	TimeoutsConnect      uint64 `name:"timeouts_connect" kind:"counter" unit:"times" help:"timeouts.connect expired"`
+	TimeoutsBackendRead  uint64 `name:"timeouts_backend_read" kind:"counter" unit:"times" help:"timeouts.backend_read expired"`
+	TimeoutsBackendSend  uint64 `name:"timeouts_backend_send" kind:"counter" unit:"times" help:"timeouts.backend_send expired"`
+
+	ErrorsClient   uint64 `name:"errors_client" kind:"counter" unit:"exchanges" help:"exchanges that failed because of the client"`
+	ErrorsBackend  uint64 `name:"errors_backend" kind:"counter" unit:"exchanges" help:"attempts that failed because of a backend"`
+	ErrorsInternal uint64 `name:"errors_internal" kind:"counter" unit:"exchanges" help:"exchanges that failed because of the proxy itself"`
+
+	BuffersInUse   uint64 `name:"buffers_in_use" kind:"gauge" unit:"buffers" help:"buffers held by sessions and exchanges"`
+	Resumptions    uint64 `name:"resumptions" kind:"counter" unit:"times" help:"sessions that used up their budget of a turn, or met congestion, and went on later"`
+	Congestions    uint64 `name:"congestions" kind:"counter" unit:"times" help:"reads put off because the stack had no TX frame left"`
+	LogLines       uint64 `name:"log_lines" kind:"counter" unit:"lines" help:"lines of the access log"`
+	LogLinesLost   uint64 `name:"log_lines_lost" kind:"counter" unit:"lines" help:"lines of the access log dropped because its writer fell behind"`
+	DrainsCutOff   uint64 `name:"drains_cut_off" kind:"counter" unit:"connections" help:"client connections still open when timeouts.drain expired"`
+	ConnectionsMax uint64 `name:"connections_max" kind:"gauge" unit:"connections" help:"most client and backend connections open at a time"`
+}
+
+// response counts one response by its class.
+func (s *Stats) response(status int) {
+	switch status / 100 {
+	case 2:
+		s.Responses2xx++
+	case 3:
+		s.Responses3xx++
+	case 4:
+		s.Responses4xx++
+	default:
+		s.Responses5xx++
+	}
+}
+
+// failed counts one failure by its source.
+func (s *Stats) failed(source Source) {
+	switch source {
+	case Client:
+		s.ErrorsClient++
+	case Backend:
+		s.ErrorsBackend++
+	case Internal:
+		s.ErrorsInternal++
+	}
+}

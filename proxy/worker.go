@@ -1,0 +1,365 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ringroad/proxy/config"
+	"ringroad/proxy/http1"
+	"ringroad/proxy/upstream"
+	"ringroad/stack"
+)
+
+const (
+	// eventBatch is how many events are taken off the ready list at once, and
+	// turnEvents how many in a turn: then what was written goes out first.
+	eventBatch = 512
+	turnEvents = 4 * eventBatch
+	// congestionPause is how long the loop sleeps when all that it could do is
+	// to read, and there are no TX frames for what would come of it.
+	congestionPause = time.Millisecond
+	// freeObjects bounds each free list of sessions, exchanges and backends.
+	freeObjects = 4096
+)
+
+// Options say what a worker is made of.
+type Options struct {
+	Config    *config.Config
+	Stack     *stack.Stack
+	Log       *slog.Logger // nil: slog.Default()
+	AccessLog io.Writer    // gets whole lines from a goroutine of the worker, one Write at a time; nil: off
+	Stats     *Stats       // to be written to; nil: one of its own
+}
+
+// Worker is the event loop with everything that it drives. One goroutine runs it.
+type Worker struct {
+	config    *config.Config
+	stack     *stack.Stack
+	poller    *stack.Poller
+	log       *slog.Logger
+	logged    [Internal + 1]logLimit
+	access    *accessLog // nil: off
+	stats     *Stats
+	listeners []*listener
+	groups    []*upstream.Group // as config.Upstreams
+
+	limits   http1.Limits
+	timeouts [waitIdle + 1]time.Duration
+	forward  http1.ForwardOptions // the same for every request, but for what serialise sets
+	reply    http1.AnswerOptions  // scratch of respond: a local one would be allocated
+	page     http1.PageOptions    // scratch of answer
+	vias     [2][]byte            // Via lines for what came as HTTP/1.0 and HTTP/1.1; nil: none
+	dateText []byte               // value of Date
+	dateAt   int64                // that dateText stands for, seconds
+
+	now       time.Duration // loop time of this turn
+	congested bool          // the stack has no TX frame left; as of the session that runs
+	wheel     wheel
+	buffers   *buffers
+	scratch   []byte // for bytes that are thrown away
+
+	sessions  session    // head of the list of all sessions
+	resumed   []*session // to run in the next turn without an event
+	resuming  []*session // the other half of a double buffer
+	accepting bool       // a listener has more to accept and there is room
+
+	dead struct { // let go in this turn
+		sessions  []*session
+		exchanges []*exchange
+		backends  []*backend
+	}
+	free struct {
+		sessions  []*session
+		exchanges []*exchange
+		backends  []*backend
+	}
+
+	draining   bool
+	drainUntil time.Duration // loop time; valid iff draining
+
+	stop   atomic.Bool
+	posted atomic.Bool // posts is not empty
+	mu     sync.Mutex
+	posts  []func() // guarded by mu
+}
+
+// New makes a worker and opens its listeners. It must be called by the goroutine
+// that is going to call Run, or before that starts.
+func New(o Options) (*Worker, error) {
+	if o.Config == nil || o.Stack == nil {
+		return nil, errors.New("new worker: needs a configuration and a stack")
+	}
+	w := &Worker{config: o.Config, stack: o.Stack, poller: o.Stack.Poller(), log: o.Log, stats: o.Stats}
+	if w.log == nil {
+		w.log = slog.Default()
+	}
+	if w.stats == nil {
+		w.stats = new(Stats)
+	}
+	c := o.Config
+	w.limits = http1.Limits{
+		RequestLineBytes: c.Limits.RequestLineBytes,
+		FieldsBytes:      c.Limits.FieldsBytes,
+		FieldCount:       c.Limits.FieldCount,
+		BodyBytes:        c.Limits.BodyBytes,
+	}
+	w.timeouts = [...]time.Duration{
+		waitClientHeader: c.Timeouts.ClientHeader,
+		waitKeepAlive:    c.Timeouts.KeepAlive,
+		waitClientBody:   c.Timeouts.ClientBody,
+		waitClientSend:   c.Timeouts.ClientSend,
+		waitConnect:      c.Timeouts.Connect,
+		waitBackendRead:  c.Timeouts.BackendRead,
+		waitBackendSend:  c.Timeouts.BackendSend,
+		waitIdle:         0, // each upstream has its own
+	}
+	if c.XForwarded != config.XForwardedOff {
+		w.forward.ForwardedProto = []byte("http")
+		w.forward.ForwardedHost = true
+		w.forward.DropForwarded = c.XForwarded == config.XForwardedReplace
+	}
+	if c.Via {
+		w.vias = [2][]byte{[]byte("Via: 1.0 ringroad\r\n"), []byte("Via: 1.1 ringroad\r\n")}
+	}
+	w.buffers = newBuffers(c.Limits.RequestLineBytes+c.Limits.FieldsBytes, &w.stats.BuffersInUse)
+	w.scratch = make([]byte, relayBytes)
+	w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
+	for i := range c.Upstreams {
+		w.groups = append(w.groups, upstream.New(&c.Upstreams[i]))
+	}
+	for i := range c.Listeners {
+		if err := w.listen(&c.Listeners[i]); err != nil {
+			w.closeListeners()
+			return nil, err
+		}
+	}
+	if o.AccessLog != nil {
+		w.access = newAccessLog(o.AccessLog, w.log)
+	}
+	return w, nil
+}
+
+// Stats are the worker's counters. They are read on the loop, through Post, or
+// after Run has returned.
+func (w *Worker) Stats() *Stats { return w.stats }
+
+// Stop makes Run return at once; connections are cut off. Any goroutine may call
+// it.
+func (w *Worker) Stop() {
+	w.stop.Store(true)
+	w.stack.Wake()
+}
+
+// Drain makes Run return when the exchanges under way have ended, or after
+// timeouts.drain. Nothing is accepted any more and idle connections are closed
+// at once. Any goroutine may call it.
+func (w *Worker) Drain() { w.Post(w.drain) }
+
+// Post lets the loop call f between two turns. Any goroutine may call it; f is
+// lost when Run has returned.
+func (w *Worker) Post(f func()) {
+	w.mu.Lock()
+	w.posts = append(w.posts, f)
+	w.mu.Unlock()
+	w.posted.Store(true)
+	w.stack.Wake()
+}
+
+// Run is the event loop. It returns after Stop, or when a Drain is complete.
+func (w *Worker) Run() {
+	events := make([]stack.Event, eventBatch)
+	for {
+		now, work := w.stack.Turn()
+		w.now = now
+		if w.posted.Load() {
+			w.runPosts()
+		}
+		handled := w.dispatch(events)
+		handled += w.resumeAll()
+		if w.accepting {
+			w.acceptAll()
+		}
+		w.wheel.expire(now, w.expired)
+		w.bury()
+		if w.access != nil && w.access.flushAt != 0 && now >= w.access.flushAt {
+			w.access.flush()
+		}
+		if w.stop.Load() || w.draining && w.drained() {
+			break
+		}
+		w.stack.Flush()
+		if work == 0 && handled == 0 {
+			w.stack.Sleep(w.deadline())
+		}
+	}
+	w.shut()
+}
+
+// dispatch hands the events of this turn to their sessions and backends. Backends
+// come first: one that has just been closed must not get a request from a session
+// further down the list.
+func (w *Worker) dispatch(events []stack.Event) (handled int) {
+	for handled < turnEvents {
+		n := w.poller.Wait(events)
+		for i := range events[:n] {
+			if b, ok := events[i].Data.(*backend); ok {
+				b.event(events[i].Events)
+			}
+		}
+		for i := range events[:n] {
+			switch v := events[i].Data.(type) {
+			case *session:
+				v.event(events[i].Events)
+			case *listener:
+				v.ready = true
+				v.accept()
+			}
+		}
+		clear(events[:n])
+		handled += n
+		if n < len(events) {
+			break
+		}
+	}
+	return handled
+}
+
+// resume puts s on the list of sessions to run in the next turn.
+func (w *Worker) resume(s *session) {
+	if !s.resuming && s.state != ended {
+		s.resuming = true
+		w.resumed = append(w.resumed, s)
+		w.stats.Resumptions++
+	}
+}
+
+// resumeAll runs the sessions that could not do everything in the last turn.
+func (w *Worker) resumeAll() (handled int) {
+	w.resumed, w.resuming = w.resuming[:0], w.resumed
+	for _, s := range w.resuming {
+		s.resuming = false
+		if s.state != ended {
+			s.run()
+		}
+	}
+	handled = len(w.resuming)
+	clear(w.resuming)
+	if w.stack.Congested() {
+		return 0 // they only came back to the list: see deadline
+	}
+	return handled
+}
+
+// expired takes a timer whose time has come.
+func (w *Worker) expired(t *timer) {
+	if t.session != nil {
+		t.session.expired(t.kind)
+	} else {
+		t.backend.expired(t.kind)
+	}
+}
+
+// deadline is the loop time at which the loop must turn again without frames or
+// events; -1 for never.
+func (w *Worker) deadline() time.Duration {
+	d := w.wheel.deadline()
+	earliest := func(at time.Duration) {
+		if d < 0 || at < d {
+			d = at
+		}
+	}
+	if w.access != nil && w.access.flushAt != 0 {
+		earliest(w.access.flushAt)
+	}
+	if w.draining {
+		earliest(w.drainUntil)
+	}
+	if len(w.resumed) > 0 {
+		earliest(w.now + congestionPause)
+	}
+	return d
+}
+
+// runPosts runs what other goroutines asked for.
+func (w *Worker) runPosts() {
+	w.mu.Lock()
+	posts := w.posts
+	w.posts = nil
+	w.posted.Store(false)
+	w.mu.Unlock()
+	for _, f := range posts {
+		f()
+	}
+}
+
+// drain begins a graceful stop.
+func (w *Worker) drain() {
+	if w.draining {
+		return
+	}
+	w.draining = true
+	w.drainUntil = w.now + w.config.Timeouts.Drain
+	w.closeListeners()
+	for s := w.sessions.next; s != &w.sessions; {
+		next := s.next
+		if s.state == awaiting && s.served && s.in.len() == 0 {
+			s.close()
+		}
+		s = next
+	}
+	for w.evict() { //nolint:revive // evict does the work
+	}
+}
+
+// drained tells whether a graceful stop is complete, or has to be.
+func (w *Worker) drained() bool {
+	if w.now >= w.drainUntil {
+		w.stats.DrainsCutOff += w.stats.ClientsActive
+		return true
+	}
+	return w.stats.ClientsActive == 0
+}
+
+// shut ends everything that is left.
+func (w *Worker) shut() {
+	w.closeListeners()
+	for w.sessions.next != &w.sessions {
+		s := w.sessions.next
+		if s.x != nil && s.x.began {
+			s.x.log()
+		}
+		if s.state == exchanging {
+			s.abandon()
+		} else {
+			s.close()
+		}
+	}
+	for w.evict() { //nolint:revive // evict does the work
+	}
+	w.bury()
+	w.stack.Flush()
+	if w.access != nil {
+		w.access.close()
+	}
+}
+
+// connections is the number of connections that count against max_connections.
+func (w *Worker) connections() int {
+	return int(w.stats.ClientsActive + w.stats.BackendsActive)
+}
+
+// via is the Via line for what came as HTTP/1.minor; nil for none.
+func (w *Worker) via(minor uint8) []byte { return w.vias[minor&1] }
+
+// date is the value of Date for this turn.
+func (w *Worker) date() []byte {
+	if now := w.stack.WallTime().Unix(); now != w.dateAt {
+		w.dateAt = now
+		w.dateText = http1.AppendDate(w.dateText[:0], now)
+	}
+	return w.dateText
+}
