@@ -87,7 +87,7 @@ func isIPv6(b []byte) bool {
 			b = b[1:]
 		}
 	}
-	return groups == 8 || compressed && groups < 8
+	return compressed && groups < 8 || !compressed && groups == 8
 }
 
 // isIPv4 checks four decimal octets.
