@@ -48,8 +48,11 @@ func countRXQueues(a *netlink.LinkAttrs) (int, error) {
 // runningKernel is the release of the running kernel; zero when it cannot be read, which no policy trusts.
 var runningKernel = sync.OnceValue(func() (k kernelRelease) {
 	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &k.major, &k.minor)
+	if err := unix.Uname(&u); err != nil {
+		return kernelRelease{}
+	}
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &k.major, &k.minor); err != nil {
+		return kernelRelease{}
 	}
 	return k
 })

@@ -32,6 +32,7 @@ type QueueOptions struct {
 	Frames      int           // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
 	ZeroCopy    ZeroCopyMode  // default ZeroCopyAuto
 	BindTimeout time.Duration // how long to wait for a queue that is busy; default 3 s, negative: not at all
+	Stats       *Stats        // where to count; default: memory of its own
 }
 
 // withDefaults fills in defaults and refuses what cannot work.
@@ -44,6 +45,9 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 	}
 	if o.Frames == 0 {
 		o.Frames = o.RingEntries * 3 / 2
+	}
+	if o.Stats == nil {
+		o.Stats = new(Stats)
 	}
 	if o.BindTimeout == 0 {
 		o.BindTimeout = defaultBindTimeout
@@ -85,8 +89,9 @@ type Queue struct {
 	peeked   uint32        // RX descriptors in state RX
 	maxFrame int           // longest frame to send: MTU and link header
 	retry    time.Duration // when to kick again what the last kick left behind; 0: it left nothing
+	starved  bool          // a reservation failed since the waiter last saw a free frame
 	gone     bool          // the interface was removed
-	stats    Stats
+	stats    *Stats
 
 	socket   *xdp.Socket
 	mappings [][]byte
@@ -125,7 +130,7 @@ func openQueue(l link, o QueueOptions) (*Queue, error) {
 		fd: s.FD(), ifindex: l.index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.name), socket: s,
 		umem:     s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(o.Frames * o.FrameBytes)}),
 		frames:   newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames()),
-		maxFrame: l.mtu + linkHeaderBytes,
+		maxFrame: l.mtu + linkHeaderBytes, stats: o.Stats,
 	}
 	if err := q.setUp(o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
@@ -160,7 +165,7 @@ func (q *Queue) setUp(o QueueOptions) error {
 	for i := range q.frames.rx {
 		q.fill.put(q.frames.startFill(i))
 	}
-	q.fill.submit()
+	q.refill()
 	// In copy mode every frame on its way counts against the socket's send buffer, whose default holds under a
 	// hundred; the TX frames are the limit meant. Only the force option goes beyond net.core.wmem_max.
 	if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, (o.Frames-q.frames.rx)*4096); err != nil {
@@ -237,7 +242,7 @@ func (q *Queue) Close() error {
 func (q *Queue) ZeroCopy() bool { return q.zeroCopy }
 
 // Stats is the queue's own account; it stays valid and up to date.
-func (q *Queue) Stats() *Stats { return &q.stats }
+func (q *Queue) Stats() *Stats { return q.stats }
 
 // KernelStats asks the kernel (XDP_STATISTICS). Any goroutine may ask while the queue is open.
 func (q *Queue) KernelStats() (KernelStats, error) {

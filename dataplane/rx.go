@@ -47,8 +47,14 @@ func (q *Queue) Release(n int) {
 	}
 	q.rx.release(uint32(n))
 	q.peeked -= uint32(n)
+	q.refill()
+}
+
+// refill publishes what was put on the fill ring.
+func (q *Queue) refill() {
 	q.fill.submit()
-	// Set by zero-copy drivers that ran out of frames, which then wait for this call; never seen in copy mode.
+	// Set by zero-copy drivers that ran out of frames, as all do that were bound to an empty fill ring; they wait for
+	// this call. Never seen in copy mode.
 	if q.fill.needsWakeup() {
 		q.stats.FillWakeups++
 		wakeFill(q.fd) // a link that is down gets its frames when it comes up

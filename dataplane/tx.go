@@ -12,8 +12,8 @@ const (
 	// (TX_BATCH_SIZE), so this covers a full ring of the default size; every call must make progress anyway.
 	kickCalls = 256
 
-	// What a kick left behind is kicked again after these times: a device queue or socket buffer drains in well
-	// under a millisecond, a link stays down for longer.
+	// What a kick left behind is kicked again after these times, and a lack of free frames is looked at again: a device
+	// queue or socket buffer drains in well under a millisecond, a link stays down for longer.
 	retryBusy     = time.Millisecond
 	retryLinkDown = 50 * time.Millisecond
 )
@@ -22,7 +22,7 @@ const (
 type TXFrame uint64
 
 // Reserve takes a free frame for sending and returns all of it as a slice, valid until Submit or Discard. False is
-// back-pressure: every TX frame is in use, even after reaping; it gets better when the kernel completes some.
+// back-pressure: every TX frame is in use, even after reaping. [Waiter.Wait] then returns when some are free again.
 func (q *Queue) Reserve() (TXFrame, []byte, bool) {
 	addr, ok := q.frames.reserved()
 	if !ok {
@@ -35,6 +35,7 @@ func (q *Queue) Reserve() (TXFrame, []byte, bool) {
 			}
 			if !ok {
 				q.stats.TXNoFrame++
+				q.starved = true
 				return 0, nil, false
 			}
 		}
@@ -143,4 +144,18 @@ func (q *Queue) Reap() int {
 	q.completion.release(n)
 	q.stats.TXCompletions += uint64(n)
 	return int(n)
+}
+
+// patience tells the waiter how long the queue can be left alone (0: for ever), and whether it can not at all because
+// frames that were lacking are free again.
+func (q *Queue) patience() (d time.Duration, relieved bool) {
+	if !q.starved {
+		return q.retry, false
+	}
+	q.Reap()
+	if q.frames.count[stateFree] == 0 {
+		return retryBusy, false
+	}
+	q.starved = false
+	return 0, true
 }

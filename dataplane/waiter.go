@@ -87,15 +87,20 @@ func (w *Waiter) watch(qw *queueWatch) {
 	}
 }
 
-// Wait returns when a queue has received frames, after a call of Wake, after d (a negative d: no limit), or when a
-// kick that left frames behind is due again. Only the goroutine that owns the queues may call it.
+// Wait returns when a queue has received frames, after a call of Wake, or after d (a negative d: no limit). It also
+// returns for what the kernel wakes nobody for: when a kick that left frames behind is due again, and when there are
+// free frames after a reservation failed. Only the goroutine that owns the queues may call it.
 //
 // All peeked frames should be released before: those left make it return at once. Times under a millisecond may be
 // rounded up to one by the netpoller.
 func (w *Waiter) Wait(d time.Duration) {
 	for _, qw := range w.queues {
-		if r := qw.queue.retry; r != 0 && (d < 0 || r < d) {
-			d = r
+		wait, relieved := qw.queue.patience()
+		if relieved {
+			return
+		}
+		if wait != 0 && (d < 0 || wait < d) {
+			d = wait
 		}
 	}
 	if w.due() || d == 0 {

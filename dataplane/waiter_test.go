@@ -194,3 +194,32 @@ func TestIdleWaiterLeavesTheProcessorAlone(t *testing.T) {
 		t.Errorf("used %v of CPU time in 2 s of sleep", used)
 	}
 }
+
+// The kernel wakes nobody when it completes frames: a loop that ran out of them must be woken all the same.
+func TestWaiterReturnsWhenFramesAreFreeAgain(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	waiter, err := NewWaiter([]*Queue{q})
+	must(t, err)
+	t.Cleanup(waiter.Close)
+	var held []TXFrame
+	for {
+		f, _, ok := q.Reserve()
+		if !ok {
+			break
+		}
+		held = append(held, f)
+	}
+	waiter.Wait(-1) // nothing is free yet: comes back to look again
+	q.Discard(held[0])
+	waiter.Wait(-1)
+	start := time.Now()
+	waiter.Wait(20 * time.Millisecond)
+	if d := time.Since(start); d < 20*time.Millisecond {
+		t.Errorf("returned after %v, although it was told of the free frame", d)
+	}
+	for _, f := range held[1:] {
+		q.Discard(f)
+	}
+	wantIdle(t, q)
+}
