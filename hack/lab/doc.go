@@ -14,7 +14,7 @@
 //
 // # Ownership and clean-up
 //
-// A Lab owns its namespaces, everything that runs in them, and one temporary directory. Close removes them all. Every run enters
+// A Lab owns its namespaces, everything that runs in them, and its temporary directories. Close removes them all. Every run enters
 // itself in a registry under /run (registry.go), and Up first removes what runs that no longer live have left behind; it identifies
 // a process by the namespace it is in, never by its name.
 //

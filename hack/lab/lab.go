@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,7 +62,8 @@ type Lab struct {
 	Client  *Namespace
 	Edge    *Namespace
 	Backend *Namespace
-	Dir     string // temporary directory of this run, in memory where the machine has /dev/shm; readable by everybody
+	Dir     string // temporary directory of this run; readable by everybody
+	Files   string // directory of the files that the backends serve; in memory where the machine has /dev/shm
 
 	options Options
 	record  *record
@@ -72,6 +74,7 @@ type Lab struct {
 	processes []*Process
 	closed    sync.Once
 	closeErr  error
+	ending    atomic.Bool // a signal has come
 }
 
 // Up removes what dead runs have left, makes a lab and starts the backends in it. It needs root. When it fails nothing is left.
@@ -108,15 +111,18 @@ func (l *Lab) up() error {
 	return l.startBackends()
 }
 
-// register takes an id, enters the run in the registry and makes its directory. From here on a crash leaves nothing for good.
+// register takes an id, enters the run in the registry and makes its directories. From here on a crash leaves nothing for good.
 func (l *Lab) register() error {
 	r, err := newRecord()
 	if err != nil {
 		return err
 	}
-	l.record, l.ID, l.Dir = r, r.ID, r.Dir
-	if err := os.MkdirAll(filepath.Join(l.Dir, "f"), 0o755); err != nil {
-		return fmt.Errorf("make directory of the lab: %w", err)
+	l.record, l.ID, l.Dir = r, r.ID, r.Dirs[0]
+	l.Files = filepath.Join(r.Dirs[len(r.Dirs)-1], "f")
+	for _, dir := range []string{l.Dir, l.Files} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make directory of the lab: %w", err)
+		}
 	}
 	return nil
 }
@@ -185,12 +191,21 @@ func (l *Lab) CloseOnSignal(status int) {
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-c
+		l.ending.Store(true)
 		if err := l.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, "remove lab:", err)
 			status = 1
 		}
 		os.Exit(status)
 	}()
+}
+
+// EndedBySignal returns at once while no signal has come that ends the program (see CloseOnSignal), and never afterwards: what fails
+// then fails because everything is being taken away, and is not worth a report.
+func (l *Lab) EndedBySignal() {
+	if l.ending.Load() {
+		select {}
+	}
 }
 
 func prefixOf(a netip.Addr) netip.Prefix {

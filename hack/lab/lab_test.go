@@ -58,8 +58,8 @@ func mustBeGone(t *testing.T, id string) {
 	for _, pattern := range []string{
 		filepath.Join(namespaceDir, namePrefix+id+"-*"),
 		filepath.Join(registryDir, id+"*"),
-		"/dev/shm/ringroad-lab-" + id,
-		filepath.Join(os.TempDir(), "ringroad-lab-"+id),
+		filepath.Join(memoryDir, dirPrefix+id),
+		filepath.Join(os.TempDir(), dirPrefix+id),
 	} {
 		left, err := filepath.Glob(pattern)
 		if err != nil {
@@ -74,7 +74,7 @@ func mustBeGone(t *testing.T, id string) {
 		t.Fatal(err)
 	}
 	for _, path := range commandLines {
-		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), "ringroad-lab-"+id) {
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), dirPrefix+id) {
 			t.Errorf("process left behind: %q", b)
 		}
 	}

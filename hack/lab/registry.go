@@ -15,7 +15,9 @@ import (
 
 const (
 	namePrefix  = "rr" // of every namespace
+	dirPrefix   = "ringroad-lab-"
 	registryDir = "/run/ringroad-lab"
+	memoryDir   = "/dev/shm" // may forbid to execute what is in it
 )
 
 // record is the entry of one run in the registry: who made the lab, and what there is to remove when that process is gone. It is
@@ -25,7 +27,7 @@ type record struct {
 	PID        int      `json:"pid"`
 	StartTime  uint64   `json:"start_time"` // of the process, clock ticks after boot: tells a process from a later one of the same id
 	Namespaces []string `json:"namespaces"`
-	Dir        string   `json:"dir"`
+	Dirs       []string `json:"dirs"`
 }
 
 // newRecord chooses the id of this run and enters it.
@@ -40,11 +42,10 @@ func newRecord() (*record, error) {
 	}
 	r := &record{PID: os.Getpid(), StartTime: start}
 	r.ID = strconv.FormatInt(int64(r.PID), 36) + hex.EncodeToString(random[:])
-	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
-		base = os.TempDir()
+	r.Dirs = []string{filepath.Join(os.TempDir(), dirPrefix+r.ID)}
+	if _, err := os.Stat(memoryDir); err == nil {
+		r.Dirs = append(r.Dirs, filepath.Join(memoryDir, dirPrefix+r.ID))
 	}
-	r.Dir = filepath.Join(base, "ringroad-lab-"+r.ID)
 	return r, r.write()
 }
 
@@ -71,10 +72,12 @@ func (r *record) write() error {
 	return os.Rename(temporary, r.path())
 }
 
-// remove takes the run out of the registry, its directory first.
+// remove takes the run out of the registry, its directories first.
 func (r *record) remove() error {
-	if err := os.RemoveAll(r.Dir); err != nil {
-		return fmt.Errorf("remove directory of the lab: %w", err)
+	for _, dir := range r.Dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove directory of the lab: %w", err)
+		}
 	}
 	if err := os.Remove(r.path()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("take lab out of the registry: %w", err)
@@ -135,8 +138,10 @@ func sweepOne(path string) error {
 			return err
 		}
 	}
-	if filepath.Base(r.Dir) != "ringroad-lab-"+r.ID {
-		return fmt.Errorf("%s names directory %q, which is not its own; remove it", path, r.Dir)
+	for _, dir := range r.Dirs {
+		if filepath.Base(dir) != dirPrefix+r.ID {
+			return fmt.Errorf("%s names directory %q, which is not its own; remove it", path, dir)
+		}
 	}
 	return r.remove()
 }

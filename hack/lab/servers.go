@@ -31,7 +31,7 @@ func (l *Lab) startBackends() error {
 	} else {
 		listen += "," + hostPort(Backend4, NginxPort) + "," + hostPort(Backend6, NginxPort)
 	}
-	c, err := l.Backend.child("backend", "-listen", listen, "-files", filepath.Join(l.Dir, "f"))
+	c, err := l.Backend.child("backend", "-listen", listen, "-files", l.Files)
 	if err != nil {
 		return err
 	}
@@ -115,14 +115,14 @@ const backendConfig = `	etag off;
 		default_type text/plain;
 		location = / { return 200 "hello world\n"; }
 		location = /empty { return 200; }
-		location /f/ { alias {{.Lab.Dir}}/f/; }
+		location /f/ { alias {{.Lab.Files}}/; }
 	}
 `
 
 // writeFiles makes the files that /f/ serves. What is in them follows from the name alone (backend.Body).
 func (l *Lab) writeFiles() error {
 	for name, size := range l.options.Files {
-		f, err := os.Create(filepath.Join(l.Dir, "f", name))
+		f, err := os.Create(filepath.Join(l.Files, name))
 		if err != nil {
 			return fmt.Errorf("make file to serve: %w", err)
 		}

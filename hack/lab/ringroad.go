@@ -1,0 +1,151 @@
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// BuildRingroad builds the ringroad binary of the module that the working directory belongs to, as `make build` does but for the
+// version, into the directory, and returns its path.
+func BuildRingroad(dir string) (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module's folder: %w", err)
+	}
+	binary := filepath.Join(dir, "ringroad")
+	args := []string{"build", "-trimpath", "-o", binary}
+	if pgo := filepath.Join(strings.TrimSpace(string(root)), "cmd/ringroad/default.pgo"); exists(pgo) {
+		args = append(args, "-pgo="+pgo)
+	}
+	c := exec.Command("go", append(args, "ringroad/cmd/ringroad")...)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	c.Dir = strings.TrimSpace(string(root))
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build ringroad: %w:\n%s", err, out)
+	}
+	return binary, os.Chmod(binary, 0o755)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Ringroad is a ringroad that runs in the edge.
+type Ringroad struct {
+	*Process
+	StatsFile string
+}
+
+// StartRingroad runs the binary in the edge with the given configuration (YAML) and the flags after it. It does not wait until
+// ringroad serves: see Ringroad.WaitReady.
+func (l *Lab) StartRingroad(binary, configuration string, flags ...string) (*Ringroad, error) {
+	dir, err := os.MkdirTemp(l.Dir, "ringroad-")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "ringroad.yaml")
+	if err := os.WriteFile(path, []byte(configuration), 0o644); err != nil {
+		return nil, err
+	}
+	r := &Ringroad{StatsFile: filepath.Join(dir, "stats.json")}
+	args := append([]string{"run", "-c", path, "--stats-file", r.StatsFile}, flags...)
+	r.Process, err = l.Start("ringroad", l.Edge.Exec(binary, args...))
+	return r, err
+}
+
+// WaitReady waits until ringroad has said that it serves.
+func (r *Ringroad) WaitReady(limit time.Duration) error { return r.WaitLine("msg=ready", limit) }
+
+// Stats is the content of a statistics file: every number in it by its path, such as "interfaces.e0.queues.0.levels.free". An
+// element of a list goes by its name or queue.
+type Stats map[string]float64
+
+// Stats reads statistics that were gathered after the call, which takes up to two periods of the file.
+func (r *Ringroad) Stats() (Stats, error) {
+	const period = time.Second
+	// The counters are read a moment before the file is written.
+	after := time.Now().Add(50 * time.Millisecond)
+	for deadline := after.Add(5 * period); ; {
+		info, err := os.Stat(r.StatsFile)
+		switch {
+		case err == nil && info.ModTime().After(after):
+			return ReadStats(r.StatsFile)
+		case time.Now().After(deadline):
+			return nil, fmt.Errorf("%s has not been rewritten for %v (%w)", r.StatsFile, 5*period, errors.Join(err, r.state()))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// state says whether the process has ended.
+func (r *Ringroad) state() error {
+	select {
+	case <-r.Done():
+		return fmt.Errorf("ringroad has ended: %w; it printed:\n%s", r.err, r.Output())
+	default:
+		return nil
+	}
+}
+
+// ReadStats reads a statistics file.
+func ReadStats(path string) (Stats, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	s := Stats{}
+	s.flatten("", v)
+	return s, nil
+}
+
+func (s Stats) flatten(path string, v any) {
+	join := func(name string) string {
+		if path == "" {
+			return name
+		}
+		return path + "." + name
+	}
+	switch v := v.(type) {
+	case float64:
+		s[path] = v
+	case map[string]any:
+		for name, element := range v {
+			s.flatten(join(name), element)
+		}
+	case []any:
+		for i, element := range v {
+			name := strconv.Itoa(i)
+			if m, ok := element.(map[string]any); ok {
+				if n, ok := m["name"].(string); ok {
+					name = n
+				} else if q, ok := m["queue"].(float64); ok {
+					name = strconv.Itoa(int(q))
+				}
+			}
+			s.flatten(join(name), element)
+		}
+	}
+}
+
+// Moved returns the numbers that differ from an earlier reading, by how much.
+func (s Stats) Moved(since Stats) Stats {
+	moved := Stats{}
+	for path, v := range s {
+		if d := v - since[path]; d != 0 {
+			moved[path] = d
+		}
+	}
+	return moved
+}
