@@ -79,7 +79,8 @@ var hopByHop = [numFields]bool{
 	FieldProxyAuthorization: true,
 }
 
-// lookupField recognises a name, in any case, by its length and first letter.
+// lookupField recognises a name, which must be a token, in any case, by its length
+// and first letter.
 func lookupField(name []byte) FieldID {
 	var id FieldID
 	switch len(name) {
@@ -154,10 +155,17 @@ func lookupField(name []byte) FieldID {
 	case 19:
 		id = FieldProxyAuthorization
 	}
-	if id != FieldOther && equalFold(name, fieldNames[id]) {
-		return id
+	known := fieldNames[id]
+	if len(name) != len(known) {
+		return FieldOther
 	}
-	return FieldOther
+	for i := range known {
+		// No tchar but a letter becomes one of those in known.
+		if name[i]|0x20 != known[i] {
+			return FieldOther
+		}
+	}
+	return id
 }
 
 // lookupMethod recognises a method; methods are case-sensitive (RFC 9110, 9.1).

@@ -184,6 +184,18 @@ func TestErrorPages(t *testing.T) {
 	}
 }
 
+// TestEmptyPages: 204 and 304 have no body (RFC 9110, 15.3.5 and 15.4.5).
+func TestEmptyPages(t *testing.T) {
+	for status, want := range map[int]string{
+		204: "HTTP/1.1 204 No Content\r\nServer: ringroad\r\nConnection: close\r\n\r\n",
+		304: "HTTP/1.1 304 Not Modified\r\nServer: ringroad\r\nConnection: close\r\n\r\n",
+	} {
+		if got := string(AppendErrorPage(nil, status, &PageOptions{Minor: 1})); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestAppendDate(t *testing.T) {
 	for _, sec := range []int64{0, 1700000000, 4102444799} {
 		if got, want := string(AppendDate(nil, sec)), time.Unix(sec, 0).UTC().Format(http.TimeFormat); got != want {

@@ -21,7 +21,8 @@ type PageOptions struct {
 }
 
 // AppendErrorPage appends a complete answer, head and body, for the status. It tells
-// the name of the server but not its version.
+// the name of the server but not its version. A 204 or 304 has no body and no
+// field that describes one.
 func AppendErrorPage(dst []byte, status int, o *PageOptions) []byte {
 	text := StatusText(status)
 	if text == "" {
@@ -33,23 +34,26 @@ func AppendErrorPage(dst []byte, status int, o *PageOptions) []byte {
 	if o.Date != nil {
 		dst = AppendField(dst, "Date", o.Date)
 	}
-	dst = append(dst, "Content-Type: "...)
-	if o.Type != "" {
-		dst = append(dst, o.Type...)
-	} else {
-		dst = append(dst, "text/html"...)
+	empty := status == 204 || status == 304
+	if !empty {
+		dst = append(dst, "Content-Type: "...)
+		if o.Type != "" {
+			dst = append(dst, o.Type...)
+		} else {
+			dst = append(dst, "text/html"...)
+		}
+		dst = append(dst, "\r\n"...)
+		length := len(o.Body)
+		if o.Body == nil {
+			length = len(pageStart) + len(pageMiddle) + len(pageEnd) + 2*(len("nnn ")+len(text))
+		}
+		dst = appendLength(dst, int64(length))
 	}
-	dst = append(dst, "\r\n"...)
-	length := len(o.Body)
-	if o.Body == nil {
-		length = len(pageStart) + len(pageMiddle) + len(pageEnd) + 2*(len("nnn ")+len(text))
-	}
-	dst = appendLength(dst, int64(length))
 	dst = appendConnection(dst, !o.KeepAlive, o.KeepAlive && o.Minor == 0, false, false)
 	dst = append(dst, o.Add...)
 	dst = append(dst, "\r\n"...)
 	switch {
-	case o.Head:
+	case o.Head || empty:
 		return dst
 	case o.Body != nil:
 		return append(dst, o.Body...)
@@ -78,7 +82,8 @@ func AppendDate(dst []byte, unixSeconds int64) []byte {
 	return time.Unix(unixSeconds, 0).UTC().AppendFormat(dst, "Mon, 02 Jan 2006 15:04:05 GMT")
 }
 
-// StatusText is the reason phrase of the status (RFC 9110, 15; RFC 6585), "" for one that a proxy has no use for.
+// StatusText is the reason phrase of the status (RFC 9110, 15; RFC 6585), "" for one
+// that a proxy does not answer with.
 func StatusText(status int) string {
 	switch status {
 	case 200:
@@ -91,6 +96,8 @@ func StatusText(status int) string {
 		return "Found"
 	case 303:
 		return "See Other"
+	case 304:
+		return "Not Modified"
 	case 307:
 		return "Temporary Redirect"
 	case 308:

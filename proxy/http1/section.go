@@ -53,8 +53,8 @@ const (
 	sawHost                      // Host
 )
 
-// maxOptions bounds the Connection options that name fields, each of which is
-// looked for among all fields.
+// maxOptions bounds the Connection options, each of which may be looked for among
+// all fields.
 const maxOptions = 32
 
 // section parses a field section and notes what the fields mean for the framing
@@ -66,7 +66,7 @@ type section struct {
 
 	state   state
 	kind    sectionKind
-	options uint8  // Connection options that name fields
+	options uint8  // Connection options so far
 	failed  bool   // err is set
 	seen    uint32 // saw bits
 
@@ -116,7 +116,7 @@ func (s *section) parse(buf []byte) Kind {
 			switch c := buf[i]; {
 			case isToken(c):
 				if len(s.fields) == maxCount {
-					return s.stop(i, KindTooManyFields)
+					return s.stop(i, s.tooMany())
 				}
 				s.mark = i
 				s.state = stateName
@@ -140,20 +140,20 @@ func (s *section) parse(buf []byte) Kind {
 			}
 			s.nameEnd = i
 			s.id = lookupField(buf[s.mark:i])
-			switch c := buf[i]; {
-			case c == ':':
+			switch buf[i] {
+			case ':':
 				i++
 				s.state = stateBeforeValue
-			case c == ' ' || c == '\t':
+			case ' ', '\t':
 				// A proxy removes it from a response and refuses it in a
 				// request (RFC 9112, 5.1).
 				if s.kind != responseSection {
 					return s.stop(i, KindSpaceBeforeColon)
 				}
 				s.state = stateNameSpace
-			case c == '\r':
+			case '\r':
 				return s.stop(i, KindNoColon)
-			case c == '\n':
+			case '\n':
 				return s.stop(i, KindBareLF)
 			default:
 				return s.stop(i, KindFieldName)
@@ -250,12 +250,17 @@ func (s *section) parse(buf []byte) Kind {
 	return 0
 }
 
+// stop notes where a reason to refuse was found.
 func (s *section) stop(at int, k Kind) Kind {
 	s.pos = at
-	if k == KindTooManyFields && s.kind == trailerSection {
-		k = KindTooManyTrailers
-	}
 	return k
+}
+
+func (s *section) tooMany() Kind {
+	if s.kind == trailerSection {
+		return KindTooManyTrailers
+	}
+	return KindTooManyFields
 }
 
 // maxima returns the limits of bytes and fields.
@@ -396,9 +401,14 @@ func (s *section) connection(value []byte) Kind {
 	for rest := value; rest != nil; {
 		var option []byte
 		option, rest = nextElement(rest)
-		switch {
-		case len(option) == 0:
+		if len(option) == 0 {
 			continue
+		}
+		if s.options == maxOptions || scanToken(option, 0) < len(option) {
+			return KindConnectionOption
+		}
+		s.options++
+		switch {
 		case equalFold(option, "close"):
 			s.seen |= sawClose
 			continue
@@ -408,8 +418,6 @@ func (s *section) connection(value []byte) Kind {
 		case equalFold(option, "upgrade"):
 			s.seen |= sawUpgradeOption
 			continue
-		case scanToken(option, 0) < len(option):
-			return KindConnectionOption
 		}
 		switch lookupField(option) {
 		case FieldHost, FieldContentLength, FieldExpect:
@@ -423,10 +431,6 @@ func (s *section) connection(value []byte) Kind {
 			}
 			continue
 		}
-		if s.options == maxOptions {
-			return KindConnectionOption
-		}
-		s.options++
 		s.seen |= sawOtherOption
 	}
 	return 0
@@ -440,7 +444,9 @@ func (s *section) nominate(buf []byte) {
 		}
 		for rest := s.fields[i].Value.Of(buf); rest != nil; {
 			var option []byte
-			option, rest = nextElement(rest)
+			if option, rest = nextElement(rest); len(option) == 0 {
+				continue
+			}
 			for j := range s.fields {
 				f := &s.fields[j]
 				if !f.Hop && f.Name.Len() == len(option) && equalFoldBytes(f.Name.Of(buf), option) {
