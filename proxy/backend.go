@@ -77,7 +77,9 @@ func (b *backend) event(e stack.Events) {
 	b.note(e)
 	switch {
 	case b.x == nil:
-		if b.readable { // data nobody asked for, or the end
+		// Data that nobody asked for, or the end. The event may also be about
+		// data of the last response, which was read before it was taken.
+		if b.readable && !b.quiet() {
 			b.worker.stats.BackendStale++
 			b.retire()
 		}

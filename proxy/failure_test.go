@@ -1,0 +1,491 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ringroad/proxy/config"
+)
+
+// quick makes the waits for a backend short.
+func quick(c *config.Config) {
+	c.Timeouts.Connect = 100 * time.Millisecond
+	c.Timeouts.BackendRead = 100 * time.Millisecond
+	c.Timeouts.BackendSend = 100 * time.Millisecond
+}
+
+func servers(ports ...uint16) func(*config.Config) {
+	return func(c *config.Config) {
+		addr := c.Upstreams[0].Servers[0].Addr()
+		c.Upstreams[0].Servers = nil
+		for _, p := range ports {
+			c.Upstreams[0].Servers = append(c.Upstreams[0].Servers, netip.AddrPortFrom(addr, p))
+		}
+	}
+}
+
+func TestBackendFailsBeforeTheResponse(t *testing.T) {
+	tests := []struct {
+		name   string
+		script func(n int, c net.Conn, in *bufio.Reader) // nil: nobody listens
+		status int
+	}{
+		{"refused", nil, 502},
+		{"silent", func(n int, c net.Conn, in *bufio.Reader) { io.Copy(io.Discard, in) }, 504},
+		{"half a head, then silent", func(n int, c net.Conn, in *bufio.Reader) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-")
+			io.Copy(io.Discard, in)
+		}, 504},
+		{"closed at once", func(n int, c net.Conn, in *bufio.Reader) {}, 502},
+		{"closed after the request", func(n int, c net.Conn, in *bufio.Reader) { readHead(in) }, 502},
+		{"closed within the head", func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-")
+		}, 502},
+		{"garbage", func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n")
+			io.Copy(io.Discard, in)
+		}, 502},
+		{"two framings", func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")
+			io.Copy(io.Discard, in)
+		}, 502},
+		{"head over the limit", func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 100_000)+"\r\n\r\n")
+			io.Copy(io.Discard, in)
+		}, 502},
+		{"101 unasked", func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+			io.Copy(io.Discard, in)
+		}, 502},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, quick)
+			if tt.script != nil {
+				r.script(8080, tt.script)
+			}
+			c := r.dial()
+			// The client connection goes on: nothing is wrong with it.
+			for range 2 {
+				c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+				resp := c.expect("POST", tt.status, "")
+				if resp.Close {
+					t.Fatal("the connection of the client is closed for a failure of the backend")
+				}
+			}
+			s := r.stats()
+			if s.ErrorsBackend == 0 || s.ErrorsClient != 0 || s.Answers != 2 {
+				t.Errorf("%d backend errors, %d client errors, %d answers", s.ErrorsBackend, s.ErrorsClient, s.Answers)
+			}
+			if !strings.Contains(r.log.String(), "backend=10.2.0.2:8080") {
+				t.Error("no line in the log names the backend")
+			}
+		})
+	}
+}
+
+func TestUnreachableBackendTimesOut(t *testing.T) {
+	r := newRig(t, quick)
+	r.LoseToBackend(func([]byte) bool { return false })
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 504, "")
+	if s := r.stats(); s.TimeoutsConnect != 1 {
+		t.Errorf("%d connect timeouts", s.TimeoutsConnect)
+	}
+	r.LoseToBackend(nil)
+}
+
+// TestBrokenResponsesLookBroken: whatever ends a response early, a client must
+// not be able to take it for complete.
+func TestBrokenResponsesLookBroken(t *testing.T) {
+	tests := []struct {
+		name, request, response string
+		stall                   bool
+	}{
+		{"length", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 50000), false},
+		{"chunked", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false},
+		{"chunked, malformed", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", true},
+		{"chunked, within a trailer", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b", false},
+		{"chunked, to HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false},
+		{"stalled", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome", true},
+		{"stalled until close", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nsome", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, quick)
+			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+				readHead(in)
+				io.WriteString(c, tt.response)
+				if tt.stall {
+					io.Copy(io.Discard, in)
+				}
+			})
+			c := r.dial()
+			c.send(tt.request)
+			resp, err := http.ReadResponse(c.in, &http.Request{Method: "GET"})
+			if err == nil {
+				_, err = io.ReadAll(resp.Body)
+			}
+			if err == nil {
+				t.Fatal("the response looks complete")
+			}
+			s := r.await("the client was cut off", func(s *Stats) bool { return s.ClientsActive == 0 })
+			if s.ClientsAborted != 1 || s.BackendsIdle != 0 {
+				t.Errorf("%d clients aborted, %d idle backend connections", s.ClientsAborted, s.BackendsIdle)
+			}
+		})
+	}
+}
+
+func TestUncleanConnectionsAreNotReused(t *testing.T) {
+	for _, tt := range []struct{ name, response string }{
+		{"data behind a length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"},
+		{"data behind the last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"},
+		{"data behind no body", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nx"},
+		{"connection: close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"},
+		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+				for readRequest(in) != nil {
+					io.WriteString(c, tt.response)
+				}
+			})
+			c := r.dial()
+			for range 3 {
+				c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				if _, body := c.response("GET"); body != "ok" && body != "" {
+					t.Fatalf("got %q", body)
+				}
+			}
+			if s := r.stats(); s.BackendConnects != 3 || s.BackendReuses != 0 {
+				t.Errorf("%d connects, %d reuses", s.BackendConnects, s.BackendReuses)
+			}
+		})
+	}
+}
+
+// TestUnaskedResponseIsNotAnAnswer: a backend that sends 408 on an idle connection
+// must not have it taken for the answer to the next request.
+func TestUnaskedResponseIsNotAnAnswer(t *testing.T) {
+	r := newRig(t, nil)
+	speak := make(chan struct{})
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		readHead(in)
+		io.WriteString(c, ok)
+		if n == 0 {
+			<-speak
+			io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")
+		}
+		io.Copy(io.Discard, in)
+	})
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "ok")
+	close(speak)
+	r.await("the idle connection is retired", func(s *Stats) bool { return s.BackendsActive == 0 && s.BackendStale == 1 })
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "ok")
+}
+
+// TestRetryOnStaleConnection: the backend closes a pooled connection when it gets
+// the second request on it.
+func TestRetryOnStaleConnection(t *testing.T) {
+	for _, tt := range []struct {
+		name, request string
+		part          string // of a response, before closing
+		status        int
+	}{
+		{"GET", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "", 200},
+		{"PUT with its body at hand", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", "", 200},
+		{"chunked PUT at hand", "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", "", 200},
+		{"PUT with a long body", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), "", 502},
+		{"POST", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", "", 502},
+		{"unknown method", "FROB / HTTP/1.1\r\nHost: a\r\n\r\n", "", 502},
+		{"GET with a response begun", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 2", 502},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, nil)
+			var got atomic.Pointer[string]
+			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+				for i := 0; ; i++ {
+					req := readRequest(in)
+					if req == nil {
+						return
+					}
+					if n == 0 && i == 1 {
+						io.WriteString(c, tt.part)
+						return
+					}
+					b, _ := io.ReadAll(req.Body)
+					s := req.Method + " " + string(b)
+					got.Store(&s)
+					io.WriteString(c, ok)
+				}
+			})
+			c := r.dial()
+			c.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+			c.expect("GET", 200, "ok")
+			r.await("the backend connection is idle", func(s *Stats) bool { return s.BackendsIdle == 1 })
+			c.send(tt.request)
+			resp := c.expect("GET", tt.status, "ok")
+			s := r.stats()
+			if want := uint64(0); tt.status == 200 {
+				want = 1
+				method, _, _ := strings.Cut(tt.request, " ")
+				body := ""
+				if method != "GET" {
+					body = "body"
+				}
+				if *got.Load() != method+" "+body {
+					t.Errorf("the backend got %q the second time", *got.Load())
+				}
+				if s.BackendRetries != want {
+					t.Errorf("%d retries", s.BackendRetries)
+				}
+			} else if s.BackendRetries != 0 {
+				t.Errorf("%d retries of a request that is not safe to repeat", s.BackendRetries)
+			}
+			if resp.Close {
+				t.Error("the client's connection is closed")
+			}
+		})
+	}
+}
+
+func TestOneRetryOnly(t *testing.T) {
+	r := newRig(t, nil)
+	var seen atomic.Int32
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		for readRequest(in) != nil {
+			if seen.Add(1) > 1 {
+				return
+			}
+			io.WriteString(c, ok)
+		}
+	})
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "ok")
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 502, "")
+	if n := seen.Load(); n != 3 {
+		t.Errorf("the backend saw %d requests, want the first, the second, and one repetition", n)
+	}
+}
+
+func TestNextServerWhenOneRefuses(t *testing.T) {
+	for _, method := range []string{"GET", "POST"} {
+		r := newRig(t, servers(8081, 8080, 8082))
+		r.serve(8080, http.HandlerFunc(echo))
+		c := r.dial()
+		for range 5 {
+			c.send(method + " / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+			c.expect(method, 200, "body")
+		}
+		s := r.stats()
+		if s.BackendRefusals != 2 || s.BackendRetries != 2 {
+			t.Errorf("%s: %d refusals and %d retries: each dead server should be found out once", method, s.BackendRefusals, s.BackendRetries)
+		}
+		if s.Answers != 0 {
+			t.Errorf("%s: %d error pages", method, s.Answers)
+		}
+	}
+}
+
+func TestRoundRobinOverServers(t *testing.T) {
+	r := newRig(t, servers(8080, 8081, 8082))
+	var counts [3]atomic.Int32
+	for i := range counts {
+		r.serve(8080+i, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { counts[i].Add(1) }))
+	}
+	c := r.dial()
+	for range 12 {
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.expect("GET", 200, "")
+	}
+	for i := range counts {
+		if n := counts[i].Load(); n != 4 {
+			t.Errorf("server %d got %d of 12 requests", i, n)
+		}
+	}
+	if s := r.stats(); s.BackendConnects != 3 {
+		t.Errorf("%d connections to 3 servers", s.BackendConnects)
+	}
+}
+
+// TestEarlyResponse: the backend answers while the body is still coming.
+func TestEarlyResponse(t *testing.T) {
+	const answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ndenied"
+	scripts := map[string]func(n int, c net.Conn, in *bufio.Reader){
+		"then reads on": func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, answer)
+			io.Copy(io.Discard, in)
+		},
+		"then closes": func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, answer)
+		},
+	}
+	for name, script := range scripts {
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/chunked=%t", name, chunked), func(t *testing.T) {
+				r := newRig(t, nil)
+				r.script(8080, script)
+				c := r.dial()
+				size := 8 << 20
+				head := fmt.Sprintf("Content-Length: %d", size)
+				if chunked {
+					head = "Transfer-Encoding: chunked"
+				}
+				sent := make(chan error, 1)
+				go func() {
+					io.WriteString(c.Conn, "POST / HTTP/1.1\r\nHost: a\r\n"+head+"\r\n\r\n")
+					var err error
+					for i := 0; i < size && err == nil; i += 32 << 10 {
+						if chunked {
+							io.WriteString(c.Conn, "8000\r\n")
+						}
+						_, err = c.Write(bytes.Repeat([]byte("x"), 32<<10))
+						if chunked {
+							io.WriteString(c.Conn, "\r\n")
+						}
+					}
+					sent <- err
+				}()
+				resp, body := c.response("POST")
+				if resp.StatusCode != 403 || body != "denied" || !resp.Close {
+					t.Errorf("%d %q, close %t", resp.StatusCode, body, resp.Close)
+				}
+				<-sent
+				c.Close()
+				r.await("all connections are closed", func(s *Stats) bool { return s.ClientsActive == 0 && s.BackendsActive == 0 })
+			})
+		}
+	}
+}
+
+func TestRefusedRequests(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Limits.BodyBytes = 1000 })
+	r.serve(8080, http.HandlerFunc(echo))
+	upload := strings.Repeat("x", 1<<20)
+	for _, tt := range []struct {
+		name, request string
+		status        int
+	}{
+		{"malformed", "GET / HTTP/1.1\r\nHost a\r\n\r\n", 400},
+		{"no Host", "GET / HTTP/1.1\r\n\r\n", 400},
+		{"two framings", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		{"request line", "GET /" + strings.Repeat("a", 9000) + " HTTP/1.1\r\nHost: a\r\n\r\n", 414},
+		{"fields", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 33000) + "\r\n\r\n", 431},
+		{"version", "GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505},
+		{"CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501},
+		{"length over the limit", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n" + upload, 413},
+		{"chunks over the limit", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + upload, 413},
+		{"malformed chunk", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n\r\n" + upload, 400},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := r.dial()
+			go io.WriteString(c.Conn, tt.request+"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp, _ := c.response("GET")
+			if resp.StatusCode != tt.status || !resp.Close {
+				t.Fatalf("got %d, close %t; want %d and close", resp.StatusCode, resp.Close, tt.status)
+			}
+			if rest := c.closed(); rest != "" {
+				t.Fatalf("after the refusal came %q", rest)
+			}
+			c.Close()
+		})
+	}
+	r.await("no connection is left", func(s *Stats) bool { return s.ClientsActive == 0 })
+	if log := r.log.String(); strings.Contains(log, "level=WARN") {
+		t.Errorf("what clients do wrong is no warning:\n%s", log)
+	}
+}
+
+func TestClientGoesAway(t *testing.T) {
+	gone := make(chan error, 1)
+	for _, tt := range []struct {
+		name   string
+		send   string
+		script func(n int, c net.Conn, in *bufio.Reader)
+	}{
+		{"within the request body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf", func(n int, c net.Conn, in *bufio.Reader) {
+			_, err := io.ReadAll(io.LimitReader(in, 1<<20))
+			gone <- err
+		}},
+		{"within the response", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", func(n int, c net.Conn, in *bufio.Reader) {
+			readHead(in)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+			var err error
+			for err == nil {
+				_, err = c.Write(make([]byte, 64<<10))
+			}
+			gone <- err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.script(8080, tt.script)
+			c := r.dial()
+			c.send(tt.send)
+			r.await("the request was passed on", func(s *Stats) bool { return s.BackendBytesOut > 0 })
+			c.Close()
+			// The backend must see a cut-off request, not a complete one, and stop
+			// sending.
+			if err := <-gone; err == nil {
+				t.Error("the backend saw a clean end")
+			}
+			r.await("everything is closed", func(s *Stats) bool { return s.ClientsActive == 0 && s.BackendsActive == 0 })
+		})
+	}
+}
+
+// TestClientHalfCloses: a client may shut down its sending side after its request
+// and still read the answer.
+func TestClientHalfCloses(t *testing.T) {
+	r := newRig(t, nil)
+	answer := make(chan struct{})
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		readHead(in)
+		<-answer
+		io.WriteString(c, ok)
+		io.Copy(io.Discard, in)
+	})
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the request was passed on", func(s *Stats) bool { return s.BackendBytesOut > 0 })
+	close(answer)
+	c.expect("GET", 200, "ok")
+	c.closed()
+	r.await("the client is closed", func(s *Stats) bool { return s.ClientsActive == 0 })
+}
+
+func TestErrorSaysWhatHappened(t *testing.T) {
+	cause := errors.New("reset")
+	var err error = &Error{Source: Backend, Phase: PhaseWait, Err: cause}
+	if !errors.Is(err, cause) || err.Error() != "backend: waiting for the response: reset" {
+		t.Errorf("%v", err)
+	}
+}

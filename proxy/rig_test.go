@@ -1,0 +1,290 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ringroad/proxy/config"
+	"ringroad/stack/stacktest"
+)
+
+// rig is a worker between a client host and a backend host, all in memory:
+//
+//	client 10.1.0.2 ── 10.1.0.1:80 worker 10.2.0.1 ── 10.2.0.2:8080, 8081, ... backends
+type rig struct {
+	*stacktest.Network
+	t      testing.TB
+	worker *Worker
+	access *lockedBuffer // the access log
+	log    *lockedBuffer
+	stop   func() // stops the worker and waits for it; may be called again
+	done   chan struct{}
+}
+
+const (
+	front    = "10.1.0.1:80"
+	patience = 20 * time.Second // longer than anything may take, also under -race
+)
+
+// newRig starts a worker. Its configuration has one upstream with one server,
+// 10.2.0.2:8080; change, if not nil, may change it.
+func newRig(t testing.TB, change func(*config.Config)) *rig {
+	t.Helper()
+	c := config.Default()
+	c.Interfaces = []string{"test0"}
+	c.Upstreams = []config.Upstream{{
+		Name: "app", Balance: config.RoundRobin, KeepAlive: 256, KeepAliveTimeout: time.Minute,
+		Servers: []netip.AddrPort{netip.MustParseAddrPort("10.2.0.2:8080")},
+	}}
+	for _, a := range []string{"0.0.0.0:80", "[::]:80"} {
+		c.Listeners = append(c.Listeners, config.Listener{
+			Address: netip.MustParseAddrPort(a), Backlog: 4096, Routes: []config.Route{{Upstream: "app"}},
+		})
+	}
+	if change != nil {
+		change(c)
+	}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Network: stacktest.New(t, nil), t: t, access: new(lockedBuffer), log: new(lockedBuffer), done: make(chan struct{})}
+	w, err := New(Options{
+		Config: c, Stack: r.Stack, AccessLog: r.access,
+		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.worker = w
+	go func() {
+		defer close(r.done)
+		w.Run()
+	}()
+	r.stop = func() {
+		w.Stop()
+		<-r.done
+	}
+	t.Cleanup(func() {
+		r.stop()
+		if t.Failed() {
+			t.Logf("log of the worker:\n%s", r.log.String())
+		}
+		r.checkRest()
+	})
+	return r
+}
+
+// checkRest finds what a stopped worker still holds.
+func (r *rig) checkRest() {
+	r.t.Helper()
+	s := r.worker.stats
+	if s.ClientsActive != 0 || s.BackendsActive != 0 || s.BackendsIdle != 0 || s.ExchangesActive != 0 || s.BuffersInUse != 0 {
+		r.t.Errorf("after the end: %d clients, %d backends (%d idle), %d exchanges, %d buffers",
+			s.ClientsActive, s.BackendsActive, s.BackendsIdle, s.ExchangesActive, s.BuffersInUse)
+	}
+	if d := r.worker.wheel.deadline(); d >= 0 {
+		r.t.Error("after the end: a timer is left")
+	}
+}
+
+// on runs f on the loop and waits for it.
+func (r *rig) on(f func()) {
+	done := make(chan struct{})
+	r.worker.Post(func() { f(); close(done) })
+	select {
+	case <-done:
+	case <-r.done:
+		f()
+	case <-time.After(patience):
+		r.t.Fatal("the loop does not turn")
+	}
+}
+
+// stats returns the counters of this moment.
+func (r *rig) stats() (s Stats) {
+	r.on(func() { s = *r.worker.stats })
+	return s
+}
+
+// await waits until the counters meet a condition.
+func (r *rig) await(what string, ok func(*Stats) bool) Stats {
+	r.t.Helper()
+	for end := time.Now().Add(patience); ; {
+		s := r.stats()
+		if ok(&s) {
+			return s
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("waited in vain until %s: %+v", what, s)
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+}
+
+// serve runs a server of the standard library as the backend on port.
+func (r *rig) serve(port int, h http.Handler) {
+	r.t.Helper()
+	l, err := r.Backend.Listen(fmt.Sprintf("10.2.0.2:%d", port))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	go s.Serve(l)
+	r.t.Cleanup(func() { s.Close() })
+}
+
+// script runs f for every connection to the backend on port, numbered from 0. The
+// connection is closed when f returns.
+func (r *rig) script(port int, f func(n int, c net.Conn, in *bufio.Reader)) {
+	r.t.Helper()
+	l, err := r.Backend.Listen(fmt.Sprintf("10.2.0.2:%d", port))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.SetDeadline(time.Now().Add(patience))
+			running.Go(func() {
+				defer c.Close()
+				f(n, c, bufio.NewReader(c))
+			})
+		}
+	})
+	r.t.Cleanup(func() {
+		l.Close()
+		r.stop()
+		running.Wait()
+	})
+}
+
+// client is a client of the standard library.
+func (r *rig) client() *http.Client {
+	tr := &http.Transport{DialContext: r.Client.DialContext, MaxIdleConnsPerHost: 256, DisableCompression: true, ExpectContinueTimeout: patience}
+	r.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// raw is a client connection that speaks byte by byte.
+type raw struct {
+	net.Conn
+	in *bufio.Reader
+	t  testing.TB
+}
+
+func (r *rig) dial() *raw {
+	r.t.Helper()
+	c, err := r.Client.Dial(front)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	r.t.Cleanup(func() { c.Close() })
+	return &raw{c, bufio.NewReader(c), r.t}
+}
+
+func (c *raw) send(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.Conn, s); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// response reads one response to a request with the given method.
+func (c *raw) response(method string) (*http.Response, string) {
+	c.t.Helper()
+	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
+	if err != nil {
+		c.t.Fatalf("read response: %v", err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatalf("read response body: %v", err)
+	}
+	return resp, string(b)
+}
+
+// expect reads a response and checks status and body.
+func (c *raw) expect(method string, status int, body string) *http.Response {
+	c.t.Helper()
+	resp, b := c.response(method)
+	if resp.StatusCode != status || status < 400 && b != body {
+		c.t.Fatalf("got %d %q, want %d %q", resp.StatusCode, b, status, body)
+	}
+	return resp
+}
+
+// closed reads to the end, which must be a FIN, and returns what came before.
+func (c *raw) closed() string {
+	c.t.Helper()
+	b, err := io.ReadAll(c.in)
+	if err != nil {
+		c.t.Fatalf("read to the end: %v after %q", err, b)
+	}
+	return string(b)
+}
+
+// readRequest reads one request at a backend with its body; nil at the end of the
+// connection.
+func readRequest(in *bufio.Reader) *http.Request {
+	req, err := http.ReadRequest(in)
+	if err != nil {
+		return nil
+	}
+	b, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil
+	}
+	req.Body = io.NopCloser(bytes.NewReader(b))
+	return req
+}
+
+// readHead reads the bytes of a head.
+func readHead(in *bufio.Reader) string {
+	var head strings.Builder
+	for {
+		line, err := in.ReadString('\n')
+		head.WriteString(line)
+		if err != nil || line == "\r\n" {
+			return head.String()
+		}
+	}
+}
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// lockedBuffer is a bytes.Buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func netipPort(a netip.AddrPort, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr(), port)
+}
