@@ -45,8 +45,11 @@ const maxMethodBytes = 40
 
 // Reset prepares for the next request. nil limits are the defaults.
 func (r *Request) Reset(l *Limits) {
+	fields := r.s.fields
+	*r = Request{}
+	r.s.fields = fields
 	r.s.reset(l, requestSection, stateEmptyLine)
-	*r = Request{s: r.s, Fields: r.s.fields, ContentLength: -1}
+	r.ContentLength = -1
 }
 
 // Started tells whether a request has begun: a byte other than tolerated empty

@@ -34,8 +34,11 @@ const maxStatusLineBytes = 4096
 // CONNECT decide about the framing. upgrade tells that the request was forwarded
 // with Upgrade: without it a 101 is refused. nil limits are the defaults.
 func (r *Response) ResetFor(l *Limits, method Method, upgrade bool) {
+	fields := r.s.fields
+	*r = Response{}
+	r.s.fields = fields
 	r.s.reset(l, responseSection, stateStatusLine)
-	*r = Response{s: r.s, Fields: r.s.fields, ContentLength: -1, method: method, upgrade: upgrade}
+	r.ContentLength, r.method, r.upgrade = -1, method, upgrade
 }
 
 // Interim tells that another response to the same request follows: 1xx except 101

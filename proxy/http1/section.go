@@ -87,11 +87,14 @@ type section struct {
 
 var defaultLimits Limits
 
+// reset prepares for a section; what was noted of the last one is gone.
 func (s *section) reset(l *Limits, kind sectionKind, first state) {
 	if l == nil {
 		l = &defaultLimits
 	}
-	*s = section{limits: l, fields: s.fields[:0], kind: kind, state: first, length: -1}
+	fields := s.fields[:0]
+	*s = section{}
+	s.limits, s.fields, s.kind, s.state, s.length = l, fields, kind, first, -1
 }
 
 // fail notes why and where (s.pos).
