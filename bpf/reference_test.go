@@ -68,7 +68,7 @@ func (r *reference) ipv4(b []byte) Verdict {
 	d.dst, _ = netip.AddrFromSlice(b[16:20])
 	d.offset = int(binary.BigEndian.Uint16(b[6:])&0x1fff) * 8
 	d.more = b[6]&0x20 != 0
-	d.name = fmt.Sprint(d.src, d.dst, d.proto, b[4:6])
+	d.name = fmt.Sprintf("%v %v %d %x", d.src, d.dst, d.proto, b[4:6])
 	if !r.own(d.dst) {
 		return PassOtherAddress
 	}
@@ -157,7 +157,7 @@ func (d *datagram) unwrap() (v Verdict, final bool) {
 		if kind == 44 {
 			word := binary.BigEndian.Uint16(header[2:])
 			d.offset, d.more = int(word&^7), word&1 != 0
-			d.name = fmt.Sprint(d.src, d.dst, header[4:8])
+			d.name = fmt.Sprintf("%v %v %x", d.src, d.dst, header[4:8])
 			if d.offset > 0 {
 				return 0, false
 			}

@@ -26,11 +26,10 @@ type steerEndpoint struct {
 }
 
 type steerFragment struct {
-	_        structs.HostLayout
-	Src      steerAddress
-	Dst      steerAddress
-	Id       uint32
-	Protocol uint32
+	_   structs.HostLayout
+	Src steerAddress
+	Dst steerAddress
+	Id  uint32
 }
 
 type steerPortRole uint8

@@ -3,6 +3,7 @@ package bpf
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -151,6 +152,7 @@ func fragmentCases() []verdictCase {
 		{name: "later, tagged and with options", before: [][]byte{first4},
 			frame: ethernet(ip4With(header4{id: 7, flags: 3, options: make([]byte, 4)}, client4, own4, protoTCP, rest), tag{0x8100, 1}), want: RedirectFragment},
 		{name: "later, unknown", frame: f4(7, 3, rest), want: PassUnknownFragment},
+		{name: "later with the lowest offset", frame: f4(7, 1, tcp(40000, 80)), want: PassUnknownFragment},
 		{name: "later, another identification", before: [][]byte{first4}, frame: f4(8, 3, rest), want: PassUnknownFragment},
 		{name: "later, another source", before: [][]byte{first4}, frame: stranger, want: PassUnknownFragment},
 		{name: "later, another protocol", before: [][]byte{first4}, frame: udp4, want: PassNotTCP},
@@ -165,11 +167,12 @@ func fragmentCases() []verdictCase {
 		{name: "IPv6 first, destination options within", frame: f6(7, 0, true, destOpts, extension(protoTCP, 0, tcp(40000, 80))), want: RedirectFragment},
 		{name: "IPv6 first, ssh", frame: f6(7, 0, true, protoTCP, tcp(40000, 22)), want: PassOtherPort},
 		{name: "IPv6 first, udp", frame: f6(7, 0, true, protoUDP, udp(1, 2)), want: PassNotTCP},
-		{name: "IPv6 first, icmp", frame: f6(7, 0, true, icmpv6, icmpError(1, 0, 0, nil)), want: PassICMP},
+		{name: "IPv6 first, icmp", frame: f6(7, 0, true, icmpv6, icmpError(2, 0, 1400, ip6(own6, client6, protoTCP, tcp(80, 40000)))), want: PassICMP},
 		{name: "IPv6 middle", before: [][]byte{first6}, frame: f6(7, 3, true, protoTCP, rest), want: RedirectFragment},
 		{name: "IPv6 last", before: [][]byte{first6}, frame: f6(7, 3, false, protoTCP, rest), want: RedirectFragment},
 		{name: "IPv6 last with another next header", before: [][]byte{first6}, frame: f6(7, 3, false, destOpts, rest), want: RedirectFragment},
 		{name: "IPv6 later, unknown", frame: f6(7, 3, false, protoTCP, rest), want: PassUnknownFragment},
+		{name: "IPv6 later with the lowest offset", frame: f6(7, 1, false, protoTCP, tcp(40000, 80)), want: PassUnknownFragment},
 		{name: "IPv6 later, another identification", before: [][]byte{first6}, frame: f6(8, 3, false, protoTCP, rest), want: PassUnknownFragment},
 		{name: "IPv6 later, first reused by udp", before: [][]byte{first6, f6(7, 0, true, protoUDP, udp(1, 2))}, frame: f6(7, 3, false, protoUDP, rest), want: PassUnknownFragment},
 		{name: "IPv6 tiny first", frame: f6(7, 0, true, protoTCP, tcp(40000, 80)[:3]), want: DropTinyFragment},
@@ -228,6 +231,8 @@ func icmpCases() []verdictCase {
 		{name: "ICMPv6 quoted ssh", frame: error6(2, ip6(own6, client6, protoTCP, tcp(22, 40000))), want: PassICMP},
 		{name: "ICMPv6 quoted udp", frame: error6(1, ip6(own6, client6, protoUDP, udp(80, 40000))), want: PassICMP},
 		{name: "ICMPv6 quoted from another address", frame: error6(2, ip6(second6, client6, protoTCP, tcp(80, 40000))), want: PassICMP},
+		{name: "ICMPv6 quoted to the mapped address of a backend",
+			frame: error6(2, ip6(own6, netip.AddrFrom16(backend4.As16()), protoTCP, tcp(20000, 8080))), want: PassICMP},
 		{name: "ICMPv6 quoted IPv4", frame: error6(2, append(bytes.Clone(response4), make([]byte, 20)...)), want: PassICMP},
 		{name: "ICMPv6 quoted ports missing", frame: error6(2, response6[:43]), want: PassICMP},
 		{name: "ICMPv6 quoted header cut", frame: error6(2, response6[:39]), want: PassICMP},
@@ -252,8 +257,7 @@ func malformedCases() []verdictCase {
 	segment := tcp(40000, 80)
 	v4 := func() []byte { return ethernet(ip4(client4, own4, protoTCP, segment)) }
 	v6 := func() []byte { return ethernet(ip6(client6, own6, protoTCP, segment)) }
-	mapped := own6.As16()
-	copy(mapped[:], append(make([]byte, 10), 0xff, 0xff, 10, 0, 0, 1))
+	mappedOwn, mappedBackend := netip.AddrFrom16(own4.As16()), netip.AddrFrom16(backend4.As16())
 	return []verdictCase{
 		{name: "IPv4 version 5", frame: poke(v4(), 14, 0x55), want: PassMalformed},
 		{name: "IPv4 header of 16 bytes", frame: poke(v4(), 14, 0x44), want: PassMalformed},
@@ -270,7 +274,7 @@ func malformedCases() []verdictCase {
 		{name: "IPv6 header alone", frame: ethernet(ip6(client6, own6, destOpts, nil)), want: PassMalformed},
 		{name: "IPv6 extension header longer than the packet", frame: ethernet(ip6(client6, own6, destOpts, []byte{protoTCP, 9, 1, 4, 0, 0, 0, 0})), want: PassMalformed},
 		{name: "IPv6 fragment header cut", frame: ethernet(ip6(client6, own6, fragment, []byte{protoTCP, 0, 0, 1})), want: PassMalformed},
-		{name: "IPv6 destination that maps an own IPv4 address", frame: poke(v6(), 38, mapped[:]...), want: PassMalformed},
-		{name: "IPv6 source that maps a backend", frame: poke(v6(), 22, mapped[:]...), want: PassMalformed},
+		{name: "IPv6 destination that maps an own IPv4 address", frame: ethernet(ip6(client6, mappedOwn, protoTCP, segment)), want: PassMalformed},
+		{name: "IPv6 source that maps a backend", frame: ethernet(ip6(mappedBackend, own6, protoTCP, tcp(8080, 20000))), want: PassMalformed},
 	}
 }

@@ -41,12 +41,11 @@ static __always_inline enum verdict flow_verdict(const struct packet *p)
 	return PASS_OTHER_PORT;
 }
 
-static __always_inline void fragment_key(struct fragment *key, const struct packet *p, __be32 id, __u32 protocol)
+static __always_inline void fragment_key(struct fragment *key, const struct packet *p, __be32 id)
 {
 	key->src = p->src.address;
 	key->dst = p->dst.address;
 	key->id = id;
-	key->protocol = protocol;
 }
 
 /*

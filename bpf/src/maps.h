@@ -20,12 +20,11 @@ struct endpoint {
 	__u16 zero;
 };
 
-/* What names a fragmented packet: RFC 791 2.3 for IPv4; RFC 8200 4.5 for IPv6, where protocol stays zero. */
+/* What names a fragmented packet (RFC 791 2.3, RFC 8200 4.5). In IPv4 the protocol does too, but here it is always TCP. */
 struct fragment {
 	struct address src;
 	struct address dst;
 	__be32 id;
-	__u32 protocol;
 };
 
 struct port_roles {

@@ -127,7 +127,7 @@ static __always_inline enum verdict ipv4(struct cursor *c)
 		return PASS_NOT_TCP;
 	if (!fragment)
 		return tcp_segment(c, &p);
-	fragment_key(&key, &p, ip.id, PROTO_TCP);
+	fragment_key(&key, &p, ip.id);
 	if (fragment & IPV4_FRAGMENT_OFFSET)
 		return later_fragment(&key);
 	return first_fragment(&key, tcp_first_fragment(c, &p));
@@ -167,7 +167,7 @@ static __always_inline enum verdict ipv6(struct cursor *c)
 		v = ipv6_upper(c, &p, &chain);
 		break;
 	case CHAIN_LATER:
-		fragment_key(&key, &p, chain.id, 0);
+		fragment_key(&key, &p, chain.id);
 		return later_fragment(&key);
 	case CHAIN_CUT:
 		/* RFC 8200 4.5: a first fragment holds all headers. Whole and cut, the packet is nobody's. */
@@ -183,7 +183,7 @@ static __always_inline enum verdict ipv6(struct cursor *c)
 	}
 	if (!chain.first_fragment)
 		return v;
-	fragment_key(&key, &p, chain.id, 0);
+	fragment_key(&key, &p, chain.id);
 	return first_fragment(&key, v);
 }
 
