@@ -34,16 +34,17 @@ func (p *peer) note(e stack.Events) {
 }
 
 // read fills b with what has come. n == 0 comes with an error, and then there is
-// nothing to read until the next event.
-//
-// A short read is not taken as a sign that nothing is left: when data and FIN came
-// in one turn they made one event, and only another read shows the FIN.
+// nothing to read until the next event. When the bytes are the last that have
+// come, readable says so, which saves a call.
 func (p *peer) read(b []byte) (int, error) {
 	n, err := p.conn.Read(b)
 	if err != nil {
 		p.readable = false
 		if err == io.EOF {
 			p.eof = true
+		}
+		if n > 0 {
+			err = nil
 		}
 	}
 	return n, err

@@ -60,9 +60,10 @@ func (c *Conn) Established() bool {
 	return false
 }
 
-// Read fills p with what the receive buffer holds. ErrWouldBlock: nothing now.
-// io.EOF: the peer sent FIN and all is read. Less than len(p) means that the
-// buffer was drained.
+// Read fills p with what the receive buffer holds. ErrWouldBlock: nothing is
+// left; it may come together with bytes, when those were the last, and saves the
+// call that would only say so. io.EOF, without bytes: the peer sent FIN and all
+// is read.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
@@ -78,7 +79,20 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.endpoint.ModerateRecvBuf(r.Count)
 	}
 	c.stack.stats.BytesRead += uint64(r.Count)
+	if r.Count < len(p) && c.peerSends() {
+		return r.Count, ErrWouldBlock
+	}
 	return r.Count, nil
+}
+
+// peerSends reports that no FIN and no reset has come. One that comes from now
+// on makes an event of its own, because Read has held the endpoint's lock.
+func (c *Conn) peerSends() bool {
+	switch tcp.EndpointState(c.endpoint.State()) {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2:
+		return true
+	}
+	return false
 }
 
 // Write queues p in the send buffer, as far as there is room. n < len(p) comes

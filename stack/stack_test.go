@@ -129,7 +129,7 @@ func (s *echo) run() {
 		switch {
 		case err == io.EOF:
 			s.eof = true
-		case err != nil:
+		case err != nil && n == 0:
 			return
 		}
 	}
@@ -403,8 +403,11 @@ func TestEdgeTriggered(t *testing.T) {
 	l.eventually("event of the second arrival", func() bool { return readable() == 3 })
 	l.do(func() {
 		p := make([]byte, 16)
-		if n, err := conn.Read(p); err != nil || string(p[:n]) != "onetwo" {
+		if n, err := conn.Read(p[:3]); err != nil || string(p[:n]) != "one" {
 			t.Errorf("read %q, %v", p[:n], err)
+		}
+		if n, err := conn.Read(p); err != stack.ErrWouldBlock || string(p[:n]) != "two" {
+			t.Errorf("read of the rest: %q, %v", p[:n], err)
 		}
 		if _, err := conn.Read(p); !errors.Is(err, stack.ErrWouldBlock) {
 			t.Errorf("read of a drained buffer: %v", err)
