@@ -21,8 +21,9 @@ func readRequests(raw string, l *Limits, cuts ...int) string {
 	var payload []byte
 	r.Reset(l)
 	cuts = append(cuts, len(raw))
+	all := []byte(raw)
 	for _, end := range cuts {
-		in := []byte(raw[:end])
+		in := all[:end:end]
 		for {
 			if !inBody {
 				done, err := r.Parse(in[head:])
@@ -96,8 +97,9 @@ func readResponse(raw string, method Method, upgrade bool, l *Limits, cuts ...in
 	var payload []byte
 	r.ResetFor(l, method, upgrade)
 	cuts = append(cuts, len(raw))
+	all := []byte(raw)
 	for _, end := range cuts {
-		in := []byte(raw[:end])
+		in := all[:end:end]
 		for !inBody {
 			done, err := r.Parse(in[head:])
 			if err != nil {
