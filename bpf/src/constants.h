@@ -48,7 +48,10 @@
 /* First fragments remembered at a time. */
 #define MAX_FRAGMENTS 8192
 
-/* Linux (ipfrag_time) and netstack both give up reassembly after 30 s; an older identification is another packet's. */
+/*
+ * Linux and netstack give up reassembly after 30 s (IPv4) or 60 s (IPv6). The fragments of a packet travel together, and
+ * a 16-bit identification is soon used again: the shorter time serves both.
+ */
 #define FRAGMENT_LIFETIME_NS 30000000000ULL
 
 /* Capacities. A map holds the old and the new configuration for a moment, so each takes half as much. */
