@@ -32,7 +32,12 @@ type Error struct {
 	Key      string // path of the key, "listeners[0].routes[1].path"; "": the document itself
 	Message  string // what is wrong and what would be right
 	Nearest  string // nearest valid key or value; "": none is near
+
+	err error // sentinel; nil for a mistake in a value
 }
+
+// Unwrap returns the sentinel that the mistake belongs to, nil for none.
+func (e *Error) Unwrap() error { return e.err }
 
 // Error returns position, key and message in one line.
 func (e *Error) Error() string {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -13,6 +14,10 @@ type Flags struct {
 	Backends   []string // each value of --backend
 	LogLevel   string   // value of --log-level; "": not given
 }
+
+// ErrFlags is in the error of Load where flags contradict one another: a mistake
+// in the command line, not in a configuration.
+var ErrFlags = errors.New("flags contradict one another")
 
 // upstreamOfFlags is the name of the one upstream that --backend fills.
 const upstreamOfFlags = "default"
@@ -78,7 +83,7 @@ func (f Flags) Load() (*Config, error) {
 }
 
 func conflict(flag string) *Error {
-	return &Error{Position: Position{Flag: flag}, Message: "cannot stand beside --config: listeners and upstreams are in the file"}
+	return &Error{Position: Position{Flag: flag}, err: ErrFlags, Message: "cannot stand beside --config: listeners and upstreams are in the file"}
 }
 
 // apply puts the flags into c.

@@ -402,7 +402,11 @@ func describe(y ast.Node) string {
 	case *ast.NullNode:
 		return "empty"
 	}
-	return fmt.Sprintf("the value %q", y.GetToken().Value)
+	text := y.GetToken().Value
+	if len(text) > 40 {
+		text = strings.ToValidUTF8(text[:40], "") + "..."
+	}
+	return fmt.Sprintf("the value %q", text)
 }
 
 // start returns the first token of a node: of a section its first key, whose
