@@ -74,9 +74,9 @@ upstream api: [fd00::2]:8080
 }
 
 func TestCheckReportsEveryMistakeOnce(t *testing.T) {
-	file := write(t, strings.Replace(good, "address: 192.0.2.1:80", "adress: 192.0.2.1:80", 1)+"timeouts: {connect: 5}\n")
+	file := write(t, strings.Replace(good, "address: 192.0.2.1:80", "addresss: 192.0.2.1:80", 1)+"timeouts: {connect: 5}\n")
 	stdout, stderr, status := command(unserved(t), "check", "--config", file)
-	want := "ringroad: " + file + ":3:5: listeners[0].adress: unknown key (did you mean address?)\n" +
+	want := "ringroad: " + file + ":3:5: listeners[0].addresss: unknown key (did you mean address?)\n" +
 		"ringroad: " + file + ":11:21: timeouts.connect: \"5\" has no unit (did you mean 5s?)\n"
 	if stdout != "" || stderr != want || status != statusFailed {
 		t.Errorf("status %d, stdout %q, stderr\n%s\nwant\n%s", status, stdout, stderr, want)
