@@ -25,7 +25,8 @@
 // the number of frames at any time.
 //
 // RX frames and TX frames never change sides: as many frames as the fill ring has slots receive, the others send. So
-// putting a frame back on the fill ring, or a reserved frame on the TX ring, cannot fail. Running out of TX frames is
+// putting a frame back on the fill ring, or a reserved frame on the TX ring, cannot fail, and the RX ring cannot
+// overflow: a worker that falls behind shows as an empty fill ring ([KernelStats]). Running out of TX frames is
 // back-pressure ([Queue.Reserve] answers false), never a drop.
 //
 // # Memory
