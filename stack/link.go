@@ -1,12 +1,10 @@
 package stack
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"sync"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -33,6 +31,8 @@ type link struct {
 	dispatcher netstack.NetworkDispatcher
 	addresses  map[netip.Addr]struct{}
 	lastOwn    tcpip.Address // the own address seen last
+	queue      segmentQueuer
+	merges     []merge // open only while a batch is delivered
 
 	// mu guards what follows: the loop and netstack's processor both send.
 	mu         sync.Mutex
@@ -53,45 +53,6 @@ func newLink(s *Stack, id tcpip.NICID, l Link) *link {
 	k := &link{stack: s, id: id, Link: l}
 	k.flows.init()
 	return k
-}
-
-// deliver injects one received frame (step 3). The frame is copied.
-func (l *link) deliver(frame []byte) {
-	if len(frame) < etherBytes {
-		l.stats.RXMalformed++
-		return
-	}
-	proto, offset := binary.BigEndian.Uint16(frame[12:]), etherBytes
-	for proto == etherTypeVLAN || proto == etherTypeQinQ {
-		if len(frame) < offset+vlanTagBytes {
-			l.stats.RXMalformed++
-			return
-		}
-		// VID 0 is a priority tag on the interface's own network (IEEE 802.1Q
-		// 9.6); any other VID is another network, which has an interface of
-		// its own in the kernel.
-		if binary.BigEndian.Uint16(frame[offset:])&0x0fff != 0 {
-			l.stats.RXForeignVLAN++
-			return
-		}
-		proto = binary.BigEndian.Uint16(frame[offset+2:])
-		offset += vlanTagBytes
-	}
-	var number tcpip.NetworkProtocolNumber
-	switch proto {
-	case etherTypeIPv4:
-		number = header.IPv4ProtocolNumber
-	case etherTypeIPv6:
-		number = header.IPv6ProtocolNumber
-	default:
-		l.stats.RXMalformed++
-		return
-	}
-	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
-		Payload: buffer.MakeWithView(buffer.NewViewWithData(frame[offset:])),
-	})
-	l.dispatcher.DeliverNetworkPacket(number, p)
-	p.DecRef()
 }
 
 // WritePackets implements netstack.LinkWriter: the way of everything but plain

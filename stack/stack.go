@@ -101,6 +101,7 @@ func New(c Config) (*Stack, error) {
 // addLink makes l a NIC of netstack.
 func (s *Stack) addLink(id tcpip.NICID, l Link) error {
 	k := newLink(s, id, l)
+	k.queue = s.net.TransportProtocolInstance(tcp.ProtocolNumber).(segmentQueuer)
 	k.addresses = make(map[netip.Addr]struct{}, len(l.Addresses))
 	s.links = append(s.links, k)
 	if err := s.net.CreateNICWithOptions(id, k, netstack.NICOptions{Name: l.Name}); err != nil {
@@ -184,6 +185,7 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 		for i := range n {
 			l.deliver(l.Device.Frame(i))
 		}
+		l.flushMerges()
 		l.Device.Release(n)
 		l.stats.RXFrames += uint64(n)
 		work += n

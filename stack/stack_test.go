@@ -207,8 +207,8 @@ func TestEchoSmallAndBulk(t *testing.T) {
 	}
 	l.do(func() {
 		st := l.Stack.LinkStats(1)
-		if st.RXLean == 0 || st.TXLean == 0 || st.TXSegmented == 0 {
-			t.Errorf("the lean path or segmentation was not used: %+v", st)
+		if st.RXLean == 0 || st.TXLean == 0 || st.TXSegmented == 0 || st.RXMerged == 0 {
+			t.Errorf("the lean path, merging or segmentation was not used: %+v", st)
 		}
 		if tcp := l.Stack.TCPStats(); tcp.ChecksumErrors != 0 || tcp.SegmentsInvalid != 0 {
 			t.Errorf("bad segments: %+v", tcp)

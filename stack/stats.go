@@ -17,6 +17,7 @@ type LoopStats struct {
 type LinkStats struct {
 	RXFrames            uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames injected into netstack."`
 	RXLean              uint64 `name:"rx_lean" unit:"segments" kind:"counter" help:"Received segments that took the lean path."`
+	RXMerged            uint64 `name:"rx_merged" unit:"segments" kind:"counter" help:"Received segments merged into the one before (GRO)."`
 	RXMalformed         uint64 `name:"rx_malformed" unit:"frames" kind:"counter" help:"Frames with a truncated or unknown link header, dropped."`
 	RXForeignVLAN       uint64 `name:"rx_foreign_vlan" unit:"frames" kind:"counter" help:"Frames of a tagged VLAN, dropped."`
 	TXFrames            uint64 `name:"tx_frames" unit:"frames" kind:"counter" help:"Frames put on the TX ring."`

@@ -240,22 +240,26 @@ func (l *link) putEthernet(b []byte, mac *[6]byte, v6 bool) {
 	}
 }
 
-// putTCPChecksum fills the TCP checksum of a whole IP packet (RFC 9293 3.1,
-// RFC 8200 8.1).
+// putTCPChecksum fills the TCP checksum of a whole IP packet.
 func putTCPChecksum(packet []byte) {
-	var segment []byte
-	var sum uint16
-	if packet[0]>>4 == header.IPv6Version {
-		segment = packet[header.IPv6MinimumSize:]
-		sum = checksum.Checksum(packet[8:40], 0)
-	} else {
+	segment := packet[header.IPv6MinimumSize:]
+	if packet[0]>>4 != header.IPv6Version {
 		segment = packet[int(packet[0]&0xf)*4:]
-		sum = checksum.Checksum(packet[12:20], 0)
 	}
-	sum = checksum.Combine(sum, uint16(header.TCPProtocolNumber))
-	sum = checksum.Combine(sum, uint16(len(segment)))
 	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], 0)
-	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], ^checksum.Checksum(segment, sum))
+	sum := checksum.Checksum(segment, tcpPseudoSum(packet, len(segment)))
+	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], ^sum)
+}
+
+// tcpPseudoSum is the sum of the pseudo-header of a TCP segment of n bytes in an
+// IP packet (RFC 9293 3.1, RFC 8200 8.1).
+func tcpPseudoSum(packet []byte, n int) uint16 {
+	addresses := packet[12:20]
+	if packet[0]>>4 == header.IPv6Version {
+		addresses = packet[8:40]
+	}
+	sum := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
+	return checksum.Combine(sum, uint16(n))
 }
 
 // gather copies the packet, network header first, into b: the one copy of the

@@ -1,0 +1,289 @@
+package stack
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// Receiving (step 3) goes the lean way for plain TCP: no IP options or extension
+// headers, not a fragment, to one of the link's addresses. Such a segment goes
+// straight to the queue of its endpoint, and consecutive segments of a flow in
+// one batch are merged first (the kernel's GRO), so that a body costs TCP
+// processing once per up to 64 KB. Everything else takes netstack's stock way,
+// and so does anything that is not exactly as expected, to be judged there.
+
+const (
+	// openMerges is how many flows may be merged at a time.
+	openMerges = 8
+	// maxMergeBytes keeps a merged segment below what an IPv4 packet can be.
+	maxMergeBytes = 65535 - 256
+	// minMergeBytes is the least payload worth the book-keeping.
+	minMergeBytes = 512
+)
+
+// segmentQueuer is the part of netstack's TCP protocol that the path needs.
+type segmentQueuer interface {
+	QueuePacket(netstack.TransportEndpoint, netstack.TransportEndpointID, *netstack.PacketBuffer)
+}
+
+// segment is a plain TCP segment in a received frame. Its slices are the frame's.
+type segment struct {
+	id      netstack.TransportEndpointID
+	number  tcpip.NetworkProtocolNumber
+	packet  []byte // from the IP header to the end of the payload
+	ipBytes int
+	tcp     header.TCP // header with options
+	payload []byte
+}
+
+// merge is a flow whose segments are being merged.
+type merge struct {
+	id       netstack.TransportEndpointID
+	endpoint netstack.TransportEndpoint
+	packet   *netstack.PacketBuffer
+	tcp      header.TCP // of the first segment, in packet
+	next     uint32     // sequence number that continues it
+	first    int        // payload bytes of the first segment
+	bytes    int        // payload bytes so far
+}
+
+// deliver injects one received frame. The frame is copied.
+func (l *link) deliver(frame []byte) {
+	if len(frame) < etherBytes {
+		l.stats.RXMalformed++
+		return
+	}
+	proto, offset := binary.BigEndian.Uint16(frame[12:]), etherBytes
+	for proto == etherTypeVLAN || proto == etherTypeQinQ {
+		if len(frame) < offset+vlanTagBytes {
+			l.stats.RXMalformed++
+			return
+		}
+		// VID 0 is a priority tag on the interface's own network (IEEE 802.1Q
+		// 9.6); any other VID is another network, which has an interface of
+		// its own in the kernel.
+		if binary.BigEndian.Uint16(frame[offset:])&0x0fff != 0 {
+			l.stats.RXForeignVLAN++
+			return
+		}
+		proto = binary.BigEndian.Uint16(frame[offset+2:])
+		offset += vlanTagBytes
+	}
+	packet := frame[offset:]
+	var s segment
+	var plain bool
+	switch proto {
+	case etherTypeIPv4:
+		s.number = header.IPv4ProtocolNumber
+		plain = s.parseIPv4(packet)
+	case etherTypeIPv6:
+		s.number = header.IPv6ProtocolNumber
+		plain = s.parseIPv6(packet)
+	default:
+		l.stats.RXMalformed++
+		return
+	}
+	if plain && l.owns(s.id.LocalAddress) && plausibleSource(s.id.RemoteAddress) {
+		if l.mergeSegment(&s) || l.queueSegment(&s) {
+			return
+		}
+	}
+	// It may belong to a flow that is being merged, and must not overtake it.
+	l.flushMerges()
+	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
+		Payload: buffer.MakeWithView(buffer.NewViewWithData(packet)),
+	})
+	l.dispatcher.DeliverNetworkPacket(s.number, p)
+	p.DecRef()
+}
+
+// parseIPv4 reports whether packet is a plain TCP segment.
+func (s *segment) parseIPv4(packet []byte) bool {
+	h := packet
+	if len(h) < header.IPv4MinimumSize+header.TCPMinimumSize ||
+		h[0] != header.IPv4Version<<4|header.IPv4MinimumSize/4 ||
+		h[9] != byte(header.TCPProtocolNumber) ||
+		h[6]&0x3f|h[7] != 0 || // a fragment (RFC 791 3.1)
+		checksum.Checksum(h[:header.IPv4MinimumSize], 0) != 0xffff {
+		return false
+	}
+	s.id = netstack.TransportEndpointID{
+		LocalPort:     binary.BigEndian.Uint16(h[22:]),
+		LocalAddress:  tcpip.AddrFrom4([4]byte(h[16:20])),
+		RemotePort:    binary.BigEndian.Uint16(h[20:]),
+		RemoteAddress: tcpip.AddrFrom4([4]byte(h[12:16])),
+	}
+	return s.cut(packet, header.IPv4MinimumSize, int(binary.BigEndian.Uint16(h[2:])))
+}
+
+// parseIPv6 reports whether packet is a plain TCP segment.
+func (s *segment) parseIPv6(packet []byte) bool {
+	h := packet
+	if len(h) < header.IPv6MinimumSize+header.TCPMinimumSize || h[0]>>4 != header.IPv6Version ||
+		h[6] != byte(header.TCPProtocolNumber) {
+		return false
+	}
+	s.id = netstack.TransportEndpointID{
+		LocalPort:     binary.BigEndian.Uint16(h[42:]),
+		LocalAddress:  tcpip.AddrFrom16([16]byte(h[24:40])),
+		RemotePort:    binary.BigEndian.Uint16(h[40:]),
+		RemoteAddress: tcpip.AddrFrom16([16]byte(h[8:24])),
+	}
+	return s.cut(packet, header.IPv6MinimumSize, header.IPv6MinimumSize+int(binary.BigEndian.Uint16(h[4:])))
+}
+
+// cut takes the packet of total bytes apart; behind it may be Ethernet padding.
+func (s *segment) cut(packet []byte, ipBytes, total int) bool {
+	if total > len(packet) || total < ipBytes+header.TCPMinimumSize {
+		return false
+	}
+	tcpBytes := int(packet[ipBytes+12]>>4) * 4
+	if tcpBytes < header.TCPMinimumSize || ipBytes+tcpBytes > total {
+		return false
+	}
+	s.packet, s.ipBytes = packet[:total], ipBytes
+	s.tcp = packet[ipBytes : ipBytes+tcpBytes]
+	s.payload = packet[ipBytes+tcpBytes : total]
+	return true
+}
+
+// mergeSegment merges s into its flow's open segment, or opens one. It reports
+// false when s has to go by itself.
+func (l *link) mergeSegment(s *segment) bool {
+	const push = byte(header.TCPFlagPsh)
+	flags := s.tcp[header.TCPFlagsOffset]
+	data := len(s.payload) > 0 && flags&^push == byte(header.TCPFlagAck)
+	for i := range l.merges {
+		m := &l.merges[i]
+		if m.id != s.id {
+			continue
+		}
+		// As the kernel's tcp_gro_receive: in order, with the same
+		// acknowledgment and options.
+		if !data || s.tcp.SequenceNumber() != m.next || m.bytes+len(s.payload) > maxMergeBytes ||
+			s.tcp.AckNumber() != m.tcp.AckNumber() ||
+			!bytes.Equal(s.tcp[header.TCPMinimumSize:], m.tcp[header.TCPMinimumSize:]) || !l.intact(s) {
+			l.flushMerge(i)
+			break
+		}
+		m.packet.Data().AppendView(buffer.NewViewWithData(s.payload))
+		m.next += uint32(len(s.payload))
+		m.bytes += len(s.payload)
+		m.tcp.SetWindowSize(s.tcp.WindowSize())
+		m.tcp[header.TCPFlagsOffset] |= flags
+		l.stats.RXMerged++
+		if flags&push != 0 || len(s.payload) < m.first {
+			l.flushMerge(i)
+		}
+		return true
+	}
+	// PSH ends what the sender had to say.
+	if !data || flags&push != 0 || len(s.payload) < minMergeBytes || !l.intact(s) {
+		return false
+	}
+	ep := l.endpointOf(s)
+	if ep == nil {
+		return false
+	}
+	if len(l.merges) == openMerges {
+		l.flushMerge(0)
+	}
+	p := l.packetOf(s)
+	p.RXChecksumValidated = true
+	l.merges = append(l.merges, merge{
+		id: s.id, endpoint: ep, packet: p,
+		tcp:  header.TCP(p.TransportHeader().Slice()),
+		next: s.tcp.SequenceNumber() + uint32(len(s.payload)), first: len(s.payload), bytes: len(s.payload),
+	})
+	return true
+}
+
+// intact verifies the TCP checksum, unless the link trusts it.
+func (l *link) intact(s *segment) bool {
+	if l.TrustChecksum {
+		return true
+	}
+	sum := tcpPseudoSum(s.packet, len(s.packet)-s.ipBytes)
+	return checksum.Checksum(s.packet[s.ipBytes:], sum) == 0xffff
+}
+
+// flushMerges hands all open segments to their endpoints: at the end of a batch,
+// and before something that may belong behind them.
+func (l *link) flushMerges() {
+	for len(l.merges) > 0 {
+		l.flushMerge(0)
+	}
+}
+
+func (l *link) flushMerge(i int) {
+	m := l.merges[i]
+	last := len(l.merges) - 1
+	copy(l.merges[i:], l.merges[i+1:])
+	l.merges[last] = merge{}
+	l.merges = l.merges[:last]
+	l.queue.QueuePacket(m.endpoint, m.id, m.packet)
+	m.packet.DecRef()
+}
+
+// queueSegment queues s for its endpoint, the connection's or the listener's. It
+// reports false when there is none: the stock way answers it.
+func (l *link) queueSegment(s *segment) bool {
+	ep := l.endpointOf(s)
+	if ep == nil {
+		return false
+	}
+	p := l.packetOf(s)
+	p.RXChecksumValidated = l.TrustChecksum
+	l.queue.QueuePacket(ep, s.id, p)
+	p.DecRef()
+	return true
+}
+
+func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
+	return l.stack.net.FindTransportEndpoint(s.number, tcp.ProtocolNumber, s.id, l.id)
+}
+
+// packetOf copies s into a packet of netstack, as its IP layer hands it to TCP.
+func (l *link) packetOf(s *segment) *netstack.PacketBuffer {
+	l.stats.RXLean++
+	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
+		Payload: buffer.MakeWithView(buffer.NewViewWithData(s.packet)),
+	})
+	p.NetworkProtocolNumber = s.number
+	p.TransportProtocolNumber = header.TCPProtocolNumber
+	p.NICID = l.id
+	// Cannot fail: the packet was just filled with both headers.
+	p.NetworkHeader().Consume(s.ipBytes)
+	p.TransportHeader().Consume(len(s.tcp))
+	return p
+}
+
+// owns reports whether a is one of the link's addresses.
+func (l *link) owns(a tcpip.Address) bool {
+	if l.lastOwn == a {
+		return true
+	}
+	if _, ok := l.addresses[netipOf(a)]; !ok {
+		return false
+	}
+	l.lastOwn = a
+	return true
+}
+
+// plausibleSource refuses what no TCP peer can have (RFC 1122 3.2.1.3); the
+// stock path counts it.
+func plausibleSource(a tcpip.Address) bool {
+	if a.BitLen() == header.IPv4AddressSizeBits {
+		b := a.As4()
+		return b[0] != 0 && b[0] != 127 && b[0] < 224
+	}
+	ip := netipOf(a)
+	return !ip.IsMulticast() && !ip.IsUnspecified() && !ip.IsLoopback()
+}
