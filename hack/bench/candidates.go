@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"ringroad/hack/lab"
+)
+
+// candidate is something that runs in the edge, or nothing at all.
+type candidate struct {
+	address string       // that clients connect to
+	process *lab.Process // nil: there is no proxy
+	serving func() ([]int, error)
+}
+
+// candidates start what is to be measured. When they return, clients may connect or will be able to within seconds.
+var candidates = map[string]func(*lab.Lab, options) (*candidate, error){
+	"direct":   direct,
+	"nginx":    nginx,
+	"haproxy":  haproxy,
+	"ringroad": ringroad,
+}
+
+func candidateNames() []string { return slices.Sorted(maps.Keys(candidates)) }
+
+// proxyAddress is where every proxy listens; only one runs at a time.
+const proxyAddress = "10.1.0.1:80"
+
+func direct(*lab.Lab, options) (*candidate, error) {
+	return &candidate{address: "10.2.0.2:8080", serving: func() ([]int, error) { return nil, nil }}, nil
+}
+
+// nginxConfig is nginx as one would run it for speed: one worker, kept connections, no log.
+const nginxConfig = `	upstream backend {
+		server 10.2.0.2:8080;
+		keepalive 256;
+		keepalive_requests 100000000;
+		keepalive_timeout 300;
+	}
+	server {
+		listen 10.1.0.1:80 backlog=4096;
+		location / {
+			proxy_pass http://backend;
+			proxy_http_version 1.1;
+			proxy_set_header Connection "";
+			proxy_set_header Host $http_host;
+			proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+			proxy_set_header X-Forwarded-Proto $scheme;
+			proxy_set_header X-Forwarded-Host $http_host;
+		}
+	}
+`
+
+func nginx(l *lab.Lab, _ options) (*candidate, error) {
+	p, err := l.StartNginx(l.Edge, "edge", nginxConfig, nil)
+	if err != nil {
+		return nil, err
+	}
+	// The master does nothing while requests are served, and shares its memory with the worker.
+	return &candidate{address: proxyAddress, process: p, serving: func() ([]int, error) { return lab.Children(p.PID()) }}, nil
+}
+
+const haproxyConfig = `global
+  nbthread 1
+  maxconn 8000
+defaults
+  mode http
+  option forwardfor
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  http-reuse always
+frontend clients
+  bind 10.1.0.1:80 backlog 4096
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  default_backend backend
+backend backend
+  server s1 10.2.0.2:8080 pool-max-conn 1000
+`
+
+func haproxy(l *lab.Lab, _ options) (*candidate, error) {
+	path := filepath.Join(l.Dir, "haproxy.cfg")
+	if err := os.WriteFile(path, []byte(haproxyConfig), 0o644); err != nil {
+		return nil, err
+	}
+	p, err := l.Start("haproxy", l.Edge.Exec("haproxy", "-db", "-f", path))
+	if err != nil {
+		return nil, err
+	}
+	return &candidate{address: proxyAddress, process: p, serving: func() ([]int, error) { return []int{p.PID()}, nil }}, nil
+}
+
+const ringroadConfig = `interfaces: [e0, e1]
+rx_checksum: verify
+listeners:
+  - {address: "10.1.0.1:80", upstream: backend}
+upstreams:
+  backend: {servers: ["10.2.0.2:8080"], keepalive: 256}
+log: {access: off}
+`
+
+func ringroad(l *lab.Lab, o options) (*candidate, error) {
+	r, err := l.StartRingroad(o.binary, ringroadConfig+o.settings+"\n")
+	if err != nil {
+		return nil, err
+	}
+	return &candidate{address: proxyAddress, process: r.Process, serving: func() ([]int, error) { return []int{r.PID()}, nil }}, r.WaitReady(10 * time.Second)
+}
+
+func (c *candidate) stop() {
+	if c.process != nil {
+		c.process.Stop(5 * time.Second)
+	}
+}
+
+// said is an error with what the candidate printed.
+func (c *candidate) said() error {
+	if c.process == nil || c.process.Output() == "" {
+		return nil
+	}
+	return fmt.Errorf("%s printed:\n%s", c.process.Name, c.process.Output())
+}

@@ -1,0 +1,7 @@
+// Package e2e tests ringroad as its users have it: the built binary on real links, between real clients and a real nginx, in the
+// namespaces of package lab.
+//
+// The package builds the binary and makes one lab for all its tests (main_test.go); every test starts ringroad anew in the edge with
+// a configuration of its own. Tests with lossy wires make a lab of their own. The tests need root and the programs that `make test`
+// installs.
+package e2e
