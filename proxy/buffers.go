@@ -70,18 +70,17 @@ func (p *buffers) relay(b *buffer) {
 	*p.inUse++
 }
 
-// grow replaces a head buffer by a relay buffer with the same content at the same
-// place. It reports false when b is as large already.
-func (p *buffers) grow(b *buffer) bool {
+// grow replaces a head buffer by a relay buffer with the same bytes at the same
+// places: also those that are no longer pending, which a retry may go back to.
+func (p *buffers) grow(b *buffer) {
 	if len(b.b) >= p.largeBytes {
-		return false
+		return
 	}
 	old := *b
 	p.relay(b)
-	copy(b.b, old.b[:old.w])
+	copy(b.b, old.b)
 	b.r, b.w = old.r, old.w
 	p.drop(&old)
-	return true
 }
 
 // drop gives the memory of b back; b is empty afterwards. A buffer that append

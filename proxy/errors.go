@@ -91,7 +91,6 @@ var (
 	errTimeout   = errors.New("timed out")
 	errTruncated = errors.New("connection closed before the end of the message")
 	errNoAnswer  = errors.New("connection closed before an answer")
-	errGone      = errors.New("connection lost")
 	errFull      = errors.New("max_connections reached")
 )
 

@@ -29,7 +29,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("flush") != "" {
 		w.(http.Flusher).Flush()
 	}
-	w.Write(b)
+	_, _ = w.Write(b)
 }
 
 // pattern returns n bytes that differ everywhere.
@@ -100,11 +100,11 @@ func TestResponsesWithoutBody(t *testing.T) {
 			w.WriteHeader(http.StatusNotModified)
 		case "/chunked":
 			w.(http.Flusher).Flush()
-			io.WriteString(w, "body")
+			say(w, "body")
 		default:
 			w.Header().Set("Content-Length", "1234")
 			if r.Method != "HEAD" {
-				w.Write(pattern(1234))
+				_, _ = w.Write(pattern(1234))
 			}
 		}
 	}))
@@ -151,7 +151,7 @@ func TestCloseDelimitedResponses(t *testing.T) {
 			r := newRig(t, nil)
 			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 				readHead(in)
-				io.WriteString(c, tt.head+body)
+				say(c, tt.head+body)
 			})
 			c := r.dial()
 			for range 2 {
@@ -175,7 +175,7 @@ func TestHTTP10Clients(t *testing.T) {
 		if r.URL.Path == "/chunked" {
 			w.(http.Flusher).Flush()
 		}
-		io.WriteString(w, "hello")
+		say(w, "hello")
 	}))
 	t.Run("closes by default", func(t *testing.T) {
 		c := r.dial()
@@ -223,7 +223,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 				fmt.Fprintf(&all, "POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", i)
 			}
 		}
-		io.WriteString(c.Conn, all.String())
+		say(c.Conn, all.String())
 	}()
 	for i := range n {
 		want := fmt.Sprintf("/%d ", i)
@@ -288,7 +288,7 @@ func TestForwardedRequest(t *testing.T) {
 			got := make(chan string, 1)
 			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 				got <- readHead(in)
-				io.WriteString(c, ok)
+				say(c, ok)
 			})
 			c := r.dial()
 			c.send(tt.send)
@@ -319,7 +319,7 @@ func TestIPv6Client(t *testing.T) {
 	got := make(chan string, 1)
 	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 		got <- readHead(in)
-		io.WriteString(c, ok)
+		say(c, ok)
 	})
 	resp, err := r.client().Get("http://[fd00:1::1]/")
 	if err != nil {
@@ -364,10 +364,10 @@ func TestInterimResponses(t *testing.T) {
 func TestTrailersGoThrough(t *testing.T) {
 	r := newRig(t, nil)
 	r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		swallow(r.Body)
 		w.Header().Set("Trailer", "X-Sum")
 		w.(http.Flusher).Flush()
-		io.WriteString(w, "body")
+		say(w, "body")
 		w.Header().Set("X-Sum", r.Trailer.Get("X-Sum"))
 	}))
 	req, _ := http.NewRequest("POST", "http://"+front+"/", io.MultiReader(strings.NewReader("data")))
@@ -376,7 +376,7 @@ func TestTrailersGoThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.ReadAll(resp.Body)
+	swallow(resp.Body)
 	if got := resp.Trailer.Get("X-Sum"); got != "42" {
 		t.Errorf("trailer %q", got)
 	}
@@ -398,7 +398,7 @@ func TestRoutes(t *testing.T) {
 		}
 	})
 	for port, name := range map[int]string{8080: "app", 8081: "api"} {
-		r.serve(port, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name) }))
+		r.serve(port, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { say(w, name) }))
 	}
 	c := r.dial()
 	for _, tt := range []struct {

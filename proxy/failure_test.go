@@ -41,36 +41,36 @@ func TestBackendFailsBeforeTheResponse(t *testing.T) {
 		status int
 	}{
 		{"refused", nil, 502},
-		{"silent", func(n int, c net.Conn, in *bufio.Reader) { io.Copy(io.Discard, in) }, 504},
+		{"silent", func(n int, c net.Conn, in *bufio.Reader) { swallow(in) }, 504},
 		{"half a head, then silent", func(n int, c net.Conn, in *bufio.Reader) {
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-")
-			io.Copy(io.Discard, in)
+			say(c, "HTTP/1.1 200 OK\r\nContent-")
+			swallow(in)
 		}, 504},
 		{"closed at once", func(n int, c net.Conn, in *bufio.Reader) {}, 502},
 		{"closed after the request", func(n int, c net.Conn, in *bufio.Reader) { readHead(in) }, 502},
 		{"closed within the head", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-")
+			say(c, "HTTP/1.1 200 OK\r\nContent-")
 		}, 502},
 		{"garbage", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n")
-			io.Copy(io.Discard, in)
+			say(c, "SSH-2.0-OpenSSH_9.9\r\n")
+			swallow(in)
 		}, 502},
 		{"two framings", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")
-			io.Copy(io.Discard, in)
+			say(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")
+			swallow(in)
 		}, 502},
 		{"head over the limit", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 100_000)+"\r\n\r\n")
-			io.Copy(io.Discard, in)
+			say(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 100_000)+"\r\n\r\n")
+			swallow(in)
 		}, 502},
 		{"101 unasked", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-			io.Copy(io.Discard, in)
+			say(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+			swallow(in)
 		}, 502},
 	}
 	for _, tt := range tests {
@@ -131,9 +131,9 @@ func TestBrokenResponsesLookBroken(t *testing.T) {
 			r := newRig(t, quick)
 			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 				readHead(in)
-				io.WriteString(c, tt.response)
+				say(c, tt.response)
 				if tt.stall {
-					io.Copy(io.Discard, in)
+					swallow(in)
 				}
 			})
 			c := r.dial()
@@ -165,7 +165,7 @@ func TestUncleanConnectionsAreNotReused(t *testing.T) {
 			r := newRig(t, nil)
 			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 				for readRequest(in) != nil {
-					io.WriteString(c, tt.response)
+					say(c, tt.response)
 				}
 			})
 			c := r.dial()
@@ -189,12 +189,12 @@ func TestUnaskedResponseIsNotAnAnswer(t *testing.T) {
 	speak := make(chan struct{})
 	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 		readHead(in)
-		io.WriteString(c, ok)
+		say(c, ok)
 		if n == 0 {
 			<-speak
-			io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")
+			say(c, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")
 		}
-		io.Copy(io.Discard, in)
+		swallow(in)
 	})
 	c := r.dial()
 	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -231,13 +231,13 @@ func TestRetryOnStaleConnection(t *testing.T) {
 						return
 					}
 					if n == 0 && i == 1 {
-						io.WriteString(c, tt.part)
+						say(c, tt.part)
 						return
 					}
 					b, _ := io.ReadAll(req.Body)
 					s := req.Method + " " + string(b)
 					got.Store(&s)
-					io.WriteString(c, ok)
+					say(c, ok)
 				}
 			})
 			c := r.dial()
@@ -270,6 +270,40 @@ func TestRetryOnStaleConnection(t *testing.T) {
 	}
 }
 
+// TestRetryInTheMiddleOfABody: what has come of the body is sent again, the rest
+// follows.
+func TestRetryInTheMiddleOfABody(t *testing.T) {
+	r := newRig(t, nil)
+	bodies := make(chan string, 1)
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		for i := 0; ; i++ {
+			if n == 0 && i == 1 {
+				readHead(in)
+				return
+			}
+			req := readRequest(in)
+			if req == nil {
+				return
+			}
+			if n == 1 {
+				b, _ := io.ReadAll(req.Body)
+				bodies <- string(b)
+			}
+			say(c, ok)
+		}
+	})
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "ok")
+	c.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+	r.await("the request was sent again", func(s *Stats) bool { return s.BackendRetries == 1 && s.BackendConnects == 2 })
+	c.send("7\r\n second\r\n0\r\n\r\n")
+	c.expect("PUT", 200, "ok")
+	if got := <-bodies; got != "first second" {
+		t.Errorf("the backend got %q", got)
+	}
+}
+
 func TestOneRetryOnly(t *testing.T) {
 	r := newRig(t, nil)
 	var seen atomic.Int32
@@ -278,7 +312,7 @@ func TestOneRetryOnly(t *testing.T) {
 			if seen.Add(1) > 1 {
 				return
 			}
-			io.WriteString(c, ok)
+			say(c, ok)
 		}
 	})
 	c := r.dial()
@@ -337,12 +371,12 @@ func TestEarlyResponse(t *testing.T) {
 	scripts := map[string]func(n int, c net.Conn, in *bufio.Reader){
 		"then reads on": func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, answer)
-			io.Copy(io.Discard, in)
+			say(c, answer)
+			swallow(in)
 		},
 		"then closes": func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, answer)
+			say(c, answer)
 		},
 	}
 	for name, script := range scripts {
@@ -356,20 +390,20 @@ func TestEarlyResponse(t *testing.T) {
 				if chunked {
 					head = "Transfer-Encoding: chunked"
 				}
-				sent := make(chan error, 1)
+				sent := make(chan struct{})
 				go func() {
-					io.WriteString(c.Conn, "POST / HTTP/1.1\r\nHost: a\r\n"+head+"\r\n\r\n")
+					say(c.Conn, "POST / HTTP/1.1\r\nHost: a\r\n"+head+"\r\n\r\n")
 					var err error
 					for i := 0; i < size && err == nil; i += 32 << 10 {
 						if chunked {
-							io.WriteString(c.Conn, "8000\r\n")
+							say(c.Conn, "8000\r\n")
 						}
 						_, err = c.Write(bytes.Repeat([]byte("x"), 32<<10))
 						if chunked {
-							io.WriteString(c.Conn, "\r\n")
+							say(c.Conn, "\r\n")
 						}
 					}
-					sent <- err
+					close(sent)
 				}()
 				resp, body := c.response("POST")
 				if resp.StatusCode != 403 || body != "denied" || !resp.Close {
@@ -404,7 +438,7 @@ func TestRefusedRequests(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := r.dial()
-			go io.WriteString(c.Conn, tt.request+"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+			go say(c.Conn, tt.request+"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
 			resp, _ := c.response("GET")
 			if resp.StatusCode != tt.status || !resp.Close {
 				t.Fatalf("got %d, close %t; want %d and close", resp.StatusCode, resp.Close, tt.status)
@@ -434,7 +468,7 @@ func TestClientGoesAway(t *testing.T) {
 		}},
 		{"within the response", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+			say(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
 			var err error
 			for err == nil {
 				_, err = c.Write(make([]byte, 64<<10))
@@ -467,8 +501,8 @@ func TestClientHalfCloses(t *testing.T) {
 	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 		readHead(in)
 		<-answer
-		io.WriteString(c, ok)
-		io.Copy(io.Discard, in)
+		say(c, ok)
+		swallow(in)
 	})
 	c := r.dial()
 	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -139,7 +139,7 @@ func (r *rig) serve(port int, h http.Handler) {
 		r.t.Fatal(err)
 	}
 	s := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-	go s.Serve(l)
+	go func() { _ = s.Serve(l) }() // until Close
 	r.t.Cleanup(func() { s.Close() })
 }
 
@@ -158,7 +158,7 @@ func (r *rig) script(port int, f func(n int, c net.Conn, in *bufio.Reader)) {
 			if err != nil {
 				return
 			}
-			c.SetDeadline(time.Now().Add(patience))
+			limit(c)
 			running.Go(func() {
 				defer c.Close()
 				f(n, c, bufio.NewReader(c))
@@ -171,6 +171,9 @@ func (r *rig) script(port int, f func(n int, c net.Conn, in *bufio.Reader)) {
 		running.Wait()
 	})
 }
+
+// limit ends a connection that a failing test would hang on.
+func limit(c net.Conn) { _ = c.SetDeadline(time.Now().Add(patience)) }
 
 // client is a client of the standard library.
 func (r *rig) client() *http.Client {
@@ -192,7 +195,7 @@ func (r *rig) dial() *raw {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(patience))
+	limit(c)
 	r.t.Cleanup(func() { c.Close() })
 	return &raw{c, bufio.NewReader(c), r.t}
 }
@@ -261,6 +264,27 @@ func readHead(in *bufio.Reader) string {
 		head.WriteString(line)
 		if err != nil || line == "\r\n" {
 			return head.String()
+		}
+	}
+}
+
+// say writes s. What becomes of it is seen at the other end.
+func say(w io.Writer, s string) { _, _ = io.WriteString(w, s) }
+
+// swallow reads to the end, whatever that is.
+func swallow(r io.Reader) { _, _ = io.Copy(io.Discard, r) }
+
+// pour writes n zeros, or zeros without end if n < 0, until nobody takes them.
+func pour(w io.Writer, n int64) {
+	b := make([]byte, 32<<10)
+	for n != 0 {
+		p := b
+		if n > 0 {
+			p = b[:min(n, int64(len(b)))]
+			n -= int64(len(p))
+		}
+		if _, err := w.Write(p); err != nil {
+			return
 		}
 	}
 }

@@ -192,7 +192,7 @@ func (w *Worker) Run() {
 			break
 		}
 		w.stack.Flush()
-		if work == 0 && handled == 0 {
+		if work == 0 && handled == 0 && !w.accepting {
 			w.stack.Sleep(w.deadline())
 		}
 	}

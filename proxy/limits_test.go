@@ -1,0 +1,379 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ringroad/proxy/config"
+)
+
+const short = 60 * time.Millisecond
+
+func TestClientTimeouts(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*config.Timeouts)
+		send   string
+		status int // of the answer; 0: closed without one
+		count  func(*Stats) uint64
+	}{
+		{"nothing sent", func(c *config.Timeouts) { c.ClientHeader = short }, "", 0, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
+		{"half a head", func(c *config.Timeouts) { c.ClientHeader = short }, "GET / HTTP/1.1\r\nHo", 408, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
+		{"half a head behind a request", func(c *config.Timeouts) { c.ClientHeader = short }, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", 408, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
+		{"half a body", func(c *config.Timeouts) { c.ClientBody = short }, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", 408, func(s *Stats) uint64 { return s.TimeoutsClientBody }},
+		{"half a chunk", func(c *config.Timeouts) { c.ClientBody = short }, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf", 408, func(s *Stats) uint64 { return s.TimeoutsClientBody }},
+		{"idle", func(c *config.Timeouts) { c.KeepAlive = short }, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, func(s *Stats) uint64 { return s.TimeoutsKeepAlive }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, func(c *config.Config) { tt.change(&c.Timeouts) })
+			r.serve(8080, http.HandlerFunc(echo))
+			c := r.dial()
+			c.send(tt.send)
+			if strings.HasPrefix(tt.send, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") {
+				c.expect("GET", 200, "")
+			}
+			if tt.status != 0 {
+				if resp := c.expect("GET", tt.status, ""); !resp.Close {
+					t.Error("no Connection: close")
+				}
+			}
+			if rest := c.closed(); rest != "" {
+				t.Errorf("got %q", rest)
+			}
+			if s := r.stats(); tt.count(&s) != 1 {
+				t.Errorf("the timeout was counted %d times", tt.count(&s))
+			}
+		})
+	}
+}
+
+// TestHeaderTimeoutIsForTheWholeHead: a client cannot stretch it by sending byte
+// by byte.
+func TestHeaderTimeoutIsForTheWholeHead(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientHeader = 200 * time.Millisecond })
+	c := r.dial()
+	stop := make(chan struct{})
+	go func() {
+		say(c.Conn, "GET / HTTP/1.1\r\nX: ")
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond): // the slow client
+				say(c.Conn, "x")
+			}
+		}
+	}()
+	c.expect("GET", 408, "")
+	close(stop)
+}
+
+func TestBodyTimeoutBeginsAnewWithEveryRead(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientBody = 500 * time.Millisecond })
+	r.serve(8080, http.HandlerFunc(echo))
+	c := r.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+	for range 20 {
+		time.Sleep(40 * time.Millisecond) // the slow client
+		c.send("x")
+	}
+	c.expect("POST", 200, strings.Repeat("x", 20))
+}
+
+// endless answers with a body that never ends.
+func endless(n int, c net.Conn, in *bufio.Reader) {
+	readHead(in)
+	say(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+	for {
+		if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+			return
+		}
+	}
+}
+
+func TestReaderThatStopsIsCutOff(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientSend = 300 * time.Millisecond })
+	r.script(8080, endless)
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	s := r.await("the client was cut off", func(s *Stats) bool { return s.TimeoutsClientSend == 1 && s.ClientsActive == 0 })
+	if s.BackendsActive != 0 || s.ClientsAborted != 1 {
+		t.Errorf("%d backend connections left, %d clients aborted", s.BackendsActive, s.ClientsAborted)
+	}
+}
+
+func TestBackendThatStopsReadingIsGivenUp(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Timeouts.BackendSend = 300 * time.Millisecond })
+	release := make(chan struct{})
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) { <-release })
+	c := r.dial()
+	go func() {
+		say(c.Conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+		pour(c.Conn, 100_000_000)
+	}()
+	c.expect("POST", 504, "")
+	close(release)
+	c.Close()
+	if s := r.stats(); s.TimeoutsBackendSend != 1 {
+		t.Errorf("%d timeouts", s.TimeoutsBackendSend)
+	}
+}
+
+func TestIdleBackendConnectionsExpire(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Upstreams[0].KeepAliveTimeout = short })
+	r.serve(8080, http.HandlerFunc(echo))
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "")
+	r.await("the idle connection is closed", func(s *Stats) bool { return s.BackendsActive == 0 && s.BackendsIdle == 0 })
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "")
+}
+
+func TestSlowReaderHoldsBoundedMemory(t *testing.T) {
+	r := newRig(t, nil)
+	r.script(8080, endless)
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	// Everything between backend and client fills up; then nothing moves.
+	before := uint64(0)
+	for still := 0; still < 20; {
+		s := r.stats()
+		if s.BackendBytesIn == before && before > 0 {
+			still++
+		} else {
+			still = 0
+		}
+		before = s.BackendBytesIn
+		if s.BuffersInUse > 4 {
+			t.Fatalf("%d buffers for one exchange", s.BuffersInUse)
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks
+	}
+	s := r.stats()
+	if held := s.BackendBytesIn - s.ClientBytesOut; held > relayBytes {
+		t.Errorf("%d bytes held in the proxy", held)
+	}
+	// Another client is served meanwhile, and the first one goes on.
+	c2 := r.dial()
+	c2.send("GET /bad HTTP/1.0\r\nHost a\r\n\r\n")
+	c2.expect("GET", 400, "")
+	if _, err := io.CopyN(io.Discard, c.in, 20<<20); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIdleConnectionsHoldNoBuffers(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(8080, http.HandlerFunc(echo))
+	for range 20 {
+		c := r.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+		c.expect("POST", 200, "hi")
+	}
+	s := r.await("the exchanges are over", func(s *Stats) bool { return s.ExchangesActive == 0 })
+	if s.ClientsActive != 20 || s.BuffersInUse != 0 {
+		t.Errorf("%d clients, %d buffers in use", s.ClientsActive, s.BuffersInUse)
+	}
+}
+
+func TestAcceptingPausesAtTheLimit(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Limits.MaxConnections = 6 })
+	r.serve(8080, http.HandlerFunc(echo))
+	var clients []*raw
+	for range 5 {
+		c := r.dial() // the accept queue takes those beyond the limit
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		clients = append(clients, c)
+	}
+	for _, c := range clients[:3] {
+		c.expect("GET", 200, "")
+	}
+	s := r.await("accepting pauses", func(s *Stats) bool { return s.AcceptPauses > 0 })
+	if s.ClientsActive != 3 || s.ConnectionsMax > 6 {
+		t.Errorf("%d clients at the limit of 3, %d connections at most", s.ClientsActive, s.ConnectionsMax)
+	}
+	for i, c := range clients[3:] {
+		clients[i].Close()
+		c.expect("GET", 200, "")
+	}
+	if s := r.stats(); s.ClientsAccepted != 5 || s.ConnectionsMax > 6 || s.Answers != 0 {
+		t.Errorf("%d accepted, %d connections at most, %d error pages", s.ClientsAccepted, s.ConnectionsMax, s.Answers)
+	}
+}
+
+// TestIdleBackendConnectionsMakeRoom: pooled connections to one server must not
+// keep requests from another when max_connections is reached.
+func TestIdleBackendConnectionsMakeRoom(t *testing.T) {
+	r := newRig(t, func(c *config.Config) {
+		c.Limits.MaxConnections = 2
+		servers(8080, 8081, 8082)(c)
+	})
+	for port := 8080; port < 8083; port++ {
+		r.serve(port, http.HandlerFunc(echo))
+	}
+	c := r.dial()
+	for range 9 {
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.expect("GET", 200, "")
+	}
+	if s := r.stats(); s.ConnectionsMax > 2 {
+		t.Errorf("%d connections at a limit of 2", s.ConnectionsMax)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	r := newRig(t, nil)
+	finish := make(chan struct{})
+	r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			w.(http.Flusher).Flush()
+			<-finish
+		}
+		say(w, "done")
+	}))
+	idle, busy, late := r.dial(), r.dial(), r.dial()
+	idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	idle.expect("GET", 200, "done")
+	busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+	late.send("GET / HTTP/1.1\r\nHost: a\r\n")
+	r.await("one exchange waits for its backend and one request is half there", func(s *Stats) bool { return s.ExchangesActive == 2 && s.Responses2xx == 2 })
+	r.worker.Drain()
+	idle.closed()
+	if _, err := r.Client.Dial(front); err == nil {
+		t.Error("a client can connect to a draining worker")
+	}
+	late.send("\r\n")
+	if resp := late.expect("GET", 200, "done"); !resp.Close {
+		t.Error("no Connection: close while draining")
+	}
+	late.closed()
+	close(finish)
+	busy.expect("GET", 200, "done")
+	busy.closed()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		t.Fatal("Run does not return after the last exchange")
+	}
+	if s := r.worker.stats; s.DrainsCutOff != 0 {
+		t.Errorf("%d connections cut off", s.DrainsCutOff)
+	}
+}
+
+func TestDrainIsCutOff(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Timeouts.Drain = short })
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) { swallow(in) })
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	r.await("the exchange is under way", func(s *Stats) bool { return s.BackendBytesOut > 0 })
+	r.worker.Drain()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		t.Fatal("Run does not return after timeouts.drain")
+	}
+	if s := r.worker.stats; s.DrainsCutOff != 1 {
+		t.Errorf("%d connections cut off, want 1", s.DrainsCutOff)
+	}
+	if _, err := io.ReadAll(c.in); err == nil {
+		t.Error("the client saw a clean end")
+	}
+}
+
+// TestOneBulkTransferLeavesRoomForOthers: a download as fast as the machine allows
+// must not keep the loop from other sessions.
+func TestOneBulkTransferLeavesRoomForOthers(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/bulk" {
+			pour(w, -1)
+		}
+	}))
+	bulk, c := r.dial(), r.dial()
+	bulk.send("GET /bulk HTTP/1.1\r\nHost: a\r\n\r\n")
+	go swallow(bulk.in)
+	r.await("the download runs", func(s *Stats) bool { return s.ClientBytesOut > 1<<20 })
+	for range 50 {
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.expect("GET", 200, "")
+	}
+	bulk.Close()
+}
+
+// TestFairnessBudget: a session with more to do than its budget goes on in the
+// next turn without an event.
+func TestFairnessBudget(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { c.Listeners[0].Routes[0].Host = "elsewhere" })
+	const requests = 3 * turnBytes / requestCost
+	c := r.dial()
+	go say(c.Conn, strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", requests))
+	for range requests {
+		c.expect("GET", 404, "")
+	}
+	if s := r.stats(); s.Resumptions == 0 || s.Requests != requests {
+		t.Errorf("%d resumptions, %d requests", s.Resumptions, s.Requests)
+	}
+}
+
+func TestCongestionStopsReading(t *testing.T) {
+	r := newRig(t, nil)
+	var connected atomic.Int32
+	r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connected.Add(1)
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	}))
+	// More connections than the device has frames for their first windows.
+	const clients, size = 80, 100_000
+	var all []*raw
+	for range clients {
+		c := r.dial()
+		c.send(fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\nx", size))
+		all = append(all, c)
+	}
+	r.await("all are connected to the backend", func(*Stats) bool { return connected.Load() == clients })
+	r.StallBackendTX(true)
+	for _, c := range all {
+		go pour(c.Conn, size-1)
+	}
+	s := r.await("reading stops", func(s *Stats) bool { return s.Congestions > 0 })
+	if s.ClientBytesIn >= clients*size {
+		t.Error("everything was read although nothing could be sent")
+	}
+	r.StallBackendTX(false)
+	for _, c := range all {
+		c.expect("POST", 200, fmt.Sprint(size))
+	}
+}
+
+func TestLossBothSides(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(8080, http.HandlerFunc(echo))
+	drop := func() func([]byte) bool {
+		n := 0
+		return func([]byte) bool { n++; return n%50 != 0 }
+	}
+	r.LoseFromClient(drop())
+	r.LoseToBackend(drop())
+	r.LoseFromBackend(drop())
+	r.LoseToClient(drop())
+	body := pattern(300_000)
+	resp, err := r.client().Post("http://"+front+"/", "", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, body) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+}
