@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ringroad/bpf"
+	"ringroad/cmd/internal/admin"
 	"ringroad/cmd/internal/worker"
 	"ringroad/dataplane"
 	"ringroad/proxy/config"
@@ -26,7 +27,9 @@ type Options struct {
 }
 
 const (
-	statsInterval = time.Second
+	// checkInterval is how often the interfaces are looked at and statistics
+	// written.
+	checkInterval = time.Second
 	// stopTimeout is how long a worker may take to end after Stop. Its loop
 	// looks at the flag every turn, so only a stuck one takes longer.
 	stopTimeout = 5 * time.Second
@@ -60,6 +63,10 @@ func Run(ctx context.Context, c *config.Config, o Options) (err error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run() }()
+	if err := m.serve(w); err != nil {
+		w.Stop()
+		return errors.Join(err, <-ended)
+	}
 	// Frames are steered only now that somebody listens: a client's SYN is
 	// never answered by nobody.
 	if err := m.steer(); err != nil {
@@ -74,6 +81,7 @@ type master struct {
 	config     *config.Config
 	log        *slog.Logger
 	interfaces []*dataplane.Interface
+	admin      *admin.Server // nil: none
 }
 
 // open attaches the program to every interface.
@@ -128,6 +136,14 @@ func (m *master) steer() error {
 	return nil
 }
 
+// serve starts the admin endpoint, if one is configured.
+func (m *master) serve(w *worker.Worker) (err error) {
+	if m.config.Admin.IsValid() {
+		m.admin, err = admin.Serve(m.config.Admin, w.Snapshot, m.log)
+	}
+	return err
+}
+
 // announce says what is served. Scripts wait for the message "ready".
 func (m *master) announce() {
 	var listeners, upstreams []string
@@ -140,14 +156,11 @@ func (m *master) announce() {
 	m.log.Info("ready", "listeners", listeners, "interfaces", m.config.Interfaces, "upstreams", upstreams)
 }
 
-// supervise waits for the end, and writes statistics meanwhile.
+// supervise waits for the end; meanwhile it looks after the interfaces and writes
+// statistics.
 func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan error, statsFile string) error {
-	var tick <-chan time.Time
-	if statsFile != "" {
-		t := time.NewTicker(statsInterval)
-		defer t.Stop()
-		tick = t.C
-	}
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
 	write := func() {
 		if statsFile == "" {
 			return
@@ -176,7 +189,11 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 				err = errors.New("the worker ended by itself")
 			}
 			return err
-		case <-tick:
+		case <-tick.C:
+			if err := w.Check(); err != nil {
+				w.Stop()
+				return errors.Join(err, <-ended)
+			}
 			write()
 		}
 	}
@@ -184,6 +201,9 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 
 func (m *master) close() error {
 	var errs []error
+	if m.admin != nil {
+		errs = append(errs, m.admin.Close())
+	}
 	for _, i := range m.interfaces {
 		errs = append(errs, i.Close())
 	}

@@ -18,11 +18,6 @@ import (
 	"ringroad/stack"
 )
 
-// spinBudget is how long `wait: spin` polls after the last frame before it
-// sleeps after all: long enough that a loaded loop never sleeps, short enough
-// that a forgotten lab does not burn a core for ever.
-const spinBudget = time.Second
-
 // Options are what a worker is given.
 type Options struct {
 	Config     *config.Config
@@ -59,7 +54,7 @@ func (w *Worker) build(o Options) error {
 		q, err := i.OpenQueue(dataplane.QueueOptions{
 			Queue:       o.Queue,
 			RingEntries: c.Rings.Entries,
-			FrameBytes:  c.Rings.FrameBytes,
+			FrameBytes:  frameBytes(c.Rings.FrameBytes, i.MTU()),
 			Frames:      c.Rings.Frames,
 			ZeroCopy:    zeroCopyModes[c.ZeroCopy],
 		})
@@ -94,7 +89,7 @@ func (w *Worker) build(o Options) error {
 		Links: links, Resolver: w.neighbours, Waiter: w.waiter,
 		FirstPort: c.BackendPorts.First, LastPort: c.BackendPorts.Last,
 		TCP:  tcpOptions(&c.TCP),
-		Spin: spin(c.Wait),
+		Spin: spin(c),
 	})
 	if err != nil {
 		return err
@@ -133,6 +128,26 @@ func (w *Worker) Stop() { w.proxy.Stop() }
 // call it.
 func (w *Worker) Drain() { w.proxy.Drain() }
 
+// Check reports an interface that was removed: its sockets will never receive
+// again, and nothing wakes the loop to find out. Any goroutine may call it. A
+// loop that does not answer in time is no error here.
+func (w *Worker) Check() error {
+	found := make(chan error, 1)
+	w.proxy.Post(func() {
+		var errs []error
+		for _, q := range w.queues {
+			errs = append(errs, q.Check())
+		}
+		found <- errors.Join(errs...)
+	})
+	select {
+	case err := <-found:
+		return err
+	case <-time.After(snapshotTimeout):
+		return nil
+	}
+}
+
 func (w *Worker) close() error {
 	var errs []error
 	if w.stack != nil {
@@ -162,11 +177,25 @@ func trustChecksum(c config.RXChecksum, driver string) bool {
 	return c == config.RXChecksumTrust || c == config.RXChecksumAuto && driver == "veth"
 }
 
-func spin(w config.Wait) time.Duration {
-	if w == config.WaitSpin {
-		return spinBudget
+func spin(c *config.Config) time.Duration {
+	if c.Wait == config.WaitSpin {
+		return c.SpinBudget
 	}
 	return 0
+}
+
+// frameBytes chooses the frame size for `rings.frame_bytes: auto`: the smallest
+// that holds a frame of the MTU behind the kernel's headroom.
+func frameBytes(configured, mtu int) int {
+	const small, large, headroom, linkHeader = 2048, 4096, 256, 22
+	switch {
+	case configured != 0:
+		return configured
+	case mtu+linkHeader <= small-headroom:
+		return small
+	default:
+		return large
+	}
 }
 
 func tcpOptions(c *config.TCP) stack.TCPOptions {
@@ -178,8 +207,13 @@ func tcpOptions(c *config.TCP) stack.TCPOptions {
 		CongestionControl: string(c.CongestionControl),
 		NoSACK:            !c.SACK,
 		NoRACK:            !c.RACK,
+		NoAutoTuning:      !c.AutoTuning,
 		AckDelay:          delay,
 		TimeWait:          c.TimeWait,
+		FinWait2:          c.FinWait,
+		MinRTO:            c.MinRTO,
+		SynRetries:        c.SYNRetries,
+		MaxRetries:        c.Retries,
 		ReceiveBuffer:     buffer(c.ReceiveBuffer),
 		SendBuffer:        buffer(c.SendBuffer),
 	}
