@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ringroad/proxy/http1"
+	"ringroad/proxy/upstream"
 )
 
 // fail takes an error of the exchange: it is logged, then another connection is
@@ -16,8 +17,9 @@ func (x *exchange) fail(e Error) {
 	s := x.session
 	w := s.worker
 	w.stats.failed(e.Source)
+	server := x.server
 	retried := e.Retryable && !x.began && x.retry(&e)
-	w.report(x, &e, retried)
+	w.report(x, server, &e, retried)
 	if retried {
 		return
 	}
@@ -45,6 +47,9 @@ func (x *exchange) answer(status int) {
 	w := s.worker
 	f := &x.response
 	w.buffers.drop(&x.request.out)
+	if x.hasHead {
+		x.finishBody()
+	}
 	// The connection can go on when the request was read to its end and the
 	// trouble was not the client's.
 	x.keepAlive = x.keepAlive && x.request.complete && !w.draining &&
@@ -81,13 +86,13 @@ type logLimit struct {
 }
 
 // report logs e: what a client did wrong for those who debug, what a backend did
-// wrong for everybody.
-func (w *Worker) report(x *exchange, e *Error, retried bool) {
+// wrong for everybody. server is the one it happened with, nil before there is one.
+func (w *Worker) report(x *exchange, server *upstream.Server, e *Error, retried bool) {
 	level := slog.LevelWarn
 	switch {
 	case e.Source == Client:
 		level = slog.LevelDebug
-	case retried && x.fresh:
+	case retried && e.Phase != PhaseConnect:
 		level = slog.LevelDebug // a pooled connection that had just been closed is routine
 	case e.Source == Internal:
 		level = slog.LevelError
@@ -101,15 +106,13 @@ func (w *Worker) report(x *exchange, e *Error, retried bool) {
 		return
 	}
 	l.next = w.now + logPeriod
-	attrs := []slog.Attr{
-		slog.String("phase", e.Phase.String()),
-		slog.String("client", x.session.conn.RemoteAddr().String()),
-	}
-	if x.server != nil {
-		attrs = append(attrs, slog.String("upstream", x.server.Group.Name), slog.String("backend", x.server.Addr.String()))
+	message := "exchange failed"
+	attrs := []slog.Attr{slog.String("client", x.session.conn.RemoteAddr().String())}
+	if server != nil {
+		attrs = append(attrs, slog.String("upstream", server.Group.Name), slog.String("backend", server.Addr.String()))
 	}
 	if retried {
-		attrs = append(attrs, slog.Bool("retried", true))
+		message = "attempt failed, trying another connection"
 	} else {
 		attrs = append(attrs, slog.Int("status", e.Status))
 	}
@@ -117,6 +120,6 @@ func (w *Worker) report(x *exchange, e *Error, retried bool) {
 		attrs = append(attrs, slog.Int("suppressed", l.suppressed))
 		l.suppressed = 0
 	}
-	attrs = append(attrs, slog.Any("error", e.Err))
-	w.log.LogAttrs(context.Background(), level, e.Source.String()+" failed", attrs...)
+	attrs = append(attrs, slog.Any("error", e))
+	w.log.LogAttrs(context.Background(), level, message, attrs...)
 }

@@ -80,7 +80,6 @@ func (x *exchange) start() {
 	x.keepAlive = x.req.KeepAlive && !w.draining
 	route := s.listener.config.Find(x.req.Host.Of(x.head()), x.routePath())
 	if route == nil {
-		x.finishBody()
 		x.answer(http.StatusNotFound)
 		return
 	}
@@ -100,8 +99,8 @@ func (x *exchange) routePath() []byte {
 	return x.req.Target.Of(x.head())
 }
 
-// finishBody takes a body that has come completely with its head out of the way,
-// so that the session may go on after an answer that did not need it.
+// finishBody takes what has come of the body out of the way: if that is all of it,
+// the session may go on after an answer that did not need it.
 func (x *exchange) finishBody() {
 	s := x.session
 	for !x.request.body.Done() && s.in.len() > 0 {
@@ -123,6 +122,12 @@ func (x *exchange) serialise() {
 	w.forward.ForwardedFor = nil
 	if w.config.XForwarded != config.XForwardedOff {
 		w.forward.ForwardedFor = s.clientAddr()
+	}
+	w.forward.DefaultHost = nil
+	if x.req.Host.Len() == 0 {
+		// The client of HTTP/1.0 meant the address that it connected to (RFC 9112
+		// 3.3), and many a backend refuses an empty Host.
+		w.forward.DefaultHost = []byte(s.conn.LocalAddr().String())
 	}
 	w.forward.Add = w.via(x.req.Minor)
 	w.forward.Trailers = f.chunked

@@ -275,6 +275,11 @@ func TestForwardedRequest(t *testing.T) {
 			not:    []string{"9.9.9.9"},
 		},
 		{
+			name: "without Host",
+			send: "GET / HTTP/1.0\r\n\r\n",
+			want: []string{"Host: 10.1.0.1:80"},
+		},
+		{
 			name:   "off",
 			change: func(c *config.Config) { c.XForwarded = config.XForwardedOff },
 			send:   "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n",

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ringroad/proxy/config"
+	"ringroad/stack"
 )
 
 // quick makes the waits for a backend short.
@@ -42,6 +43,11 @@ func TestBackendFailsBeforeTheResponse(t *testing.T) {
 	}{
 		{"refused", nil, 502},
 		{"silent", func(n int, c net.Conn, in *bufio.Reader) { swallow(in) }, 504},
+		{"reset", func(n int, c net.Conn, in *bufio.Reader) {
+			if _, err := in.ReadByte(); err == nil {
+				_ = in.UnreadByte()
+			}
+		}, 502},
 		{"half a head, then silent", func(n int, c net.Conn, in *bufio.Reader) {
 			say(c, "HTTP/1.1 200 OK\r\nContent-")
 			swallow(in)
@@ -109,6 +115,44 @@ func TestUnreachableBackendTimesOut(t *testing.T) {
 		t.Errorf("%d connect timeouts", s.TimeoutsConnect)
 	}
 	r.LoseToBackend(nil)
+}
+
+func TestBackendWithoutRoute(t *testing.T) {
+	r := newRig(t, func(c *config.Config) {
+		c.Upstreams[0].Servers = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}
+	})
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 502, "")
+	if !strings.Contains(r.log.String(), "no route to host") {
+		t.Error("the log does not say why")
+	}
+}
+
+// TestNoLocalPortLeft: this is no fault of the backend, and passes.
+func TestNoLocalPortLeft(t *testing.T) {
+	r := newRigOn(t, func(c *stack.Config) { c.FirstPort, c.LastPort = 20000, 20000 }, nil)
+	finish := make(chan struct{})
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		for readRequest(in) != nil {
+			if n == 0 {
+				<-finish
+			}
+			say(c, ok)
+		}
+	})
+	first, second := r.dial(), r.dial()
+	first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	r.await("the port is taken", func(s *Stats) bool { return s.BackendBytesOut > 0 })
+	second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	second.expect("GET", 503, "")
+	close(finish)
+	first.expect("GET", 200, "ok")
+	second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	second.expect("GET", 200, "ok")
+	if s := r.stats(); s.ErrorsInternal != 1 || s.ErrorsBackend != 0 {
+		t.Errorf("%d internal and %d backend errors", s.ErrorsInternal, s.ErrorsBackend)
+	}
 }
 
 // TestBrokenResponsesLookBroken: whatever ends a response early, a client must
@@ -341,6 +385,9 @@ func TestNextServerWhenOneRefuses(t *testing.T) {
 		if s.Answers != 0 {
 			t.Errorf("%s: %d error pages", method, s.Answers)
 		}
+		if log := r.log.String(); !strings.Contains(log, "backend=10.2.0.2:8081") || strings.Contains(log, "backend=10.2.0.2:8080") {
+			t.Errorf("%s: the log does not name the server that refused, and no other:\n%s", method, log)
+		}
 	}
 }
 
@@ -414,6 +461,31 @@ func TestEarlyResponse(t *testing.T) {
 				r.await("all connections are closed", func(s *Stats) bool { return s.ClientsActive == 0 && s.BackendsActive == 0 })
 			})
 		}
+	}
+}
+
+// TestBackendResetsWithinTheRequest: it goes away while the body is still coming.
+func TestBackendResetsWithinTheRequest(t *testing.T) {
+	r := newRig(t, nil)
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		readHead(in)
+		if _, err := io.CopyN(io.Discard, in, 1<<20); err != nil {
+			t.Error(err)
+		}
+		// More is in the receive buffer: closing sends RST.
+	})
+	c := r.dial()
+	go func() {
+		say(c.Conn, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+		pour(c.Conn, 100_000_000)
+	}()
+	if resp := c.expect("PUT", 502, ""); !resp.Close {
+		t.Error("the connection goes on in the middle of a body")
+	}
+	c.Close()
+	s := r.await("everything is closed", func(s *Stats) bool { return s.ClientsActive == 0 && s.BackendsActive == 0 })
+	if s.BackendRetries != 0 {
+		t.Error("a request that was under way was sent again")
 	}
 }
 

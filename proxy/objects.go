@@ -9,7 +9,8 @@ func (w *Worker) takeSession() *session {
 	if s == nil {
 		s = new(session)
 	}
-	*s = session{worker: w, resuming: s.resuming}
+	s.state, s.worker = awaiting, w
+	s.stats = w.stats
 	s.reading.session, s.writing.session = s, s
 	return s
 }
@@ -19,8 +20,8 @@ func (w *Worker) newBackend() *backend {
 	if b == nil {
 		b = new(backend)
 	}
-	*b = backend{worker: w}
-	b.Owner = b
+	b.worker = w
+	b.stats, b.Owner = w.stats, b
 	b.reading.backend, b.writing.backend = b, b
 	return b
 }
@@ -28,15 +29,24 @@ func (w *Worker) newBackend() *backend {
 func (w *Worker) takeExchange() *exchange {
 	x := take(&w.free.exchanges)
 	if x == nil {
-		return new(exchange)
+		x = new(exchange)
 	}
-	x.exchangeState = exchangeState{}
-	x.request.flowState, x.response.flowState = flowState{}, flowState{}
 	return x
 }
 
-// bury makes what ended in this turn free.
+// bury makes what ended in this turn free, and lets go of what it refers to.
 func (w *Worker) bury() {
+	for _, s := range w.dead.sessions {
+		// It may still be on the list of sessions to resume.
+		*s = session{state: ended, resuming: s.resuming}
+	}
+	for _, x := range w.dead.exchanges {
+		x.exchangeState = exchangeState{}
+		x.request.flowState, x.response.flowState = flowState{}, flowState{}
+	}
+	for _, b := range w.dead.backends {
+		*b = backend{}
+	}
 	bury(&w.free.sessions, &w.dead.sessions)
 	bury(&w.free.exchanges, &w.dead.exchanges)
 	bury(&w.free.backends, &w.dead.backends)

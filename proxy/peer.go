@@ -10,6 +10,7 @@ import (
 // said about it. The poller reports changes only, so the flags remember.
 type peer struct {
 	conn     *stack.Conn
+	stats    *Stats
 	readable bool // Read may return something else than ErrWouldBlock
 	writable bool // Write may take something
 	eof      bool // the other side has sent FIN, and all before it was read
@@ -38,6 +39,10 @@ func (p *peer) note(e stack.Events) {
 // come, readable says so, which saves a call.
 func (p *peer) read(b []byte) (int, error) {
 	n, err := p.conn.Read(b)
+	p.stats.Reads++
+	if n == 0 {
+		p.stats.ReadsEmpty++
+	}
 	if err != nil {
 		p.readable = false
 		if err == io.EOF {
@@ -53,6 +58,7 @@ func (p *peer) read(b []byte) (int, error) {
 // write sends what b holds, as far as there is room.
 func (p *peer) write(b *buffer) (int, error) {
 	n, err := p.conn.Write(b.pending())
+	p.stats.Writes++
 	b.take(n, 0)
 	if err != nil {
 		p.writable = false

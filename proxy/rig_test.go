@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ringroad/proxy/config"
+	"ringroad/stack"
 	"ringroad/stack/stacktest"
 )
 
@@ -40,6 +41,12 @@ const (
 // 10.2.0.2:8080; change, if not nil, may change it.
 func newRig(t testing.TB, change func(*config.Config)) *rig {
 	t.Helper()
+	return newRigOn(t, nil, change)
+}
+
+// newRigOn is newRig on a stack of which configure may change the configuration.
+func newRigOn(t testing.TB, configure func(*stack.Config), change func(*config.Config)) *rig {
+	t.Helper()
 	c := config.Default()
 	c.Interfaces = []string{"test0"}
 	c.Upstreams = []config.Upstream{{
@@ -57,7 +64,7 @@ func newRig(t testing.TB, change func(*config.Config)) *rig {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Network: stacktest.New(t, nil), t: t, access: new(lockedBuffer), log: new(lockedBuffer), done: make(chan struct{})}
+	r := &rig{Network: stacktest.New(t, configure), t: t, access: new(lockedBuffer), log: new(lockedBuffer), done: make(chan struct{})}
 	w, err := New(Options{
 		Config: c, Stack: r.Stack, AccessLog: r.access,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

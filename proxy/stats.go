@@ -25,6 +25,10 @@ type Stats struct {
 	BackendBytesIn  uint64 `name:"backend_bytes_in" kind:"counter" unit:"bytes" help:"read from backends, heads included"`
 	BackendBytesOut uint64 `name:"backend_bytes_out" kind:"counter" unit:"bytes" help:"written to backends, heads included"`
 
+	Reads      uint64 `name:"reads" kind:"counter" unit:"calls" help:"reads of connections"`
+	ReadsEmpty uint64 `name:"reads_empty" kind:"counter" unit:"calls" help:"reads that brought no bytes: nothing was left, the end, or an error"`
+	Writes     uint64 `name:"writes" kind:"counter" unit:"calls" help:"writes to connections"`
+
 	BackendConnects uint64 `name:"backend_connects" kind:"counter" unit:"connections" help:"connections to backends begun"`
 	BackendRefusals uint64 `name:"backend_refusals" kind:"counter" unit:"connections" help:"connections to backends that could not be made"`
 	BackendReuses   uint64 `name:"backend_reuses" kind:"counter" unit:"requests" help:"requests sent on a pooled connection"`

@@ -84,16 +84,36 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			k.r.stats() // the loop is between two turns from here on
 			runtime.MemProfileRate = 1
 			before := ownAllocations()
-			const n = 2000
+			const n = 1000
 			for range n {
 				k.exchange(t)
 			}
 			after := ownAllocations()
 			runtime.MemProfileRate = 0
-			if got := after - before; got > n/100 {
+			if got := after - before; got > n/50 {
 				t.Errorf("%d allocations in %d exchanges", got, n)
 			}
 		})
+	}
+}
+
+// TestKeepAliveTakesTwoReadsAndTwoWrites: one of each a side and exchange, and
+// none that only finds out that there is nothing.
+func TestKeepAliveTakesTwoReadsAndTwoWrites(t *testing.T) {
+	k := newKeepAlive(t, plainRequest, plainResponse, nil)
+	for range 10 {
+		k.exchange(t)
+	}
+	// A segment that comes between two reads of a turn costs one more.
+	const n, slack = 1000, 20
+	before := k.r.stats()
+	for range n {
+		k.exchange(t)
+	}
+	s := k.r.stats()
+	reads, empty, writes := s.Reads-before.Reads, s.ReadsEmpty-before.ReadsEmpty, s.Writes-before.Writes
+	if reads > 2*n+slack || empty > slack || writes > 2*n+slack {
+		t.Errorf("%d reads, %d of them empty, and %d writes for %d exchanges", reads, empty, writes, n)
 	}
 }
 
