@@ -117,6 +117,10 @@ type Listener struct {
 	Address netip.AddrPort // may be unspecified: 0.0.0.0 all own IPv4 addresses, [::] all own IPv6 addresses (IPv6 only)
 	Backlog int            // capacity of the SYN queue and of the accept queue, in connections
 	Routes  []Route        // tried in order; never empty, `upstream:` directly in the listener becomes one route that matches everything
+
+	ProxyProtocol bool     // every connection begins with a PROXY protocol header, which names the client
+	Upgrade       []string // protocols that a connection may be upgraded to, lower case; MayUpgrade tells
+	Connect       bool     // CONNECT is tunnelled to the backend; MayConnect tells
 }
 
 // Route sends the requests that it matches to an upstream. Match tells.
@@ -125,6 +129,9 @@ type Route struct {
 	Path          string // prefix of the path, compared byte by byte; "": any request target
 	Upstream      string // name of the upstream
 	UpstreamIndex int    // its place in Config.Upstreams
+
+	Upgrade []string // instead of the listener's; nil: the listener's
+	Connect Switch   // instead of the listener's; "": the listener's
 
 	direct bool // stands for `upstream:` of the listener itself
 }
@@ -136,7 +143,30 @@ type Upstream struct {
 	Servers          []netip.AddrPort // backends; at least one, each once
 	KeepAlive        int              // idle connections kept for each backend and worker; 0: none
 	KeepAliveTimeout time.Duration    // an idle connection to a backend is closed after this
+
+	KeepAliveRequests int           // a connection to a backend is closed after so many requests; 0: no limit
+	ProxyProtocol     ProxyProtocol // the header that each connection to a backend begins with
 }
+
+// Switch is a yes or no that may be left open.
+type Switch string
+
+// The values of a Switch.
+const (
+	Unset Switch = ""
+	Off   Switch = "off"
+	On    Switch = "on"
+)
+
+// ProxyProtocol says with which PROXY protocol header connections to backends begin.
+type ProxyProtocol string
+
+// The values of upstreams.NAME.proxy_protocol. The zero value is ProxyOff too.
+const (
+	ProxyOff ProxyProtocol = "off"
+	ProxyV1  ProxyProtocol = "v1" // text
+	ProxyV2  ProxyProtocol = "v2" // binary
+)
 
 // Balance names a way to choose a backend of an upstream.
 type Balance string
@@ -165,6 +195,7 @@ type Timeouts struct {
 	Connect      time.Duration // from the SYN to a backend until it is connected
 	BackendRead  time.Duration // between two reads from a backend, the wait for the first byte included
 	BackendSend  time.Duration // between two writes that a backend let through
+	Tunnel       time.Duration // of a tunnel through which nothing moves, in either direction
 	Drain        time.Duration // from a graceful stop until what is left is closed
 }
 
@@ -175,6 +206,8 @@ type Limits struct {
 	FieldsBytes      int   // of a header or trailer section; over it a request is answered 431
 	FieldCount       int   // field lines of one section; over it a request is answered 431
 	BodyBytes        int64 // of a request body; over it the request is answered 413; 0: no limit
+
+	KeepAliveRequests int // a client connection is closed after so many requests; 0: no limit
 }
 
 // Log says what is logged and where.

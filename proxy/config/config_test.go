@@ -86,6 +86,9 @@ func TestValuesHaveNames(t *testing.T) {
 		"x_forwarded":            {string(XForwardedAppend), string(XForwardedReplace), string(XForwardedOff)},
 		"upstreams.NAME.balance": {string(RoundRobin)},
 		"log.format":             {string(Combined)},
+
+		"upstreams.NAME.proxy_protocol": {string(ProxyOff), string(ProxyV1), string(ProxyV2)},
+		"listeners[].routes[].connect":  {string(Off), string(On)},
 	} {
 		if got := rowOf(path).values; !reflect.DeepEqual(got, constants) {
 			t.Errorf("%s: table %v, constants %v", path, got, constants)
@@ -235,7 +238,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.visit(func(path string, k *key, p any) {
-		if text := k.text(p); k.def != "" && len(k.values) != 1 && k.text(p)[0] == k.def {
+		if text := k.text(p); k.def != "" && len(k.values) != 1 && len(text) > 0 && text[0] == k.def {
 			t.Errorf("%s is %s as by default: the test shows nothing for it", path, text)
 		}
 	})
@@ -291,6 +294,50 @@ func TestFindRoute(t *testing.T) {
 	host, path := []byte("B.Example.Org:8080"), []byte("/static/x")
 	if n := testing.AllocsPerRun(100, func() { l.Find(host, path) }); n != 0 {
 		t.Errorf("Find allocates %v times", n)
+	}
+}
+
+func TestTunnelsAllowed(t *testing.T) {
+	l := Listener{Upgrade: []string{"websocket", "chat/2"}, Connect: true, Routes: []Route{
+		{}, {Upgrade: []string{}, Connect: Off}, {Upgrade: []string{"irc"}, Connect: On},
+	}}
+	for _, c := range []struct {
+		field string
+		want  [3]bool // by route
+	}{
+		{"websocket", [3]bool{true, false, false}},
+		{"WebSocket", [3]bool{true, false, false}},
+		{"websocket, Chat/2", [3]bool{true, false, false}},
+		{"websocket,irc", [3]bool{}},
+		{"websocket/13", [3]bool{}},
+		{"chat", [3]bool{}},
+		{"irc", [3]bool{false, false, true}},
+		{"irc,", [3]bool{}},
+		{"", [3]bool{}},
+	} {
+		for i, want := range c.want {
+			if got := l.MayUpgrade(&l.Routes[i], []byte(c.field)); got != want {
+				t.Errorf("upgrade to %q on route %d: %t, want %t", c.field, i, got, want)
+			}
+		}
+	}
+	for i, want := range []bool{true, false, true} {
+		if got := l.MayConnect(&l.Routes[i]); got != want {
+			t.Errorf("CONNECT on route %d: %t, want %t", i, got, want)
+		}
+	}
+	for _, c := range []struct {
+		l    Listener
+		want bool
+	}{
+		{l, true},
+		{Listener{Connect: true, Routes: []Route{{Connect: Off}}}, false},
+		{Listener{Routes: []Route{{}, {Connect: On}}}, true},
+		{Listener{Routes: []Route{{}}}, false},
+	} {
+		if got := (&Config{Listeners: []Listener{c.l}}).Connects(); got != c.want {
+			t.Errorf("%+v: connects %t, want %t", c.l, got, c.want)
+		}
 	}
 }
 

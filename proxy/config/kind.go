@@ -27,6 +27,7 @@ const (
 	interfaceName kind = "interface"
 	hostPattern   kind = "host"
 	pathPrefix    kind = "path"
+	protocol      kind = "protocol" // of an upgrade
 	reference     kind = "upstream" // name of an upstream
 	level         kind = "level"    // of log messages
 	file          kind = "file"
@@ -110,6 +111,13 @@ func appendZero(p any) {
 	list.Set(reflect.Append(list, reflect.Zero(list.Type().Elem())))
 }
 
+// emptyList makes the list that p points to empty, which is more than the zero
+// value: somebody said so.
+func emptyList(p any) {
+	list := reflect.ValueOf(p).Elem()
+	list.Set(reflect.MakeSlice(list.Type(), 0, 1))
+}
+
 func assign[T any](p *T, text string, parse func(string) (T, *misfit)) *misfit {
 	v, bad := parse(text)
 	if bad == nil {
@@ -121,7 +129,7 @@ func assign[T any](p *T, text string, parse func(string) (T, *misfit)) *misfit {
 // text returns the value that p points to as a file would say it; of a slice,
 // each element.
 func (k *key) text(p any) []string {
-	if zero := reflect.ValueOf(p).Elem().IsZero(); zero && len(k.values) > 0 && k.kind != word && k.kind != level {
+	if zero := reflect.ValueOf(p).Elem().IsZero(); zero && len(k.values) > 0 && (k.kind != word || k.values[0] == "off") && k.kind != level {
 		return k.values[:1]
 	}
 	switch p := p.(type) {
@@ -174,6 +182,8 @@ func (k *key) parseText(text string) (string, *misfit) {
 		return parseHost(text)
 	case pathPrefix:
 		return parsePath(text)
+	case protocol:
+		return parseProtocol(text)
 	}
 	if text == "" {
 		return "", misfitf("", "is empty")
@@ -378,4 +388,20 @@ func parsePath(text string) (string, *misfit) {
 		}
 	}
 	return text, nil
+}
+
+// RFC 9110 7.8: a token, and another one for the version.
+var protocolForm = regexp.MustCompile("^[a-z0-9!#$%&'*+.^_`|~-]+(/[a-z0-9!#$%&'*+.^_`|~-]+)?$")
+
+// parseProtocol reads the name of a protocol to upgrade to and returns it in lower
+// case.
+func parseProtocol(text string) (string, *misfit) {
+	name := strings.ToLower(text)
+	switch {
+	case !protocolForm.MatchString(name):
+		return "", misfitf("", "%q is not a protocol: write a name such as websocket, or a name, a slash and a version", text)
+	case name == "h2c" || strings.HasPrefix(name, "http/"):
+		return "", misfitf("", "%q is HTTP again: its requests would pass without being looked at", text)
+	}
+	return name, nil
 }

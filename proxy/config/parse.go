@@ -291,9 +291,12 @@ func (d *decoder) list(n *node, path string, y ast.Node, s *scope) {
 		}
 		d.failf(y.GetToken(), path, "", "is %s: here belongs a list", describe(y))
 		return
-	case len(seq.Values) == 0:
+	case len(seq.Values) == 0 && !n.key.empty:
 		d.failf(seq.GetToken(), path, "", "is an empty list")
 		return
+	}
+	if n.key.kind != section {
+		emptyList(n.key.at(s)) // of its default
 	}
 	for i, v := range seq.Values {
 		element := fmt.Sprintf("%s[%d]", path, i)

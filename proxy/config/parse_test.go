@@ -37,6 +37,7 @@ func TestParseExample(t *testing.T) {
 	want.Listeners = []Listener{{
 		Address: netip.MustParseAddrPort("0.0.0.0:80"),
 		Backlog: 4096,
+		Upgrade: []string{"websocket"},
 		Routes: []Route{
 			{Host: "api.example.org", Path: "/v1/", Upstream: "api", UpstreamIndex: 1},
 			{Upstream: "app", UpstreamIndex: 0},
@@ -44,19 +45,19 @@ func TestParseExample(t *testing.T) {
 	}}
 	want.Upstreams = []Upstream{
 		{
-			Name: "app", Balance: RoundRobin, KeepAlive: 256, KeepAliveTimeout: time.Minute,
+			Name: "app", Balance: RoundRobin, KeepAlive: 256, KeepAliveTimeout: time.Minute, KeepAliveRequests: 1000, ProxyProtocol: ProxyOff,
 			Servers: []netip.AddrPort{netip.MustParseAddrPort("10.2.0.2:8080"), netip.MustParseAddrPort("10.2.0.3:8080")},
 		},
 		{
-			Name: "api", Balance: RoundRobin, KeepAlive: 256, KeepAliveTimeout: time.Minute,
+			Name: "api", Balance: RoundRobin, KeepAlive: 256, KeepAliveTimeout: time.Minute, KeepAliveRequests: 1000, ProxyProtocol: ProxyOff,
 			Servers: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::2]:8080")},
 		},
 	}
 	want.Timeouts = Timeouts{
 		ClientHeader: time.Minute, ClientBody: time.Minute, ClientSend: time.Minute, KeepAlive: 75 * time.Second,
-		Connect: 5 * time.Second, BackendRead: time.Minute, BackendSend: time.Minute, Drain: 30 * time.Second,
+		Connect: 5 * time.Second, BackendRead: time.Minute, BackendSend: time.Minute, Tunnel: time.Hour, Drain: 30 * time.Second,
 	}
-	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100}
+	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100, KeepAliveRequests: 1000}
 	want.Log = Log{Level: slog.LevelInfo, Access: "/var/log/ringroad/access.log", Format: Combined}
 	equal(t, got, want)
 }
@@ -89,6 +90,12 @@ func TestParseReportsEveryMistake(t *testing.T) {
 		{"value for a list", strings.Replace(valid, "[eth0]", "eth0", 1), []string{`f:1:13: interfaces: is one value: a list stands in brackets (did you mean [eth0]?)`}},
 		{"section for a list", strings.Replace(valid, "[eth0]", "{eth0: 1}", 1), []string{`f:1:13: interfaces: is a section with keys: here belongs a list`}},
 		{"empty list", strings.Replace(valid, "[eth0]", "[]", 1), []string{`f:1:13: interfaces: is an empty list`}},
+		{"HTTP as an upgrade", strings.Replace(valid, "upstream: app", "upgrade: [h2c, http/2.0, a b, a/]\n    upstream: app", 1), []string{
+			`f:4:15: listeners[0].upgrade[0]: "h2c" is HTTP again: its requests would pass without being looked at`,
+			`f:4:20: listeners[0].upgrade[1]: "http/2.0" is HTTP again: its requests would pass without being looked at`,
+			`f:4:30: listeners[0].upgrade[2]: "a b" is not a protocol: write a name such as websocket, or a name, a slash and a version`,
+			`f:4:35: listeners[0].upgrade[3]: "a/" is not a protocol: write a name such as websocket, or a name, a slash and a version`,
+		}},
 		{"no value", valid + "via:\n", []string{`f:7:6: via: has no value`}},
 		{"duration without unit", valid + "timeouts:\n  connect: 5\n", []string{`f:8:12: timeouts.connect: "5" has no unit (did you mean 5s?)`}},
 		{"duration zero without unit", valid + "tcp: {ack_delay: 0}\n", []string{`f:7:18: tcp.ack_delay: "0" has no unit (did you mean 0s?)`}},
@@ -252,6 +259,13 @@ func TestParseAccepts(t *testing.T) {
 		}},
 		"durations": {valid + "timeouts: {connect: 100ms, drain: 1h30m, keepalive: 5m}\n", func(c *Config) bool {
 			return c.Timeouts.Connect == 100*time.Millisecond && c.Timeouts.Drain == 90*time.Minute && c.Timeouts.KeepAlive == 5*time.Minute
+		}},
+		"no upgrades": {strings.Replace(valid, "upstream: app", "upstream: app\n    upgrade: []", 1), func(c *Config) bool {
+			u := c.Listeners[0].Upgrade
+			return u != nil && len(u) == 0 && !c.Listeners[0].MayUpgrade(&c.Listeners[0].Routes[0], []byte("websocket"))
+		}},
+		"upgrades replace the default": {strings.Replace(valid, "upstream: app", "upstream: app\n    upgrade: [IRC/6.9]", 1), func(c *Config) bool {
+			return reflect.DeepEqual(c.Listeners[0].Upgrade, []string{"irc/6.9"})
 		}},
 		"no ACK delay": {valid + "tcp: {ack_delay: 0s}\n", func(c *Config) bool { return c.TCP.ACKDelay == 0 }},
 		"booleans":     {valid + "via: true\ntcp: {sack: off, rack: no}\n", func(c *Config) bool { return c.Via && !c.TCP.SACK && !c.TCP.RACK }},

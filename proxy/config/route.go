@@ -1,6 +1,9 @@
 package config
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // Find returns the first route that matches a request, nil when none does. host
 // is the value of the Host field (or the authority of the target) as received,
@@ -60,4 +63,36 @@ func equalFold(host []byte, name string) bool {
 		}
 	}
 	return true
+}
+
+// MayUpgrade tells whether a request that r matches may upgrade its connection to
+// what its Upgrade field asks for: one protocol or several, all of which must be
+// allowed. It neither allocates nor keeps what it was given.
+func (l *Listener) MayUpgrade(r *Route, field []byte) bool {
+	allowed := l.Upgrade
+	if r.Upgrade != nil {
+		allowed = r.Upgrade
+	}
+	for {
+		name, rest, more := bytes.Cut(field, []byte(","))
+		name = bytes.Trim(name, " \t")
+		if !slices.ContainsFunc(allowed, func(p string) bool { return equalFold(name, p) }) {
+			return false
+		}
+		if field = rest; !more {
+			return true
+		}
+	}
+}
+
+// MayConnect tells whether a CONNECT that r matches is sent to its upstream.
+func (l *Listener) MayConnect(r *Route) bool {
+	return r.Connect == On || r.Connect == Unset && l.Connect
+}
+
+// Connects tells whether CONNECT is sent to an upstream by any route.
+func (c *Config) Connects() bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool {
+		return slices.ContainsFunc(l.Routes, func(r Route) bool { return l.MayConnect(&r) })
+	})
 }

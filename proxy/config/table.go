@@ -18,6 +18,8 @@ type key struct {
 	// flag is the long name of the flag that sets the key, usage its help text;
 	// "" for none. A key of a list has a flag that may repeat.
 	flag, usage string
+	// empty tells that a list may be empty, which is not the same as not given.
+	empty bool
 	// need tells that there is no default and a configuration must say it.
 	need bool
 	// fixed tells that the key belongs to the sockets, rings or processes, so
@@ -74,6 +76,21 @@ var table = []key{
 		at:    func(s *scope) any { return &s.listener.Backlog },
 	},
 	{
+		path: "listeners[].proxy_protocol", kind: boolean, def: "off",
+		about: "Whether each connection begins with a PROXY protocol header, version 1 or 2, as load balancers send it. The client that it names counts as the client, for `X-Forwarded-For` and in the logs; a header that names none (`UNKNOWN`, `LOCAL`) leaves the address of the connection. With `on`, connections without the header are cut off: whoever can connect must be trusted to name any client.",
+		at:    func(s *scope) any { return &s.listener.ProxyProtocol },
+	},
+	{
+		path: "listeners[].upgrade[]", kind: protocol, def: "websocket", empty: true,
+		about: "Protocols that a client may upgrade its connection to (RFC 9110 7.8). When the backend agrees, the connection becomes a tunnel. A request for another one, for several of which one is not listed, or with a body, goes on as an ordinary request; `[]` allows none.",
+		at:    func(s *scope) any { return &s.listener.Upgrade },
+	},
+	{
+		path: "listeners[].connect", kind: boolean, def: "off",
+		about: "Whether CONNECT is sent to the backend of its route, which becomes the other end of a tunnel when it answers 2xx. Only routes without `path` match. Off, it is answered 501.",
+		at:    func(s *scope) any { return &s.listener.Connect },
+	},
+	{
 		path: "listeners[].upstream", kind: reference,
 		about: "Upstream for every request of the listener; instead of `routes`.",
 		at:    func(s *scope) any { return &s.direct },
@@ -96,6 +113,16 @@ var table = []key{
 		path: "listeners[].routes[].upstream", kind: reference, need: true,
 		about: "Upstream for the requests that match.",
 		at:    func(s *scope) any { return &s.route.Upstream },
+	},
+	{
+		path: "listeners[].routes[].upgrade[]", kind: protocol, empty: true,
+		about: "As `listeners[].upgrade`, for the requests that match. Without it, that of the listener counts.",
+		at:    func(s *scope) any { return &s.route.Upgrade },
+	},
+	{
+		path: "listeners[].routes[].connect", kind: word, values: []string{"off", "on"},
+		about: "As `listeners[].connect`, for the requests that match. Without it, that of the listener counts.",
+		at:    func(s *scope) any { return &s.route.Connect },
 	},
 	{
 		path: "upstreams.NAME", kind: section, need: true,
@@ -121,6 +148,16 @@ var table = []key{
 		path: "upstreams.NAME.keepalive_timeout", kind: duration, def: "60s", min: "1ms", max: "24h",
 		about: "How long a connection to a backend may be idle. It must be shorter than the backend's own limit (75 s in nginx), or requests meet connections that are just being closed.",
 		at:    func(s *scope) any { return &s.upstream.KeepAliveTimeout },
+	},
+	{
+		path: "upstreams.NAME.keepalive_requests", kind: count, unit: "requests", def: "1000", min: "0",
+		about: "A connection to a backend is closed after so many requests; `0` is no limit. The default is that of nginx: it bounds what a connection can accumulate at a backend, and spreads connections again.",
+		at:    func(s *scope) any { return &s.upstream.KeepAliveRequests },
+	},
+	{
+		path: "upstreams.NAME.proxy_protocol", kind: word, def: "off", values: []string{"off", "v1", "v2"},
+		about: "PROXY protocol header that each connection to a backend begins with; it names the client. Such a connection belongs to its client and serves one request, so that no request is taken for another client's.",
+		at:    func(s *scope) any { return &s.upstream.ProxyProtocol },
 	},
 	{
 		path: "timeouts.client_header", kind: duration, def: "60s", min: "1ms", max: "24h",
@@ -158,6 +195,11 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Timeouts.BackendSend },
 	},
 	{
+		path: "timeouts.tunnel", kind: duration, def: "1h", min: "1ms", max: "720h",
+		about: "How long nothing may move through a tunnel (upgrade, CONNECT), in either direction. It stands for all other timeouts there. Both connections are then cut off.",
+		at:    func(s *scope) any { return &s.config.Timeouts.Tunnel },
+	},
+	{
 		path: "timeouts.drain", kind: duration, def: "30s", min: "1ms", max: "24h",
 		about: "How long a graceful stop waits for exchanges to end.",
 		at:    func(s *scope) any { return &s.config.Timeouts.Drain },
@@ -186,6 +228,11 @@ var table = []key{
 		path: "limits.body", kind: size, unit: "bytes", def: "0", min: "0",
 		about: "Longest request body. Over it: 413. `0` is no limit: bodies are streamed, so that a long one takes no more memory than a short one.",
 		at:    func(s *scope) any { return &s.config.Limits.BodyBytes },
+	},
+	{
+		path: "limits.keepalive_requests", kind: count, unit: "requests", def: "1000", min: "0",
+		about: "A client connection is closed after so many requests, the last answered with `Connection: close`; `0` is no limit. The default is that of nginx: it lets clients move to other workers and bounds what a connection can accumulate.",
+		at:    func(s *scope) any { return &s.config.Limits.KeepAliveRequests },
 	},
 	{
 		path: "log.level", kind: level, def: "info", values: []string{"debug", "info", "warn", "error"},
