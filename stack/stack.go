@@ -281,6 +281,7 @@ func (s *Stack) tick() time.Duration {
 	s.wall = time.Now()
 	now := s.wall.Sub(s.clock.base)
 	s.now.Store(int64(now))
+	s.clock.set(now)
 	return now
 }
 
