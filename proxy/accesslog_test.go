@@ -12,7 +12,7 @@ import (
 )
 
 func TestAccessLogLines(t *testing.T) {
-	r := newRig(t, quick)
+	r := newRig(t, nil)
 	r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(pattern(1234))
 	}))

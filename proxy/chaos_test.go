@@ -25,10 +25,11 @@ import (
 func TestChaos(t *testing.T) {
 	r := newRig(t, func(c *config.Config) {
 		servers(8080, 8081, 8082)(c) // nobody listens on 8082
-		c.Timeouts = config.Timeouts{
-			ClientHeader: 300 * time.Millisecond, ClientBody: 300 * time.Millisecond, ClientSend: 300 * time.Millisecond,
-			KeepAlive: 300 * time.Millisecond, Connect: 300 * time.Millisecond, BackendRead: 300 * time.Millisecond,
-			BackendSend: 300 * time.Millisecond, Drain: time.Second,
+		for _, d := range []*time.Duration{
+			&c.Timeouts.ClientHeader, &c.Timeouts.ClientBody, &c.Timeouts.ClientSend, &c.Timeouts.KeepAlive,
+			&c.Timeouts.Connect, &c.Timeouts.BackendRead, &c.Timeouts.BackendSend,
+		} {
+			*d = time.Second
 		}
 		c.Upstreams[0].KeepAlive = 4
 		c.Limits.MaxConnections = 40
