@@ -2,9 +2,14 @@ package stack
 
 import "time"
 
-// flowIdle is how long a flow without output is remembered. Forgetting one is
-// always safe: its next pure ACK is sent at once instead of being held.
-const flowIdle = 30 * time.Second
+// flowIdle is how long a flow without output is remembered. Forgetting one that
+// holds nothing is always safe: its next pure ACK is sent at once.
+const (
+	flowIdle = 30 * time.Second
+	// flowEnded is the same for a flow that has sent FIN: all it may still send
+	// is an ACK.
+	flowEnded = time.Second
+)
 
 // flowKey names a TCP flow as seen by its sender: addresses of 16 bytes (IPv4
 // mapped) and both ports.
@@ -19,6 +24,7 @@ type flow struct {
 	used    time.Duration // when it last sent
 	live    bool          // the slot holds a flow
 	known   bool          // lastACK is valid
+	ended   bool          // FIN was sent
 	lastACK uint32        // the acknowledgment number that last left
 	held    heldACK
 }
@@ -66,11 +72,21 @@ func (t *flowTable) sweep(now time.Duration, n int) {
 			t.hand = 0
 		}
 		f := &t.slots[t.hand]
-		if f.live && !f.held.active && now-f.used > flowIdle {
-			delete(t.index, f.key)
-			f.live = false
-			t.free = append(t.free, int32(t.hand))
+		idle := flowIdle
+		if f.ended {
+			idle = flowEnded
+		}
+		if f.live && !f.held.active && now-f.used > idle {
+			t.drop(int32(t.hand))
 		}
 		t.hand++
 	}
+}
+
+// drop forgets the flow in a slot.
+func (t *flowTable) drop(slot int32) {
+	f := &t.slots[slot]
+	delete(t.index, f.key)
+	f.live, f.held.active = false, false
+	t.free = append(t.free, slot)
 }

@@ -41,6 +41,11 @@ func (l *link) send(p *netstack.PacketBuffer, hop tcpip.Address) {
 func (l *link) carryACK(o *outgoing) bool {
 	p := o.packet
 	ip, t := p.NetworkHeader().Slice(), header.TCP(p.TransportHeader().Slice())
+	flags := t.Flags()
+	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
+		// No state for a handshake: a flood of SYNs must not fill the table.
+		return false
+	}
 	var key flowKey
 	flowOf(&key, ip, t)
 	slot := l.flows.get(&key, l.stack.Now())
@@ -50,9 +55,8 @@ func (l *link) carryACK(o *outgoing) bool {
 		return true
 	}
 	l.cancel(f)
-	if t.Flags()&header.TCPFlagAck != 0 {
-		f.known, f.lastACK = true, t.AckNumber()
-	}
+	f.known, f.lastACK = true, t.AckNumber()
+	f.ended = f.ended || flags&header.TCPFlagFin != 0
 	return false
 }
 
