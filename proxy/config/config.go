@@ -25,6 +25,8 @@ type Config struct {
 	Upstreams    []Upstream // in the order of the file; Route.UpstreamIndex points into it
 	Via          bool       // add a Via field to what is forwarded, both ways
 	XForwarded   XForwarded // what is done with X-Forwarded-For, -Proto and -Host
+	Forwarded    Forwarded  // what is done with Forwarded
+	ErrorPages   []ErrorPage
 	Timeouts     Timeouts
 	Limits       Limits
 	Log          Log
@@ -121,17 +123,28 @@ type Listener struct {
 	ProxyProtocol bool     // every connection begins with a PROXY protocol header, which names the client
 	Upgrade       []string // protocols that a connection may be upgraded to, lower case; MayUpgrade tells
 	Connect       bool     // CONNECT is tunnelled to the backend; MayConnect tells
+
+	Request    Edits       // of the requests of all routes
+	Response   Edits       // of the responses of all routes
+	ErrorPages []ErrorPage // in place of those of the configuration with the same status
 }
 
-// Route sends the requests that it matches to an upstream. Match tells.
+// Route sends the requests that it matches to an upstream, or answers them itself:
+// exactly one of Upstream, Redirect and Return is set. Find tells which one matches.
 type Route struct {
 	Host          string // lower case; exact, or "*.example.org" for every name below example.org; "": any host
 	Path          string // prefix of the path, compared byte by byte; "": any request target
 	Upstream      string // name of the upstream
-	UpstreamIndex int    // its place in Config.Upstreams
+	UpstreamIndex int    // its place in Config.Upstreams; -1: none
+	Redirect      *Redirect
+	Return        *Return
 
 	Upgrade []string // instead of the listener's; nil: the listener's
 	Connect Switch   // instead of the listener's; "": the listener's
+
+	Request  Edits // on top of those of the listener
+	Response Edits
+	Timeouts RouteTimeouts
 
 	direct bool // stands for `upstream:` of the listener itself
 }
@@ -186,6 +199,16 @@ const (
 	XForwardedOff     XForwarded = "off"     // all three pass as the client sent them
 )
 
+// Forwarded says what is done with Forwarded (RFC 7239) in requests.
+type Forwarded string
+
+// The values of forwarded.
+const (
+	ForwardedOff     Forwarded = "off"     // passes as the client sent it
+	ForwardedAppend  Forwarded = "append"  // an element about the client follows what it sent
+	ForwardedReplace Forwarded = "replace" // that element alone is sent
+)
+
 // Timeouts bounds every wait. All are greater than zero.
 type Timeouts struct {
 	ClientHeader time.Duration // from the first byte of a request (or the accept of its connection) to the end of its head
@@ -199,13 +222,24 @@ type Timeouts struct {
 	Drain        time.Duration // from a graceful stop until what is left is closed
 }
 
+// RouteTimeouts are the waits that a route may bound in another way: those of an
+// exchange whose route is known. 0: as in Timeouts.
+type RouteTimeouts struct {
+	ClientBody, ClientSend, Connect, BackendRead, BackendSend time.Duration
+}
+
 // Limits bounds what one client or one request may take.
 type Limits struct {
 	MaxConnections   int   // client and backend connections of one worker together; accepting pauses at the limit
 	RequestLineBytes int   // of a request or status line; over it a request is answered 414
-	FieldsBytes      int   // of a header or trailer section; over it a request is answered 431
+	FieldsBytes      int   // of a header section; over it a request is answered 431
 	FieldCount       int   // field lines of one section; over it a request is answered 431
 	BodyBytes        int64 // of a request body; over it the request is answered 413; 0: no limit
+
+	ChunkExtensionBytes int // extensions of one chunk; over it a request is answered 400
+	ChunkOverheadBytes  int // extensions of all chunks of a body; over it a request is answered 400
+	TrailerBytes        int // of a trailer section; over it a request is answered 431
+	TrailerCount        int // field lines of a trailer section; over it a request is answered 431
 
 	KeepAliveRequests int // a client connection is closed after so many requests; 0: no limit
 }
@@ -223,4 +257,5 @@ type LogFormat string
 // The values of log.format.
 const (
 	Combined LogFormat = "combined" // nginx's combined format
+	JSON     LogFormat = "json"     // an object a line, with the times of every phase
 )

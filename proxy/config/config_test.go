@@ -32,7 +32,7 @@ func TestTable(t *testing.T) {
 			if k.def == "" {
 				return
 			}
-			s := &scope{config: &Config{}, listener: &Listener{}, route: &Route{}, upstream: &Upstream{}}
+			s := &scope{config: &Config{}, listener: &Listener{}, route: &Route{Redirect: &Redirect{}, Return: &Return{}}, upstream: &Upstream{}}
 			p := k.at(s)
 			if bad := k.set(p, k.def); bad != nil {
 				t.Fatalf("default: %v", bad)
@@ -85,7 +85,8 @@ func TestValuesHaveNames(t *testing.T) {
 		"tcp.congestion_control": {string(Cubic), string(Reno)},
 		"x_forwarded":            {string(XForwardedAppend), string(XForwardedReplace), string(XForwardedOff)},
 		"upstreams.NAME.balance": {string(RoundRobin)},
-		"log.format":             {string(Combined)},
+		"log.format":             {string(Combined), string(JSON)},
+		"forwarded":              {string(ForwardedOff), string(ForwardedAppend), string(ForwardedReplace)},
 
 		"upstreams.NAME.proxy_protocol": {string(ProxyOff), string(ProxyV1), string(ProxyV2)},
 		"listeners[].routes[].connect":  {string(Off), string(On)},

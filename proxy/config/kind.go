@@ -31,7 +31,17 @@ const (
 	reference     kind = "upstream" // name of an upstream
 	level         kind = "level"    // of log messages
 	file          kind = "file"
+	fieldName     kind = "field name"
+	fieldText     kind = "field value" // may hold variables
+	text          kind = "text"        // on one line
+	longText      kind = "long text"   // may be a block
 )
+
+// pair is the place of one entry of a section whose keys the operator chooses.
+type pair struct {
+	name string
+	list any // pointer to a slice
+}
 
 // misfit is why a text is not a value of a kind.
 type misfit struct {
@@ -53,6 +63,8 @@ func (k *key) set(p any, text string) *misfit {
 		return nil
 	}
 	switch p := p.(type) {
+	case *pair:
+		return k.setPair(p, text)
 	case *[]string:
 		var one string
 		if bad := k.set(&one, text); bad != nil {
@@ -104,6 +116,23 @@ func (k *key) set(p any, text string) *misfit {
 	return nil
 }
 
+// setPair appends an entry to the list that p belongs to.
+func (k *key) setPair(p *pair, text string) *misfit {
+	switch list := p.list.(type) {
+	case *[]Field:
+		*list = append(*list, Field{Name: p.name, Value: text})
+	case *[]ErrorPage:
+		status, bad := parseCount(p.name)
+		if bad != nil || status < 400 || status > 599 {
+			return misfitf("", "%q is not the status of an error: 400 to 599", p.name)
+		}
+		*list = append(*list, ErrorPage{Status: int(status), File: text})
+	default:
+		panic(fmt.Sprintf("no pairs in %T", p.list)) // a row of the table without a case: TestRoundTrip
+	}
+	return nil
+}
+
 // appendZero keeps the place of an element that could not be read, so that
 // those behind it have the index that they have in the document.
 func appendZero(p any) {
@@ -127,7 +156,7 @@ func assign[T any](p *T, text string, parse func(string) (T, *misfit)) *misfit {
 }
 
 // text returns the value that p points to as a file would say it; of a slice,
-// each element.
+// each element; of pairs, each name and its value.
 func (k *key) text(p any) []string {
 	if zero := reflect.ValueOf(p).Elem().IsZero(); zero && len(k.values) > 0 && (k.kind != word || k.values[0] == "off") && k.kind != level {
 		return k.values[:1]
@@ -139,6 +168,18 @@ func (k *key) text(p any) []string {
 		list := make([]string, len(*p))
 		for i, a := range *p {
 			list[i] = a.String()
+		}
+		return list
+	case *[]Field:
+		var list []string
+		for _, f := range *p {
+			list = append(list, f.Name, f.Value)
+		}
+		return list
+	case *[]ErrorPage:
+		var list []string
+		for _, page := range *p {
+			list = append(list, strconv.Itoa(page.Status), page.File)
 		}
 		return list
 	case *bool:

@@ -198,6 +198,9 @@ func (d *decoder) mapping(n *node, path string, y ast.Node, s *scope) {
 		seen[name] = at
 		d.c.origin.at[below] = d.position(at)
 		switch child := n.children[name]; {
+		case n.named && n.element.children == nil:
+			k := n.element.key
+			d.scalar(k, below, entry.Value, &pair{name: name, list: k.at(s)})
 		case n.named:
 			d.named(n, name, below, entry, s)
 		case child == nil:
@@ -205,6 +208,10 @@ func (d *decoder) mapping(n *node, path string, y ast.Node, s *scope) {
 		case child.list:
 			d.list(child, below, entry.Value, s)
 		case child.key == nil || child.key.kind == section:
+			if child.key != nil && child.key.open != nil {
+				child.key.open(s)
+				setDefaults(child.key.path+".", s)
+			}
 			d.mapping(child, below, entry.Value, s)
 		default:
 			d.scalar(child.key, below, entry.Value, child.key.at(s))
@@ -336,6 +343,9 @@ func (d *decoder) listener(n *node, path string, y ast.Node, s *scope) {
 // scalar reads one value into what p points to, and tells whether it could.
 func (d *decoder) scalar(k *key, path string, y ast.Node, p any) bool {
 	text, ok := scalarText(y)
+	if block, is := y.(*ast.LiteralNode); is && k.kind == longText {
+		text, ok = block.Value.Value, true
+	}
 	switch {
 	case d.foreign(path, y):
 		return false

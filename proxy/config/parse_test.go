@@ -57,7 +57,8 @@ func TestParseExample(t *testing.T) {
 		ClientHeader: time.Minute, ClientBody: time.Minute, ClientSend: time.Minute, KeepAlive: 75 * time.Second,
 		Connect: 5 * time.Second, BackendRead: time.Minute, BackendSend: time.Minute, Tunnel: time.Hour, Drain: 30 * time.Second,
 	}
-	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100, KeepAliveRequests: 1000}
+	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100, KeepAliveRequests: 1000, ChunkExtensionBytes: 256, ChunkOverheadBytes: 16 << 10, TrailerBytes: 8 << 10, TrailerCount: 32}
+	want.Forwarded = ForwardedOff
 	want.Log = Log{Level: slog.LevelInfo, Access: "/var/log/ringroad/access.log", Format: Combined}
 	equal(t, got, want)
 }
@@ -125,7 +126,7 @@ func TestParseReportsEveryMistake(t *testing.T) {
 			`f:7:12: zero_copy: "atuo" is not one of auto, on, off (did you mean auto?)`,
 			`f:8:7: wait: "5" is not one of sleep, spin`,
 		}},
-		{"only word", valid + "log: {format: jsno}\n", []string{`f:7:15: log.format: "jsno" is not possible: the only value is combined`}},
+		{"only word", strings.Replace(valid, "servers:", "balance: randmo, servers:", 1), []string{`f:6:18: upstreams.app.balance: "randmo" is not possible: the only value is round_robin`}},
 		{"level", valid + "log: {level: Debgu}\n", []string{`f:7:14: log.level: "Debgu" is not one of debug, info, warn, error (did you mean debug?)`}},
 		{"boolean", valid + "via: perhaps\n", []string{`f:7:6: via: "perhaps" is neither on nor off`}},
 		{"ports", valid + "backend_ports: 20000\n", []string{`f:7:16: backend_ports: "20000" is not a range of ports: write FIRST-LAST, such as 10000-29999`}},
@@ -190,6 +191,91 @@ func TestParseReportsEveryMistake(t *testing.T) {
       - {upstream: app}`, 1), []string{
 			`f:6:9: listeners[0].routes[1]: is never reached: routes[0] takes every request that it matches`,
 			`f:8:9: listeners[0].routes[3]: is never reached: routes[2] takes every request that it matches`,
+		}},
+		{"two ways, and none", strings.Replace(valid, "upstream: app", `routes:
+      - {path: /a, upstream: app, redirect: {location: /b}}
+      - {path: /c, redirect: {location: /b}, return: {status: 200}}
+      - {path: /d, redirect: {status: 301}, upstraem: app}
+      - {path: /e, return: {body: x}}
+      - {path: /f}`, 1), []string{
+			`f:5:9: listeners[0].routes[0]: has more than one of upstream, redirect and return: a request goes one way`,
+			`f:6:9: listeners[0].routes[1]: has more than one of upstream, redirect and return: a request goes one way`,
+			`f:7:20: listeners[0].routes[2].redirect.location: is missing`,
+			`f:7:45: listeners[0].routes[2].upstraem: unknown key (did you mean upstream?)`,
+			`f:8:20: listeners[0].routes[3].return.status: is missing`,
+			`f:9:9: listeners[0].routes[4].upstream: is missing`,
+		}},
+		{"redirects", strings.Replace(valid, "upstream: app", `routes:
+      - {path: /a, redirect: {status: 300, location: /b}}
+      - {path: /b, redirect: {location: //evil.example}}
+      - {path: /c, redirect: {location: /$request_uri}}
+      - {path: /d, redirect: {location: $request_uri}}
+      - {path: /e, redirect: {location: "https://$request_uri"}}
+      - {path: /f, redirect: {location: "https://$hots/"}}
+      - {path: /g, redirect: {location: "/a b"}}
+      - {path: /h, redirect: {location: /a$}}
+      - {path: /i, redirect: /b}`, 1), []string{
+			`f:5:39: listeners[0].routes[0].redirect.status: "300" is not one of 301, 302, 303, 307, 308 (did you mean 301?)`,
+			`f:6:41: listeners[0].routes[1].redirect.location: "//evil.example" does not begin with http://HOST, https://HOST (a name, an address or $host) or one slash`,
+			`f:7:41: listeners[0].routes[2].redirect.location: "/$request_uri" does not begin with http://HOST, https://HOST (a name, an address or $host) or one slash`,
+			`f:8:41: listeners[0].routes[3].redirect.location: "$request_uri" does not begin with http://HOST, https://HOST (a name, an address or $host) or one slash`,
+			`f:9:41: listeners[0].routes[4].redirect.location: "https://$request_uri" does not begin with http://HOST, https://HOST (a name, an address or $host) or one slash`,
+			`f:10:41: listeners[0].routes[5].redirect.location: no variable is called $hots: there are $host, $remote_addr, $request_uri, $scheme`,
+			`f:11:41: listeners[0].routes[6].redirect.location: "/a b" has characters that an address never has: write them as %XX`,
+			`f:12:41: listeners[0].routes[7].redirect.location: a dollar begins a variable, $host, $remote_addr, $request_uri, $scheme; two of them are a dollar`,
+			`f:13:30: listeners[0].routes[8].redirect: is the value "/b": here belong keys, each with a colon and a value`,
+		}},
+		{"fixed answers", strings.Replace(valid, "upstream: app", `routes:
+      - {path: /a, return: {status: 302}}
+      - {path: /b, return: {status: 204, body: x}}
+      - {path: /c, return: {status: 101}}
+      - {path: /d, return: {status: 200, body: x, type: text}}
+      - {path: /e, return: {status: 200, type: "text/plain\r\nX: y", body: x}}`, 1), []string{
+			`f:5:37: listeners[0].routes[0].return.status: 302 needs a Location (did you mean redirect?)`,
+			`f:6:48: listeners[0].routes[1].return.body: an answer 204 has no body (RFC 9110 15)`,
+			`f:7:37: listeners[0].routes[2].return.status: 101 is out of range: 200 to 599`,
+			`f:8:57: listeners[0].routes[3].return.type: "text" is not a media type such as text/plain`,
+			`f:9:48: listeners[0].routes[4].return.type: "text/plain\r\nX: y" is not a media type such as text/plain`,
+		}},
+		{"fields", strings.Replace(valid, "upstream: app", `upstream: app
+    request:
+      set: {Host: "$host", Content-Length: 5, a b: c, X-A: "", X-B: " x", X-C: "a\r\nb", X-D: $x, X-E: é}
+      add: {host: a, TE: trailers, x-f: a}
+      remove: [HOST, connection, Via, X-F, x-f]
+    response:
+      set: {Transfer-Encoding: chunked, Date: now}
+      add: [a]
+      remove: [""]`, 1), []string{
+			`f:6:19: listeners[0].request.set.Host: "$host" is not a host, with or without a port`,
+			`f:6:44: listeners[0].request.set.Content-Length: Content-Length cannot be changed: it says where the body ends, which the proxy decides (RFC 9112 6)`,
+			`f:6:52: listeners[0].request.set."a b": "a b" is not a field name`,
+			`f:6:60: listeners[0].request.set.X-A: is empty: to leave a field out, name it in remove`,
+			`f:6:69: listeners[0].request.set.X-B: " x" has spaces around it`,
+			`f:6:80: listeners[0].request.set.X-C: "a\r\nb" has characters that a field value never has`,
+			`f:6:95: listeners[0].request.set.X-D: no variable is called $x: there are $host, $remote_addr, $request_uri, $scheme`,
+			`f:6:104: listeners[0].request.set.X-E: "é" has characters that a field value never has`,
+			`f:7:19: listeners[0].request.add.host: Host cannot be added: a request has exactly one (RFC 9112 3.2)`,
+			`f:7:26: listeners[0].request.add.TE: TE cannot be changed: it is for one connection, not for the message (RFC 9110 7.6.1)`,
+			`f:7:41: listeners[0].request.add.x-f: x-f is named in remove[4] already`,
+			`f:8:16: listeners[0].request.remove[0]: Host cannot be removed: a request has exactly one (RFC 9112 3.2)`,
+			`f:8:22: listeners[0].request.remove[1]: connection cannot be changed: it is for one connection, not for the message (RFC 9110 7.6.1)`,
+			`f:8:34: listeners[0].request.remove[2]: Via cannot be changed: the key via adds it`,
+			`f:8:44: listeners[0].request.remove[4]: x-f is named in remove[3] already`,
+			`f:10:32: listeners[0].response.set.Transfer-Encoding: Transfer-Encoding cannot be changed: it says where the body ends, which the proxy decides (RFC 9112 6)`,
+			`f:10:47: listeners[0].response.set.Date: Date cannot be changed: the proxy adds it where it is missing (RFC 9110 6.6.1)`,
+			`f:11:12: listeners[0].response.add: is a list: here belong keys, each with a colon and a value`,
+			`f:12:16: listeners[0].response.remove[0]: is empty`,
+		}},
+		{"error pages", valid + "error_pages: {302: a.html, 502: a.php, x: a.html, 503: [a.html]}\n", []string{
+			`f:7:20: error_pages.302: "302" is not the status of an error: 400 to 599`,
+			`f:7:33: error_pages.502: the type of a.php is not known: name it .html, .txt, .json, .xml or .svg`,
+			`f:7:43: error_pages.x: "x" is not the status of an error: 400 to 599`,
+			`f:7:56: error_pages.503: is a list: here belongs one value`,
+		}},
+		{"route timeouts", strings.Replace(valid, "upstream: app", `routes: [{upstream: app, timeouts: {connect: 0s, backend_read: 25h, drain: 1s}}]`, 1), []string{
+			`f:4:50: listeners[0].routes[0].timeouts.connect: 0s is out of range: 1ms to 24h`,
+			`f:4:68: listeners[0].routes[0].timeouts.backend_read: 25h is out of range: 1ms to 24h`,
+			`f:4:73: listeners[0].routes[0].timeouts.drain: unknown key (did you mean timeouts.drain?)`,
 		}},
 		{"star without quotes", strings.Replace(valid, "upstream: app", "routes: [{host: *.a.org, upstream: app}]", 1), []string{`f:4:21: listeners[0].routes[0].host: a value that begins with a star stands in quotes (YAML aliases are not used) (did you mean "*.a.org"?)`}},
 		{"name of an upstream", valid + "  a b: {servers: [10.0.0.1:80]}\n", []string{`f:7:3: upstreams."a b": "a b" is not a name: use letters, digits, - and _`}},

@@ -33,7 +33,7 @@ func buildSchema() *node {
 }
 
 func (n *node) child(name string) *node {
-	if name == "NAME" {
+	if name == "NAME" || name == "FIELD" || name == "STATUS" {
 		n.named = true
 		if n.element == nil {
 			n.element = &node{}
@@ -65,7 +65,8 @@ func elsewhere(name string) string {
 }
 
 // visit calls f for every value of the configuration except sections, with its
-// path and a pointer to it.
+// path and a pointer to it. What sections hold under names that the operator chose
+// is one value.
 func (c *Config) visit(f func(path string, k *key, p any)) {
 	for i := range table {
 		k := &table[i]
@@ -74,6 +75,12 @@ func (c *Config) visit(f func(path string, k *key, p any)) {
 		}
 		s := &scope{config: c}
 		path := strings.TrimSuffix(k.path, "[]")
+		path = strings.TrimSuffix(strings.TrimSuffix(path, ".FIELD"), ".STATUS")
+		f := func(path string, k *key, p any) {
+			if p != nil {
+				f(path, k, p)
+			}
+		}
 		switch {
 		case k.kind == reference && path == "listeners[].upstream":
 			// Held by the listener's only route.
@@ -82,6 +89,9 @@ func (c *Config) visit(f func(path string, k *key, p any)) {
 				s.listener = &c.Listeners[i]
 				for j := range s.listener.Routes {
 					s.route = &s.listener.Routes[j]
+					if k.kind == reference && s.route.Upstream == "" && s.route.Answers() {
+						continue // it needs none
+					}
 					f(routePath(c, i, j)+strings.TrimPrefix(path, "listeners[].routes[]"), k, k.at(s))
 				}
 			}
@@ -121,7 +131,11 @@ func setDefaults(prefix string, s *scope) {
 		if prefix == "" && strings.ContainsAny(k.path, "[N") {
 			continue // belongs to an element that does not exist yet
 		}
-		if bad := k.set(k.at(s), k.def); bad != nil {
+		p := k.at(s)
+		if p == nil {
+			continue // belongs to a section that does not exist
+		}
+		if bad := k.set(p, k.def); bad != nil {
 			panic(fmt.Sprintf("default of %s: %v", k.path, bad)) // the table is wrong: TestTable
 		}
 	}

@@ -3,7 +3,8 @@ package config
 // key is one key of the configuration: a row of the table.
 type key struct {
 	// path names the key from the top of the document. "[]" stands for each
-	// element of a list and NAME for each name that the operator chose.
+	// element of a list and a word in capitals for each name that the operator
+	// chose: NAME holds a section, FIELD and STATUS a value.
 	path string
 	kind kind
 	// unit is what a bare number counts; "" where there are no numbers.
@@ -27,9 +28,11 @@ type key struct {
 	fixed bool
 	// about says what the key does and why the default is what it is.
 	about string
-	// at returns a pointer to the value within s. A pointer to a slice takes
-	// elements one by one. nil valid iff kind is section.
+	// at returns a pointer to the value within s, nil when s has no such section.
+	// A pointer to a slice takes elements one by one. nil valid iff kind is section.
 	at func(s *scope) any
+	// open makes the section within s; nil where it always exists.
+	open func(s *scope)
 }
 
 // scope is where keys find their values: the configuration and the elements of
@@ -96,8 +99,43 @@ var table = []key{
 		at:    func(s *scope) any { return &s.direct },
 	},
 	{
+		path: "listeners[].request.set.FIELD", kind: fieldText,
+		about: "Fields that requests of the listener have when they are forwarded, in place of what the client sent under the name. A value may hold `$host` (the host that the request is for, without the port), `$remote_addr` (the client's address), `$request_uri` (path and query as received) and `$scheme`; `$$` is a dollar. Fields that frame a message or belong to one connection are refused. `Host` may be set to a fixed value; what is said about the fields of `x_forwarded` and `forwarded` goes before these keys.",
+		at:    func(s *scope) any { return &s.listener.Request.Set },
+	},
+	{
+		path: "listeners[].request.add.FIELD", kind: fieldText,
+		about: "Fields that are added to those that the requests have.",
+		at:    func(s *scope) any { return &s.listener.Request.Add },
+	},
+	{
+		path: "listeners[].request.remove[]", kind: fieldName,
+		about: "Fields that are left out of the requests, by their names.",
+		at:    func(s *scope) any { return &s.listener.Request.Remove },
+	},
+	{
+		path: "listeners[].response.set.FIELD", kind: fieldText,
+		about: "The same for responses, those of `redirect` and `return` and the error answers of a route included.",
+		at:    func(s *scope) any { return &s.listener.Response.Set },
+	},
+	{
+		path: "listeners[].response.add.FIELD", kind: fieldText,
+		about: "Fields that are added to those that the responses have.",
+		at:    func(s *scope) any { return &s.listener.Response.Add },
+	},
+	{
+		path: "listeners[].response.remove[]", kind: fieldName,
+		about: "Fields that are left out of the responses, by their names.",
+		at:    func(s *scope) any { return &s.listener.Response.Remove },
+	},
+	{
+		path: "listeners[].error_pages.STATUS", kind: file,
+		about: "As `error_pages`, for one listener.",
+		at:    func(s *scope) any { return &s.listener.ErrorPages },
+	},
+	{
 		path: "listeners[].routes[]", kind: section,
-		about: "Rules that choose an upstream; the first that matches wins. A request that none matches is answered 404.",
+		about: "Rules that say what becomes of a request; the first that matches wins. A request that none matches is answered 404.",
 	},
 	{
 		path: "listeners[].routes[].host", kind: hostPattern,
@@ -111,7 +149,7 @@ var table = []key{
 	},
 	{
 		path: "listeners[].routes[].upstream", kind: reference, need: true,
-		about: "Upstream for the requests that match.",
+		about: "Upstream for the requests that match; or else `redirect` or `return`.",
 		at:    func(s *scope) any { return &s.route.Upstream },
 	},
 	{
@@ -123,6 +161,96 @@ var table = []key{
 		path: "listeners[].routes[].connect", kind: word, values: []string{"off", "on"},
 		about: "As `listeners[].connect`, for the requests that match. Without it, that of the listener counts.",
 		at:    func(s *scope) any { return &s.route.Connect },
+	},
+	{
+		path: "listeners[].routes[].redirect", kind: section,
+		about: "Answers the requests that match with another address.",
+		open:  func(s *scope) { s.route.Redirect = &Redirect{} },
+	},
+	{
+		path: "listeners[].routes[].redirect.status", kind: word, def: "302", values: []string{"301", "302", "303", "307", "308"},
+		about: "`301` and `308` are permanent, so that browsers remember them; `307` and `308` keep the method.",
+		at:    inRedirect(func(r *Redirect) any { return &r.Status }),
+	},
+	{
+		path: "listeners[].routes[].redirect.location", kind: text, need: true,
+		about: "The other address, with variables as in `request.set`: `https://$host$request_uri`. It begins with `http://`, `https://` or one slash.",
+		at:    inRedirect(func(r *Redirect) any { return &r.Location }),
+	},
+	{
+		path: "listeners[].routes[].return", kind: section,
+		about: "Answers the requests that match with a fixed text.",
+		open:  func(s *scope) { s.route.Return = &Return{} },
+	},
+	{
+		path: "listeners[].routes[].return.status", kind: count, need: true, min: "200", max: "599",
+		about: "Status of the answer.",
+		at:    inReturn(func(r *Return) any { return &r.Status }),
+	},
+	{
+		path: "listeners[].routes[].return.body", kind: longText,
+		about: "Body of the answer, at most 32KiB. Without it an answer from 400 on has the error page of its status, any other no body.",
+		at:    inReturn(func(r *Return) any { return &r.Body }),
+	},
+	{
+		path: "listeners[].routes[].return.type", kind: text, def: "text/plain",
+		about: "Media type of the body.",
+		at:    inReturn(func(r *Return) any { return &r.Type }),
+	},
+	{
+		path: "listeners[].routes[].request.set.FIELD", kind: fieldText,
+		about: "As in the listener, for one route. What a route says about a name goes before what its listener says about it.",
+		at:    func(s *scope) any { return &s.route.Request.Set },
+	},
+	{
+		path: "listeners[].routes[].request.add.FIELD", kind: fieldText,
+		about: "Fields that are added to those that the requests have.",
+		at:    func(s *scope) any { return &s.route.Request.Add },
+	},
+	{
+		path: "listeners[].routes[].request.remove[]", kind: fieldName,
+		about: "Fields that are left out of the requests, by their names.",
+		at:    func(s *scope) any { return &s.route.Request.Remove },
+	},
+	{
+		path: "listeners[].routes[].response.set.FIELD", kind: fieldText,
+		about: "The same for the responses of the route.",
+		at:    func(s *scope) any { return &s.route.Response.Set },
+	},
+	{
+		path: "listeners[].routes[].response.add.FIELD", kind: fieldText,
+		about: "Fields that are added to those that the responses have.",
+		at:    func(s *scope) any { return &s.route.Response.Add },
+	},
+	{
+		path: "listeners[].routes[].response.remove[]", kind: fieldName,
+		about: "Fields that are left out of the responses, by their names.",
+		at:    func(s *scope) any { return &s.route.Response.Remove },
+	},
+	{
+		path: "listeners[].routes[].timeouts.client_body", kind: duration, min: "1ms", max: "24h",
+		about: "In place of `timeouts.client_body`, for the requests that match.",
+		at:    func(s *scope) any { return &s.route.Timeouts.ClientBody },
+	},
+	{
+		path: "listeners[].routes[].timeouts.client_send", kind: duration, min: "1ms", max: "24h",
+		about: "In place of `timeouts.client_send`, for the requests that match.",
+		at:    func(s *scope) any { return &s.route.Timeouts.ClientSend },
+	},
+	{
+		path: "listeners[].routes[].timeouts.connect", kind: duration, min: "1ms", max: "24h",
+		about: "In place of `timeouts.connect`, for the requests that match.",
+		at:    func(s *scope) any { return &s.route.Timeouts.Connect },
+	},
+	{
+		path: "listeners[].routes[].timeouts.backend_read", kind: duration, min: "1ms", max: "24h",
+		about: "In place of `timeouts.backend_read`, for the requests that match.",
+		at:    func(s *scope) any { return &s.route.Timeouts.BackendRead },
+	},
+	{
+		path: "listeners[].routes[].timeouts.backend_send", kind: duration, min: "1ms", max: "24h",
+		about: "In place of `timeouts.backend_send`, for the requests that match.",
+		at:    func(s *scope) any { return &s.route.Timeouts.BackendSend },
 	},
 	{
 		path: "upstreams.NAME", kind: section, need: true,
@@ -216,7 +344,7 @@ var table = []key{
 	},
 	{
 		path: "limits.fields", kind: size, unit: "bytes", def: "32KiB", min: "256", max: "1MiB",
-		about: "Longest header or trailer section, of requests and responses. Over it: 431, or 502 for a response.",
+		about: "Longest header section, of requests and responses. Over it: 431, or 502 for a response.",
 		at:    func(s *scope) any { return &s.config.Limits.FieldsBytes },
 	},
 	{
@@ -235,6 +363,31 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Limits.KeepAliveRequests },
 	},
 	{
+		path: "limits.chunk_extensions", kind: size, unit: "bytes", def: "256", min: "0", max: "64KiB",
+		about: "Longest extensions of one chunk of a body (RFC 9112 7.1.1). Over it: 400, or a broken response. They are never passed on.",
+		at:    func(s *scope) any { return &s.config.Limits.ChunkExtensionBytes },
+	},
+	{
+		path: "limits.chunk_overhead", kind: size, unit: "bytes", def: "16KiB", min: "0", max: "1GiB",
+		about: "Longest extensions of all chunks of a body together, so that a body cannot consist of them. Over it: as `limits.chunk_extensions`.",
+		at:    func(s *scope) any { return &s.config.Limits.ChunkOverheadBytes },
+	},
+	{
+		path: "limits.trailers", kind: size, unit: "bytes", def: "8KiB", min: "64", max: "1MiB",
+		about: "Longest trailer section (RFC 9112 7.1.2), of requests and responses. Over it: 431, or a broken response.",
+		at:    func(s *scope) any { return &s.config.Limits.TrailerBytes },
+	},
+	{
+		path: "limits.trailer_count", kind: count, unit: "field lines", def: "32", min: "1", max: "10000",
+		about: "Most field lines of a trailer section. Over it: as `limits.trailers`.",
+		at:    func(s *scope) any { return &s.config.Limits.TrailerCount },
+	},
+	{
+		path: "error_pages.STATUS", kind: file,
+		about: "File with the body of the proxy's own answers with a status from 400 to 599, at most 32KiB; read when the worker starts. Its extension says what it is: .html, .txt, .json, .xml or .svg. Errors that backends answer pass unchanged.",
+		at:    func(s *scope) any { return &s.config.ErrorPages },
+	},
+	{
 		path: "log.level", kind: level, def: "info", values: []string{"debug", "info", "warn", "error"},
 		flag: "log-level", usage: "least `LEVEL` of messages: debug, info, warn or error (default info)",
 		about: "Least level of the messages on standard error.",
@@ -246,8 +399,8 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Log.Access },
 	},
 	{
-		path: "log.format", kind: word, def: "combined", values: []string{"combined"},
-		about: "Format of these lines: `combined` is that of nginx and Apache.",
+		path: "log.format", kind: word, def: "combined", values: []string{"combined", "json"},
+		about: "Format of these lines: `combined` is that of nginx and Apache, `json` an object with the times of every phase.",
 		at:    func(s *scope) any { return &s.config.Log.Format },
 	},
 	{
@@ -259,6 +412,11 @@ var table = []key{
 		path: "x_forwarded", kind: word, def: "append", values: []string{"append", "replace", "off"},
 		about: "`X-Forwarded-For`, `-Proto` and `-Host` of forwarded requests. `append` adds the client's address to the list in `X-Forwarded-For` and sets the other two. `replace` sets all three and discards what the client sent: right where clients connect directly. `off` leaves them alone.",
 		at:    func(s *scope) any { return &s.config.XForwarded },
+	},
+	{
+		path: "forwarded", kind: word, def: "off", values: []string{"off", "append", "replace"},
+		about: "`Forwarded` (RFC 7239) of forwarded requests: `append` adds the client's address, the host and the scheme behind what the client sent, `replace` discards that, `off` leaves it alone.",
+		at:    func(s *scope) any { return &s.config.Forwarded },
 	},
 	{
 		path: "xdp_mode", kind: word, def: "auto", values: []string{"auto", "native", "generic"}, fixed: true,
@@ -385,4 +543,23 @@ var table = []key{
 		about: "Size up to which the send buffer of a connection grows with its throughput.",
 		at:    func(s *scope) any { return &s.config.TCP.SendBuffer.MaxBytes },
 	},
+}
+
+// inRedirect and inReturn reach into sections that a route may lack.
+func inRedirect(at func(*Redirect) any) func(*scope) any {
+	return func(s *scope) any {
+		if s.route == nil || s.route.Redirect == nil {
+			return nil
+		}
+		return at(s.route.Redirect)
+	}
+}
+
+func inReturn(at func(*Return) any) func(*scope) any {
+	return func(s *scope) any {
+		if s.route == nil || s.route.Return == nil {
+			return nil
+		}
+		return at(s.route.Return)
+	}
 }

@@ -39,6 +39,8 @@ func (c *Config) check(faults Errors) Errors {
 	v.listeners()
 	v.routes()
 	v.upstreams()
+	v.edits()
+	v.answers()
 	return v.bad
 }
 
@@ -110,6 +112,9 @@ func (v *checker) ranges() {
 		}
 		if len(k.values) > 0 && isZero(p) {
 			return // "auto", "off"
+		}
+		if _, given := v.c.origin.at[path]; !given && k.def == "" && isZero(p) {
+			return // left to another key
 		}
 		low, high := numbers(p)
 		if k.min != "" && low < k.bound(k.min) || k.max != "" && high > k.bound(k.max) {

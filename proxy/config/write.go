@@ -38,15 +38,24 @@ func (w *writer) section(n *node, path, indent string, c *Config) {
 			}
 		case name == "routes" && child.list:
 			w.routes(child, path, indent, c)
+		case child.named && child.element.children == nil:
+			if given {
+				fmt.Fprintf(w, "%s%s:\n", indent, name)
+				for i := 0; i < len(values); i += 2 {
+					fmt.Fprintf(w, "%s  %s: %s\n", indent, quote(values[i]), quote(values[i+1]))
+				}
+			}
 		case child.named:
 			fmt.Fprintf(w, "%s%s:\n", indent, name)
 			for i := range c.Upstreams {
 				fmt.Fprintf(w, "%s  %s:\n", indent, quote(c.Upstreams[i].Name))
 				w.section(child.element, join(below, c.Upstreams[i].Name), indent+"    ", c)
 			}
-		case child.key == nil:
-			fmt.Fprintf(w, "%s%s:\n", indent, name)
-			w.section(child, below, indent+"  ", c)
+		case child.key == nil || child.key.kind == section && !child.list:
+			inner := writer{values: w.values}
+			if inner.section(child, below, indent+"  ", c); inner.Len() > 0 {
+				fmt.Fprintf(w, "%s%s:\n%s", indent, name, inner.String())
+			}
 		case !given:
 		case child.list:
 			fmt.Fprintf(w, "%s%s: [%s]\n", indent, name, strings.Join(quoteAll(values), ", "))
