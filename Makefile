@@ -25,7 +25,7 @@ demo: ## relay requests in a network of namespaces and show what passed where (r
 	@$(GO) run ./hack/demo
 
 lab: ## the same network, kept up to play with until Ctrl-C (root)
-	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl
+	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl ping=iputils-ping
 	@$(GO) run ./hack/demo -stay
 
 test: ## vet, all tests, and those of the product's packages once more under the race detector (root)
