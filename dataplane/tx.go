@@ -67,6 +67,10 @@ func (q *Queue) Discard(f TXFrame) { q.frames.completed(uint64(f)) }
 // Pending is the number of submitted frames that the kernel has not taken yet.
 func (q *Queue) Pending() int { return int(q.tx.pending()) }
 
+// Unpublished is the number of submitted frames that no kick has published yet: the last ones submitted. Their bytes may
+// still be changed.
+func (q *Queue) Unpublished() int { return int(q.tx.unpublished()) }
+
 // Kick publishes what was submitted, wakes the kernel until it has taken all or takes no more, and reaps. What is left
 // then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time. An error means that the
 // socket is of no use any more: [ErrInterfaceGone], or an errno nobody expects.

@@ -130,8 +130,7 @@ func (l *link) sendHeld(f *flow) bool {
 	l.putEthernet(b, &mac, packet[0]>>4 == header.IPv6Version)
 	n := copy(b[etherBytes:], packet)
 	putTCPChecksum(b[etherBytes : etherBytes+n])
-	l.Device.Submit(frame, etherBytes+n)
-	l.stats.TXFrames++
+	l.submit(frame, etherBytes+n)
 	return true
 }
 

@@ -17,6 +17,7 @@ type Device interface {
 	Reserve() (dataplane.TXFrame, []byte, bool)
 	Submit(f dataplane.TXFrame, n int)
 	Discard(f dataplane.TXFrame)
+	Unpublished() int
 	Kick() error
 	Pending() int
 }

@@ -27,6 +27,14 @@ type flow struct {
 	ended   bool          // FIN was sent
 	lastACK uint32        // the acknowledgment number that last left
 	held    heldACK
+	tail    tail
+}
+
+// tail is the last frame of data that a flow put on the TX ring. As long as no
+// kick has published it, it can still be changed.
+type tail struct {
+	packet []byte // from the IP header on, in the frame
+	count  uint64 // of the link's submitted frames, this one included
 }
 
 // flowTable finds flows by key. Slots are reused, so a flow is named by its

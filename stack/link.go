@@ -36,6 +36,7 @@ type link struct {
 
 	// mu guards what follows: the loop and netstack's processor both send.
 	mu         sync.Mutex
+	submitted  uint64 // frames put on the TX ring so far
 	flows      flowTable
 	held       heldQueue
 	backlog    packetQueue // waits for TX frames

@@ -464,6 +464,51 @@ func TestWriteStopsAtFullBufferAndResumes(t *testing.T) {
 	}
 }
 
+// A server that answers and closes in one turn needs one frame for both.
+func TestFINLeavesWithTheLastData(t *testing.T) {
+	for _, size := range []int{1, 100, 1448, 20_000} {
+		body := payload(size)
+		l := start(t, nil, func(l *loop, e stack.Event) {
+			switch d := e.Data.(type) {
+			case *stack.Listener:
+				if c, err := d.Accept(); err == nil {
+					l.Stack.Poller().AddConn(c, stack.Readable, c)
+				}
+			case *stack.Conn:
+				d.Read(make([]byte, 64)) //nolint:errcheck // a request
+				d.Write(body)            //nolint:errcheck // the client tells
+				d.Close()
+			}
+		})
+		l.listen("10.1.0.1:80", "[fd00:1::1]:80")
+		for _, addr := range []string{"10.1.0.1:80", "[fd00:1::1]:80"} {
+			c, err := l.Client.Dial(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // shows in Read
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(c)
+			if err != nil || !bytes.Equal(got, body) {
+				t.Fatalf("%s: got %d of %d bytes, %v", addr, len(got), size, err)
+			}
+			c.Close()
+		}
+		// 20,000 bytes are more than the initial window of ten segments: their
+		// FIN cannot come with the first turn's data.
+		l.do(func() {
+			if n := l.Stack.LinkStats(1).FinsMerged; size < 14_000 && n != 2 {
+				t.Errorf("%d bytes: %d FINs merged, want 2", size, n)
+			}
+			if n := l.Stack.TCPStats().Retransmits; n != 0 {
+				t.Errorf("%d bytes: %d segments resent", size, n)
+			}
+		})
+	}
+}
+
 func TestTXFramesExhausted(t *testing.T) {
 	body := payload(4 << 20)
 	l := start(t, nil, func(l *loop, e stack.Event) {

@@ -29,6 +29,7 @@ type LinkStats struct {
 	AcksHeld            uint64 `name:"acks_held" unit:"segments" kind:"counter" help:"Pure ACKs held back."`
 	AcksSaved           uint64 `name:"acks_saved" unit:"segments" kind:"counter" help:"Held ACKs that data carried."`
 	AcksExpired         uint64 `name:"acks_expired" unit:"segments" kind:"counter" help:"Held ACKs sent when their delay ended."`
+	FinsMerged          uint64 `name:"fins_merged" unit:"segments" kind:"counter" help:"FINs that left with the last data instead of a frame of their own."`
 	KickErrors          uint64 `name:"kick_errors" unit:"kicks" kind:"counter" help:"Kicks that failed: the interface is gone."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`

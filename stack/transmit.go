@@ -20,6 +20,7 @@ type outgoing struct {
 	packet *netstack.PacketBuffer
 	hop    [16]byte
 	sent   int
+	flow   *flow         // nil unless it is written at once
 	until  time.Duration // valid iff it waits for a neighbour
 }
 
@@ -32,6 +33,7 @@ func (l *link) send(p *netstack.PacketBuffer, hop tcpip.Address) {
 	// Behind a backlog every packet queues: segments keep their order.
 	if !l.backlog.empty() || !l.write(&o) {
 		l.stats.TXBackpressure++
+		o.flow = nil
 		l.backlog.push(o)
 	}
 }
@@ -42,12 +44,18 @@ func (l *link) carryACK(o *outgoing) bool {
 	p := o.packet
 	ip, t := p.NetworkHeader().Slice(), header.TCP(p.TransportHeader().Slice())
 	flags := t.Flags()
-	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
+	if flags&header.TCPFlagSyn != 0 {
 		// No state for a handshake: a flood of SYNs must not fill the table.
 		return false
 	}
 	var key flowKey
 	flowOf(&key, ip, t)
+	if flags&header.TCPFlagRst != 0 {
+		if slot, ok := l.flows.index[key]; ok {
+			l.flows.drop(slot)
+		}
+		return false
+	}
 	slot := l.flows.get(&key, l.stack.Now())
 	f := &l.flows.slots[slot]
 	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && f.mayHold(t, uint32(l.Link.MTU-header.IPv4MinimumSize-header.TCPMinimumSize)) {
@@ -56,8 +64,52 @@ func (l *link) carryACK(o *outgoing) bool {
 	}
 	l.cancel(f)
 	f.known, f.lastACK = true, t.AckNumber()
-	f.ended = f.ended || flags&header.TCPFlagFin != 0
+	if flags&header.TCPFlagFin != 0 {
+		f.ended = true
+		return p.Data().Size() == 0 && l.mergeFIN(f, t)
+	}
+	o.flow = f
 	return false
+}
+
+// mergeFIN lets the FIN t leave with the flow's last data, when these still wait
+// for the kick of this turn.
+func (l *link) mergeFIN(f *flow, t header.TCP) bool {
+	packet := f.tail.packet
+	if packet == nil || l.submitted-f.tail.count >= uint64(l.Device.Unpublished()) {
+		return false
+	}
+	ipBytes := header.IPv6MinimumSize
+	if packet[0]>>4 != header.IPv6Version {
+		ipBytes = header.IPv4MinimumSize
+	}
+	data := header.TCP(packet[ipBytes:])
+	payload := len(data) - int(data.DataOffset())
+	if int(data.DataOffset()) != len(t) || data.SequenceNumber()+uint32(payload) != t.SequenceNumber() {
+		return false
+	}
+	// The FIN's header is the newer one, but for the sequence number.
+	sequence, flags := data.SequenceNumber(), data.Flags()
+	copy(data, t)
+	data.SetSequenceNumber(sequence)
+	data.SetFlags(uint8(flags | t.Flags()))
+	putTCPChecksum(packet)
+	l.stats.FinsMerged++
+	return true
+}
+
+// submit puts a frame on the TX ring.
+func (l *link) submit(f dataplane.TXFrame, n int) {
+	l.Device.Submit(f, n)
+	l.submitted++
+	l.stats.TXFrames++
+}
+
+// noteTail remembers the frame just submitted as its flow's last one.
+func (l *link) noteTail(o *outgoing, packet []byte) {
+	if o.flow != nil {
+		o.flow.tail = tail{packet, l.submitted}
+	}
 }
 
 // write puts the packet, or what is left of it, into TX frames. It reports
@@ -80,8 +132,8 @@ func (l *link) write(o *outgoing) bool {
 	if o.packet.TransportProtocolNumber == header.TCPProtocolNumber {
 		putTCPChecksum(b[etherBytes : etherBytes+n])
 	}
-	l.Device.Submit(frame, etherBytes+n)
-	l.stats.TXFrames++
+	l.submit(frame, etherBytes+n)
+	l.noteTail(o, b[etherBytes:etherBytes+n])
 	return true
 }
 
@@ -120,8 +172,8 @@ func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 		}
 		segment.SetFlags(uint8(f))
 		putTCPChecksum(packet)
-		l.Device.Submit(frame, etherBytes+len(packet))
-		l.stats.TXFrames++
+		l.submit(frame, etherBytes+len(packet))
+		l.noteTail(o, packet)
 		o.sent += n
 	}
 	l.stats.TXSegmented++
@@ -189,6 +241,7 @@ func (l *link) await(o *outgoing) {
 	}
 	l.stats.TXUnresolved++
 	w := *o
+	w.flow = nil
 	w.until = l.stack.Now() + unresolvedWait
 	l.unresolved.push(w)
 }

@@ -52,6 +52,7 @@ type device struct {
 	umem    []byte
 	free    []dataplane.TXFrame
 	queued  []descriptor
+	fresh   int  // of queued: not yet kicked
 	stalled bool // the kernel takes nothing
 }
 
@@ -90,6 +91,7 @@ func (d *device) Reserve() (dataplane.TXFrame, []byte, bool) {
 func (d *device) Submit(f dataplane.TXFrame, n int) {
 	d.mu.Lock()
 	d.queued = append(d.queued, descriptor{f, n})
+	d.fresh++
 	d.mu.Unlock()
 }
 
@@ -99,9 +101,16 @@ func (d *device) Discard(f dataplane.TXFrame) {
 	d.mu.Unlock()
 }
 
+func (d *device) Unpublished() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fresh
+}
+
 func (d *device) Kick() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.fresh = 0
 	if d.stalled {
 		return nil
 	}
