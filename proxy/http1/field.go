@@ -214,6 +214,9 @@ func NewFieldName(name string) (n FieldName, ok bool) {
 // String is the name in lower case.
 func (n FieldName) String() string { return n.lower }
 
+// Is tells whether name is this one, in any case.
+func (n FieldName) Is(name []byte) bool { return equalFold(name, n.lower) }
+
 // matches compares with the name of f.
 func (n FieldName) matches(f *Field, buf []byte) bool {
 	return n.id == f.ID && (n.id != FieldOther || equalFold(f.Name.Of(buf), n.lower))

@@ -18,6 +18,16 @@ func (e *Edits) removes(f *Field, buf []byte) bool {
 	return false
 }
 
+// removesID is removes for a field of our own that has a known name.
+func (e *Edits) removesID(id FieldID) bool {
+	for _, n := range e.Remove {
+		if n.id == id {
+			return true
+		}
+	}
+	return false
+}
+
 // ForwardOptions say how AppendRequest writes a request. The zero value writes the
 // request as it is. All slices are only read.
 type ForwardOptions struct {

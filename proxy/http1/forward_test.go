@@ -174,13 +174,22 @@ func TestErrorPages(t *testing.T) {
 			t.Errorf("kind %d: %+v", kind, k)
 		}
 	}
-	old := string(AppendErrorPage(nil, 404, &PageOptions{KeepAlive: true, Head: true, Add: []byte("X-Y: z\r\n")}))
+	old := string(AppendErrorPage(nil, 404, &PageOptions{KeepAlive: true, Head: true, Edits: Edits{Add: []byte("X-Y: z\r\n")}}))
 	if want := "Connection: keep-alive\r\nX-Y: z\r\n\r\n"; !strings.HasSuffix(old, want) {
 		t.Errorf("to HTTP/1.0: %q", old)
 	}
 	custom := string(AppendErrorPage(nil, 503, &PageOptions{Minor: 1, KeepAlive: true, Body: []byte("{}"), Type: "application/json"}))
 	if want := "Server: ringroad\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"; !strings.HasSuffix(custom, want) {
 		t.Errorf("custom: %q", custom)
+	}
+	edited := string(AppendErrorPage(nil, 299, &PageOptions{Minor: 1, KeepAlive: true, Date: []byte("d"), Body: []byte("x"),
+		Edits: Edits{Remove: names(t, "Server", "content-type", "Content-Length", "date"), Add: []byte("Server: y\r\n")}}))
+	if want := "HTTP/1.1 299 \r\nContent-Length: 1\r\nServer: y\r\n\r\nx"; edited != want {
+		t.Errorf("edited: %q, want %q", edited, want)
+	}
+	empty := string(AppendErrorPage(nil, 200, &PageOptions{Minor: 1, KeepAlive: true, Body: []byte{}}))
+	if want := "HTTP/1.1 200 OK\r\nServer: ringroad\r\nContent-Length: 0\r\n\r\n"; empty != want {
+		t.Errorf("empty: %q, want %q", empty, want)
 	}
 }
 
