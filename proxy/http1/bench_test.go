@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/valyala/fasthttp"
 )
 
 // browserRequest is what a browser sends, with the given number of fields.
@@ -105,6 +107,20 @@ func benchmarkParse(b *testing.B, fields int) {
 			}
 		}
 	})
+	b.Run("fasthttp", func(b *testing.B) {
+		var src bytes.Reader
+		var h fasthttp.RequestHeader
+		br := bufio.NewReader(&src)
+		b.SetBytes(int64(len(in)))
+		b.ReportAllocs()
+		for b.Loop() {
+			src.Reset(in)
+			br.Reset(&src)
+			if err := h.Read(br); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("net/http", func(b *testing.B) {
 		var src bytes.Reader
 		br := bufio.NewReader(&src)
@@ -162,6 +178,20 @@ func BenchmarkResponse(b *testing.B) {
 				b.Fatal(err)
 			}
 			out = AppendResponse(out[:0], &r, serverResponse, &AnswerOptions{Minor: 1, KeepAlive: true})
+		}
+	})
+	b.Run("fasthttp", func(b *testing.B) {
+		var src bytes.Reader
+		var h fasthttp.ResponseHeader
+		br := bufio.NewReader(&src)
+		b.SetBytes(int64(len(serverResponse)))
+		b.ReportAllocs()
+		for b.Loop() {
+			src.Reset(serverResponse)
+			br.Reset(&src)
+			if err := h.Read(br); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	b.Run("net/http", func(b *testing.B) {
