@@ -107,7 +107,7 @@ func (w *Worker) report(x *exchange, server *upstream.Server, e *Error, retried 
 	}
 	l.next = w.now + logPeriod
 	message := "exchange failed"
-	attrs := []slog.Attr{slog.String("client", x.session.conn.RemoteAddr().String())}
+	attrs := []slog.Attr{slog.String("client", x.session.clientEnd().String())}
 	if server != nil {
 		attrs = append(attrs, slog.String("upstream", server.Group.Name), slog.String("backend", server.Addr.String()))
 	}

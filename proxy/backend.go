@@ -17,6 +17,7 @@ type backend struct {
 
 	connected bool // the handshake is done
 	reused    bool // it has served an exchange before the present one
+	requests  int  // begun, with the present one
 	closed    bool
 }
 
@@ -114,12 +115,14 @@ func (b *backend) establish() {
 // are complete and nothing else was sent, so that another request may follow.
 func (b *backend) release(clean bool) {
 	w := b.worker
+	g := b.Server.Group
 	b.x.backend, b.x = nil, nil
 	b.writing.disarm()
 	b.reading.disarm()
 	// What follows a response unasked would be taken for the answer to the next
 	// request. Its event, or that of the end, may have come with the response.
-	if !clean || b.eof || b.broken || w.draining || b.readable && !b.quiet() {
+	if !clean || b.eof || b.broken || w.draining || g.Private() ||
+		g.KeepAliveRequests > 0 && b.requests >= g.KeepAliveRequests || b.readable && !b.quiet() {
 		b.close()
 		return
 	}

@@ -28,7 +28,9 @@
 // A session (session.go) lives as long as the client's connection. An exchange
 // (exchange.go) lives from the first byte of a request to the last byte of its
 // response and ties the session to a backend (backend.go), as nginx's request
-// does. Each of its two directions is a flow (flow.go).
+// does. Each of its two directions is a flow (flow.go). When the backend agrees to
+// an upgrade or to CONNECT the exchange becomes a tunnel (tunnel.go), which ends
+// with both connections.
 //
 // # How the state machine is kept simple
 //
@@ -64,6 +66,5 @@
 //
 // # What is not done
 //
-// TLS, HTTP/2, caching, and tunnels: CONNECT is answered 501, Upgrade is not
-// passed on.
+// TLS, HTTP/2 and caching.
 package proxy

@@ -39,6 +39,7 @@ const (
 	PhaseWait                 // waiting for the response head
 	PhaseRelay                // reading the response body
 	PhaseDeliver              // sending the response to the client
+	PhaseTunnel               // moving bytes both ways
 )
 
 // String names the phase for the log.
@@ -56,6 +57,8 @@ func (p Phase) String() string {
 		return "waiting for the response"
 	case PhaseRelay:
 		return "reading the response body"
+	case PhaseTunnel:
+		return "in the tunnel"
 	}
 	return "sending the response"
 }

@@ -50,6 +50,11 @@ type exchangeState struct {
 	headBytes int    // of the responses' heads
 	written   uint64 // bytes of the responses written to the client
 	keepAlive bool   // the session goes on afterwards
+
+	upgrade   bool   // the client's wish for another protocol is passed on
+	continued bool   // 100 has come
+	tunnelled bool   // the flows carry bytes, not messages
+	kept      []byte // copy of the request's head; nil: it is in session.in
 }
 
 // newExchange begins an exchange with an empty request.
@@ -62,7 +67,12 @@ func (w *Worker) newExchange(s *session) *exchange {
 }
 
 // head is the bytes that the request was parsed from. Valid iff hasHead.
-func (x *exchange) head() []byte { return x.session.in.b[x.headAt:x.floor] }
+func (x *exchange) head() []byte {
+	if x.kept != nil {
+		return x.kept
+	}
+	return x.session.in.b[x.headAt:x.floor]
+}
 
 // start takes the request, whose head is complete in session.in, to a backend.
 func (x *exchange) start() {
@@ -77,15 +87,26 @@ func (x *exchange) start() {
 	s.in.take(x.req.HeadBytes, x.floor)
 	x.request.body.ResetRequest(&x.req)
 	x.request.begin(x.req.Framing)
-	x.keepAlive = x.req.KeepAlive && !w.draining
+	s.requests++
+	most := w.config.Limits.KeepAliveRequests
+	x.keepAlive = x.req.KeepAlive && !w.draining && (most == 0 || s.requests < most) && x.req.MethodID != http1.MethodConnect
 	route := s.listener.config.Find(x.req.Host.Of(x.head()), x.routePath())
 	if route == nil {
 		x.answer(http.StatusNotFound)
 		return
 	}
+	if x.req.MethodID == http1.MethodConnect && !s.listener.config.MayConnect(route) {
+		x.answer(http.StatusNotImplemented)
+		return
+	}
+	// A body in front of the switch of protocols would have to be delimited by
+	// both sides in the same way: such a request is an ordinary one.
+	x.upgrade = x.req.Upgrade && x.req.MethodID != http1.MethodConnect && x.request.body.Done() &&
+		s.listener.config.MayUpgrade(route, x.req.UpgradeProtocol.Of(x.head()))
 	x.repeat = true
+	x.server = w.groups[route.UpstreamIndex].Pick(w.now)
 	x.serialise()
-	x.connect(w.groups[route.UpstreamIndex].Pick(w.now))
+	x.connect(x.server)
 }
 
 // routePath is what routes compare their path with.
@@ -127,11 +148,14 @@ func (x *exchange) serialise() {
 	if x.req.Host.Len() == 0 {
 		// The client of HTTP/1.0 meant the address that it connected to (RFC 9112
 		// 3.3), and many a backend refuses an empty Host.
-		w.forward.DefaultHost = []byte(s.conn.LocalAddr().String())
+		w.forward.DefaultHost = []byte(s.ourEnd().String())
 	}
 	w.forward.Add = w.via(x.req.Minor)
 	w.forward.Trailers = f.chunked
-	f.out.grew(http1.AppendRequest(f.out.b[:0], &x.req, x.head(), &w.forward))
+	w.forward.Upgrade = x.upgrade
+	g := x.server.Group
+	w.forward.Close = g.Private()
+	f.out.grew(http1.AppendRequest(s.appendProxyHeader(f.out.b[:0], g.ProxyProtocol), &x.req, x.head(), &w.forward))
 }
 
 // connect finds a connection to server: a pooled one, or a new one, which is
@@ -141,7 +165,7 @@ func (x *exchange) connect(server *upstream.Server) {
 	x.server = server
 	x.attempts++
 	var b *backend
-	if !x.fresh {
+	if !x.fresh && !server.Group.Private() {
 		b = w.reuse(server, !x.req.MethodID.Idempotent())
 	}
 	if b != nil {
@@ -155,9 +179,10 @@ func (x *exchange) connect(server *upstream.Server) {
 		}
 	}
 	b.x, x.backend = x, b
+	b.requests++
 	x.moved = true
 	x.touched, x.sent, x.lost = false, false, false
-	x.resp.ResetFor(&w.limits, x.req.MethodID, false)
+	x.resp.ResetFor(&w.limits, x.req.MethodID, x.upgrade)
 }
 
 // pump moves both directions until neither moves. It reports true when the
@@ -207,6 +232,10 @@ func (p *progress) add(q progress) {
 func (x *exchange) watch(p *progress) {
 	s := x.session
 	w := s.worker
+	if x.tunnelled {
+		x.watchTunnel(p)
+		return
+	}
 	w.wait(&s.writing, waitClientSend, x.response.out.len() > 0, p.toClient)
 	b := x.backend
 	if b == nil {
@@ -220,7 +249,7 @@ func (x *exchange) watch(p *progress) {
 	}
 	w.wait(&b.writing, waitBackendSend, x.request.out.len() > 0 && !x.lost, p.toBackend)
 	// A client that expects 100 waits for the backend as much as we do.
-	expecting := x.req.Expect100 && !x.heard && x.request.body.Received() == 0
+	expecting := x.req.Expect100 && !x.continued && x.request.body.Received() == 0
 	body := !x.request.complete && !x.lost && x.request.out.len() == 0
 	w.wait(&s.reading, waitClientBody, body && !expecting, p.fromClient)
 	answer := x.sent || x.lost || expecting && x.request.out.len() == 0
@@ -285,6 +314,9 @@ func (x *exchange) drop() {
 	w.buffers.drop(&x.request.out)
 	w.buffers.drop(&x.response.out)
 	w.buffers.drop(&x.in)
+	if x.tunnelled {
+		w.stats.TunnelsActive--
+	}
 	s.x = nil
 	w.stats.ExchangesActive--
 	w.dead.exchanges = append(w.dead.exchanges, x)

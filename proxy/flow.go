@@ -30,6 +30,7 @@ type flowState struct {
 	chunked  bool // the body is chunked on the way out
 	complete bool // the whole message is in out, or was
 	excess   bool // the peer sent more than the message
+	closed   bool // in a tunnel: the end was passed on
 
 	moved uint64 // payload bytes put into out
 }

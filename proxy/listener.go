@@ -89,6 +89,9 @@ func (l *listener) accept() {
 func (w *Worker) open(l *listener, conn *stack.Conn) {
 	s := w.takeSession()
 	s.conn, s.listener = conn, l
+	if l.config.ProxyProtocol {
+		s.state = introducing
+	}
 	s.prev, s.next = w.sessions.prev, &w.sessions
 	s.prev.next, s.next.prev = s, s
 	w.stats.ClientsAccepted++

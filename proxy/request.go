@@ -10,6 +10,10 @@ import (
 // pumpRequest moves the request: from the client into the buffer, from there to
 // the backend.
 func (x *exchange) pumpRequest(p *progress) {
+	if x.tunnelled {
+		x.passRequest(p)
+		return
+	}
 	if x.backend == nil || x.sent || x.lost {
 		return
 	}

@@ -14,17 +14,21 @@ func (x *exchange) pumpResponse(p *progress) {
 	s := x.session
 	w := s.worker
 	f := &x.response
-	if x.backend != nil && x.touched {
+	if x.backend != nil && x.touched && !x.tunnelled {
 		if !x.hasResp {
 			if x.listen(p); s.x != x {
 				return
 			}
 		}
-		if x.hasResp {
+		if x.hasResp && !x.tunnelled {
 			if x.relay(p); s.x != x {
 				return
 			}
 		}
+	}
+	if x.tunnelled {
+		x.passResponse(p)
+		return
 	}
 	if f.out.len() > 0 && s.writable {
 		n, err := s.write(&f.out)
@@ -61,6 +65,12 @@ func (x *exchange) listen(p *progress) {
 				return
 			}
 			if done && !x.resp.Interim() {
+				if x.resp.Framing == http1.FramingTunnel {
+					if err := x.mayTunnel(); err != nil {
+						x.fail(Error{Source: Backend, Phase: PhaseWait, Status: http.StatusBadGateway, Err: err})
+						return
+					}
+				}
 				x.respond()
 				p.other = true
 				return
@@ -142,7 +152,8 @@ func (x *exchange) interim() {
 		w.stats.Responses1xx++
 	}
 	x.in.take(x.resp.HeadBytes, 0)
-	x.resp.ResetFor(&w.limits, x.req.MethodID, false)
+	x.continued = x.continued || x.resp.Status == http.StatusContinue
+	x.resp.ResetFor(&w.limits, x.req.MethodID, x.upgrade)
 }
 
 // respond begins the response to the client: its head is parsed.
@@ -170,6 +181,9 @@ func (x *exchange) respond() {
 	f.out.grew(http1.AppendResponse(f.out.b[:f.out.w], &x.resp, x.in.pending(), &w.reply))
 	x.headBytes += f.out.w - before
 	x.in.take(x.resp.HeadBytes, 0)
+	if framing == http1.FramingTunnel {
+		x.openTunnel()
+	}
 }
 
 // relay moves the response body, and lets the backend go when it is complete.

@@ -49,6 +49,7 @@ func newRigOn(t testing.TB, configure func(*stack.Config), change func(*config.C
 	t.Helper()
 	c := config.Default()
 	c.Interfaces = []string{"test0"}
+	c.Limits.KeepAliveRequests = 0 // tests count connections
 	c.Upstreams = []config.Upstream{{
 		Name: "app", Balance: config.RoundRobin, KeepAlive: 256, KeepAliveTimeout: time.Minute,
 		Servers: []netip.AddrPort{netip.MustParseAddrPort("10.2.0.2:8080")},

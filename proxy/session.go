@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"ringroad/stack"
@@ -21,9 +22,10 @@ const (
 type sessionState uint8
 
 const (
-	awaiting   sessionState = iota // a request, or the rest of its head
-	exchanging                     // its exchange is with a backend, or being answered
-	lingering                      // everything is written; what still comes is discarded
+	awaiting    sessionState = iota // a request, or the rest of its head
+	introducing                     // awaits its PROXY protocol header, before anything else
+	exchanging                      // its exchange is with a backend, or being answered
+	lingering                       // everything is written; what still comes is discarded
 	ended
 )
 
@@ -36,6 +38,9 @@ type session struct {
 	x        *exchange // from the first byte of a request; nil: idle
 	in       buffer    // read and not yet relayed; holds the head of x while there is x
 
+	client, target netip.AddrPort // as a PROXY protocol header named them; not valid: none did
+
+	requests int  // begun
 	served   bool // a request has been answered
 	resuming bool // on the worker's list of sessions to run in the next turn
 	budget   int  // bytes that may still be read in this turn
@@ -52,7 +57,7 @@ type session struct {
 // clientAddr is the client's address as text, without the port.
 func (s *session) clientAddr() []byte {
 	if s.addrBytes == 0 {
-		s.addrBytes = len(s.conn.RemoteAddr().Addr().Unmap().WithZone("").AppendTo(s.addr[:0]))
+		s.addrBytes = len(s.clientEnd().Addr().Unmap().WithZone("").AppendTo(s.addr[:0]))
 	}
 	return s.addr[:s.addrBytes]
 }
@@ -72,13 +77,15 @@ func (s *session) run() {
 	w.congested = w.stack.Congested()
 	s.budget = turnBytes
 	for more := true; more; {
-		if s.broken && s.state == exchanging {
+		if s.broken && s.state == exchanging && !s.x.tunnelled {
 			s.x.clientGone() // nothing can be sent any more
 			return
 		}
 		switch s.state {
 		case awaiting:
 			more = s.receive()
+		case introducing:
+			more = s.introduce()
 		case exchanging:
 			more = s.x.pump()
 		case lingering:
@@ -119,27 +126,37 @@ func (s *session) receive() bool {
 			s.await()
 			return false
 		}
-		if w.congested {
-			w.stats.Congestions++
-			w.resume(s)
-			return false
-		}
-		s.makeRoom()
-		n, err := s.read(s.in.b[s.in.w:])
-		s.in.w += n
-		s.budget -= n
-		w.stats.ClientBytesIn += uint64(n)
-		if err != nil && err != stack.ErrWouldBlock {
-			// Between requests this is how connections end; in the middle of a
-			// head there is nobody left to answer.
-			if err != io.EOF || s.x != nil && s.x.req.Started() {
-				s.abandon()
-			} else {
-				s.close()
-			}
+		if !s.fetch() {
 			return false
 		}
 	}
+}
+
+// fetch reads more of a head. It reports false when that must wait, and when the
+// session ended.
+func (s *session) fetch() bool {
+	w := s.worker
+	if w.congested {
+		w.stats.Congestions++
+		w.resume(s)
+		return false
+	}
+	s.makeRoom()
+	n, err := s.read(s.in.b[s.in.w:])
+	s.in.w += n
+	s.budget -= n
+	w.stats.ClientBytesIn += uint64(n)
+	if err != nil && err != stack.ErrWouldBlock {
+		// Between requests this is how connections end; in the middle of a
+		// head there is nobody left to answer.
+		if err != io.EOF || s.x != nil && s.x.req.Started() {
+			s.abandon()
+		} else {
+			s.close()
+		}
+		return false
+	}
+	return true
 }
 
 // makeRoom makes sure that in has room for more of a head.
@@ -231,6 +248,9 @@ func (s *session) expired(kind wait) {
 	case waitClientSend:
 		w.stats.TimeoutsClientSend++
 		s.x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: errTimeout})
+	case waitTunnel:
+		w.stats.TimeoutsTunnel++
+		s.x.cut(Client, errTimeout)
 	case waitLinger:
 		s.close()
 	}

@@ -13,7 +13,7 @@ type Stats struct {
 
 	Requests        uint64 `name:"requests" kind:"counter" unit:"requests" help:"request heads received complete"`
 	ExchangesActive uint64 `name:"exchanges_active" kind:"gauge" unit:"exchanges" help:"requests begun and not yet answered in full"`
-	Responses1xx    uint64 `name:"responses_1xx" kind:"counter" unit:"responses" help:"interim responses passed on"`
+	Responses1xx    uint64 `name:"responses_1xx" kind:"counter" unit:"responses" help:"interim responses passed on, and 101"`
 	Responses2xx    uint64 `name:"responses_2xx" kind:"counter" unit:"responses" help:"responses begun with status 200-299"`
 	Responses3xx    uint64 `name:"responses_3xx" kind:"counter" unit:"responses" help:"responses begun with status 300-399"`
 	Responses4xx    uint64 `name:"responses_4xx" kind:"counter" unit:"responses" help:"responses begun with status 400-499, from backends and our own"`
@@ -45,6 +45,12 @@ type Stats struct {
 	TimeoutsBackendRead  uint64 `name:"timeouts_backend_read" kind:"counter" unit:"times" help:"timeouts.backend_read expired"`
 	TimeoutsBackendSend  uint64 `name:"timeouts_backend_send" kind:"counter" unit:"times" help:"timeouts.backend_send expired"`
 
+	TimeoutsTunnel uint64 `name:"timeouts_tunnel" kind:"counter" unit:"times" help:"timeouts.tunnel expired"`
+	Tunnels        uint64 `name:"tunnels" kind:"counter" unit:"tunnels" help:"tunnels opened by an upgrade or CONNECT"`
+	TunnelsActive  uint64 `name:"tunnels_active" kind:"gauge" unit:"tunnels" help:"tunnels open"`
+
+	ProxyHeadersRefused uint64 `name:"proxy_headers_refused" kind:"counter" unit:"connections" help:"client connections cut off because they did not begin with a PROXY protocol header"`
+
 	ErrorsClient   uint64 `name:"errors_client" kind:"counter" unit:"exchanges" help:"exchanges that failed because of the client"`
 	ErrorsBackend  uint64 `name:"errors_backend" kind:"counter" unit:"exchanges" help:"attempts that failed because of a backend"`
 	ErrorsInternal uint64 `name:"errors_internal" kind:"counter" unit:"exchanges" help:"exchanges that failed because of the proxy itself"`
@@ -61,6 +67,8 @@ type Stats struct {
 // response counts one response by its class.
 func (s *Stats) response(status int) {
 	switch status / 100 {
+	case 1:
+		s.Responses1xx++ // 101
 	case 2:
 		s.Responses2xx++
 	case 3:

@@ -42,6 +42,7 @@ const (
 	waitConnect
 	waitBackendRead
 	waitBackendSend
+	waitTunnel
 	waitIdle
 )
 

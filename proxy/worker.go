@@ -106,6 +106,7 @@ func New(o Options) (*Worker, error) {
 		FieldsBytes:      c.Limits.FieldsBytes,
 		FieldCount:       c.Limits.FieldCount,
 		BodyBytes:        c.Limits.BodyBytes,
+		AllowConnect:     c.Connects(),
 	}
 	w.timeouts = [...]time.Duration{
 		waitClientHeader: c.Timeouts.ClientHeader,
@@ -115,6 +116,7 @@ func New(o Options) (*Worker, error) {
 		waitConnect:      c.Timeouts.Connect,
 		waitBackendRead:  c.Timeouts.BackendRead,
 		waitBackendSend:  c.Timeouts.BackendSend,
+		waitTunnel:       c.Timeouts.Tunnel,
 		waitIdle:         0, // each upstream has its own
 	}
 	if c.XForwarded != config.XForwardedOff {

@@ -77,8 +77,18 @@ func (b *Body) reset(f Framing, length int64, l *Limits, request bool) {
 	}
 }
 
-// ResetRequest prepares for the body of r. Call it before r is reset.
-func (b *Body) ResetRequest(r *Request) { b.reset(r.Framing, r.ContentLength, r.s.limits, true) }
+// ResetRequest prepares for the body of r. Call it before r is reset. CONNECT has
+// none: what follows it is the tunnel's, if there comes to be one; see ResetTunnel.
+func (b *Body) ResetRequest(r *Request) {
+	f := r.Framing
+	if f == FramingTunnel {
+		f = FramingNone
+	}
+	b.reset(f, r.ContentLength, r.s.limits, true)
+}
+
+// ResetTunnel prepares for the bytes of the client in a tunnel: all until it closes.
+func (b *Body) ResetTunnel() { b.reset(FramingTunnel, -1, &defaultLimits, true) }
 
 // ResetResponse prepares for the body of r. Call it before r is reset.
 func (b *Body) ResetResponse(r *Response) { b.reset(r.Framing, r.ContentLength, r.s.limits, false) }

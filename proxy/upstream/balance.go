@@ -18,6 +18,9 @@ type Group struct {
 	Servers     []*Server
 	IdleTimeout time.Duration // of pooled connections; the caller runs the timer
 
+	KeepAliveRequests int                  // a connection is closed after so many requests; 0: no limit
+	ProxyProtocol     config.ProxyProtocol // header that each connection begins with
+
 	turn int // index of the server that Pick tries first
 }
 
@@ -33,11 +36,21 @@ type Server struct {
 
 // New makes the group that c describes.
 func New(c *config.Upstream) *Group {
-	g := &Group{Name: c.Name, IdleTimeout: c.KeepAliveTimeout, Servers: make([]*Server, len(c.Servers))}
+	g := &Group{
+		Name: c.Name, IdleTimeout: c.KeepAliveTimeout, Servers: make([]*Server, len(c.Servers)),
+		KeepAliveRequests: c.KeepAliveRequests, ProxyProtocol: c.ProxyProtocol,
+	}
 	for i, addr := range c.Servers {
 		g.Servers[i] = &Server{Addr: addr, Group: g, index: i, idle: pool{max: c.KeepAlive}}
 	}
 	return g
+}
+
+// Private tells that a connection belongs to one client, whom its PROXY protocol
+// header names: the backend would take any other client's request for the first
+// one's, so connections are not pooled.
+func (g *Group) Private() bool {
+	return g.ProxyProtocol == config.ProxyV1 || g.ProxyProtocol == config.ProxyV2
 }
 
 // Pick returns the server whose turn it is at loop time now. Servers that failed
