@@ -46,7 +46,8 @@ lint: ## gofmt, vet and golangci-lint (built into the user's cache folder when m
 
 fuzz: ## every fuzz test for FUZZTIME (20s)
 	@set -e; for package in $$($(GO) list ./...); do \
-	  for name in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	  tests=$$($(GO) test -list '^Fuzz' $$package); \
+	  for name in $$(sed -n '/^Fuzz/p' <<<"$$tests"); do \
 	    echo "$$package $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; \
 	done

@@ -22,13 +22,13 @@ import (
 
 // options of one run of the benchmark.
 type options struct {
-	candidates  []string
-	rounds      int
-	load        load
-	queues, mtu int
-	binary      string
-	settings    string // YAML lines added to ringroad's configuration
-	jsonFile    string
+	candidates []string
+	rounds     int
+	load       load
+	mtu        int
+	binary     string
+	settings   string // YAML lines added to ringroad's configuration
+	jsonFile   string
 }
 
 func main() {
@@ -51,7 +51,6 @@ func parse() (options, error) {
 	flag.IntVar(&o.load.connections, "c", 64, "client connections")
 	flag.StringVar(&o.load.path, "path", "/empty", "request target: /empty, / (12 bytes), /f/1k, /f/64k, /f/1m")
 	flag.BoolVar(&o.load.close, "close", false, "a connection for every request")
-	flag.IntVar(&o.queues, "queues", 1, "queues of each link")
 	flag.IntVar(&o.mtu, "mtu", 1500, "MTU of each link")
 	flag.StringVar(&o.binary, "binary", "", "ringroad binary to run; built from this tree when not given")
 	flag.StringVar(&o.settings, "set", "", "more configuration for ringroad, as YAML, such as 'wait: spin'")
@@ -71,7 +70,7 @@ func parse() (options, error) {
 func run(o options) error {
 	started := time.Now()
 	l, err := lab.Up(lab.Options{
-		Queues: o.queues, MTU: o.mtu, Forward: true,
+		MTU: o.mtu, Forward: true,
 		Files: map[string]int64{"1k": 1 << 10, "64k": 64 << 10, "1m": 1 << 20},
 	})
 	if err != nil {

@@ -38,8 +38,8 @@ func printTable(o options, results []*result) {
 	if o.load.close {
 		connections = "closed after each request"
 	}
-	fmt.Printf("\n%d connections, %s; GET %s; medians of %d rounds of %v; veth, %d queue(s), MTU %d\n\n",
-		o.load.connections, connections, o.load.path, o.rounds, o.load.duration, o.queues, o.mtu)
+	fmt.Printf("\n%d connections, %s; GET %s; medians of %d rounds of %v; veth, one queue, MTU %d\n\n",
+		o.load.connections, connections, o.load.path, o.rounds, o.load.duration, o.mtu)
 	fmt.Printf("%-10s %10s %17s %9s %9s %9s %8s %8s %7s %7s\n", "", "requests/s", "min..max", "busy us", "- direct", "proxy us", "p50 us", "p99 us", "RSS MB", "errors")
 	for _, r := range results {
 		rates := r.values(rate)

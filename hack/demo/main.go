@@ -39,19 +39,18 @@ func main() {
 	lab.Child()
 	stay := flag.Bool("stay", false, "keep the network up until Ctrl-C")
 	binary := flag.String("binary", "", "ringroad binary to run; built from this tree when not given")
-	queues := flag.Int("queues", 1, "queues of each link")
 	flag.Parse()
-	if err := run(*binary, *queues, *stay); err != nil {
+	if err := run(*binary, *stay); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
 // run makes the network, shows it and removes it, whatever happens in between.
-func run(binary string, queues int, stay bool) error {
+func run(binary string, stay bool) error {
 	p := progress{start: time.Now()}
 	p.begin("make the network")
-	l, err := lab.Up(lab.Options{Queues: queues, Files: map[string]int64{"64k": 64 << 10, "100m": 100 << 20}})
+	l, err := lab.Up(lab.Options{Files: map[string]int64{"64k": 64 << 10, "100m": 100 << 20}})
 	if err != nil {
 		return err
 	}
