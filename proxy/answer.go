@@ -43,6 +43,16 @@ func (x *exchange) refuse(bad *http1.Error) {
 
 // answer makes an error page the response. The backend is gone by now.
 func (x *exchange) answer(status int) {
+	w := x.session.worker
+	w.lines = w.lines[:0]
+	// The connection can go on when the trouble was not the client's.
+	x.reply(status, nil, status >= http.StatusInternalServerError || status == http.StatusNotFound)
+}
+
+// reply makes an answer of our own the response. page is its body, nil for that of
+// the status. Worker.lines holds the fields that it has besides those of its route.
+// keepAlive permits that the connection goes on, if the request was read to its end.
+func (x *exchange) reply(status int, page *errorPage, keepAlive bool) {
 	s := x.session
 	w := s.worker
 	f := &x.response
@@ -50,10 +60,7 @@ func (x *exchange) answer(status int) {
 	if x.hasHead {
 		x.finishBody()
 	}
-	// The connection can go on when the request was read to its end and the
-	// trouble was not the client's.
-	x.keepAlive = x.keepAlive && x.request.complete && !w.draining &&
-		(status >= http.StatusInternalServerError || status == http.StatusNotFound)
+	x.keepAlive = x.keepAlive && x.request.complete && !w.draining && keepAlive
 	x.began, x.status = true, status
 	minor := uint8(1)
 	if x.hasHead {
@@ -67,9 +74,23 @@ func (x *exchange) answer(status int) {
 		Head:      x.hasHead && x.req.MethodID == http1.MethodHead,
 		Date:      w.date(),
 	}
+	if page == nil {
+		page = s.listener.pages.of(status)
+	}
+	if page != nil {
+		w.page.Body, w.page.Type = page.body, page.kind
+	}
+	if x.route != nil {
+		w.lines = x.expand(w.lines, x.route.response)
+		w.page.Remove = x.route.remove
+	}
+	w.page.Add = w.lines
 	f.out.grew(http1.AppendErrorPage(f.out.b[:f.out.w], status, &w.page))
-	// All of it counts as head: the pages' bodies are short and of no interest.
+	// Built-in pages count as head: they are short and of no interest.
 	x.headBytes += f.out.w - before
+	if !w.page.Head && status != http.StatusNoContent && status != http.StatusNotModified {
+		x.headBytes -= len(w.page.Body)
+	}
 	f.complete = true
 	w.stats.Answers++
 	w.stats.response(status)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"net/http"
 
-	"ringroad/proxy/config"
 	"ringroad/proxy/http1"
 	"ringroad/proxy/upstream"
 )
@@ -24,6 +23,7 @@ type exchange struct {
 // exchangeState is what begins as zero in every exchange.
 type exchangeState struct {
 	session *session
+	route   *route   // nil before routing
 	backend *backend // nil: none yet, or no more
 	server  *upstream.Server
 
@@ -90,21 +90,26 @@ func (x *exchange) start() {
 	s.requests++
 	most := w.config.Limits.KeepAliveRequests
 	x.keepAlive = x.req.KeepAlive && !w.draining && (most == 0 || s.requests < most) && x.req.MethodID != http1.MethodConnect
-	route := s.listener.config.Find(x.req.Host.Of(x.head()), x.routePath())
-	if route == nil {
+	i := s.listener.config.Index(x.req.Host.Of(x.head()), x.routePath())
+	if i < 0 {
 		x.answer(http.StatusNotFound)
 		return
 	}
-	if x.req.MethodID == http1.MethodConnect && !s.listener.config.MayConnect(route) {
+	x.route = &s.listener.routes[i]
+	if x.req.MethodID == http1.MethodConnect && !s.listener.config.MayConnect(x.route.config) {
 		x.answer(http.StatusNotImplemented)
+		return
+	}
+	if x.route.answer != nil {
+		x.answerRoute()
 		return
 	}
 	// A body in front of the switch of protocols would have to be delimited by
 	// both sides in the same way: such a request is an ordinary one.
 	x.upgrade = x.req.Upgrade && x.req.MethodID != http1.MethodConnect && x.request.body.Done() &&
-		s.listener.config.MayUpgrade(route, x.req.UpgradeProtocol.Of(x.head()))
+		s.listener.config.MayUpgrade(x.route.config, x.req.UpgradeProtocol.Of(x.head()))
 	x.repeat = true
-	x.server = w.groups[route.UpstreamIndex].Pick(w.now)
+	x.server = x.route.group.Pick(w.now)
 	x.serialise()
 	x.connect(x.server)
 }
@@ -140,22 +145,23 @@ func (x *exchange) serialise() {
 	w := s.worker
 	f := &x.request
 	f.space(w)
-	w.forward.ForwardedFor = nil
-	if w.config.XForwarded != config.XForwardedOff {
-		w.forward.ForwardedFor = s.clientAddr()
+	o := &x.route.forward
+	if x.route.forwardedFor {
+		o.ForwardedFor = s.clientAddr()
 	}
-	w.forward.DefaultHost = nil
+	o.DefaultHost = nil
 	if x.req.Host.Len() == 0 {
 		// The client of HTTP/1.0 meant the address that it connected to (RFC 9112
 		// 3.3), and many a backend refuses an empty Host.
-		w.forward.DefaultHost = []byte(s.ourEnd().String())
+		o.DefaultHost = []byte(s.ourEnd().String())
 	}
-	w.forward.Add = w.via(x.req.Minor)
-	w.forward.Trailers = f.chunked
-	w.forward.Upgrade = x.upgrade
+	o.Add = x.lines(w.via(x.req.Minor), x.route.request)
+	o.Trailers = f.chunked
+	o.Upgrade = x.upgrade
 	g := x.server.Group
-	w.forward.Close = g.Private()
-	f.out.grew(http1.AppendRequest(s.appendProxyHeader(f.out.b[:0], g.ProxyProtocol), &x.req, x.head(), &w.forward))
+	o.Close = g.Private()
+	f.remove = o.Remove
+	f.out.grew(http1.AppendRequest(s.appendProxyHeader(f.out.b[:0], g.ProxyProtocol), &x.req, x.head(), o))
 }
 
 // connect finds a connection to server: a pooled one, or a new one, which is
@@ -231,12 +237,11 @@ func (p *progress) add(q progress) {
 // watch arms the timer of every wait that is on: each begins anew with progress.
 func (x *exchange) watch(p *progress) {
 	s := x.session
-	w := s.worker
 	if x.tunnelled {
 		x.watchTunnel(p)
 		return
 	}
-	w.wait(&s.writing, waitClientSend, x.response.out.len() > 0, p.toClient)
+	x.wait(&s.writing, waitClientSend, x.response.out.len() > 0, p.toClient)
 	b := x.backend
 	if b == nil {
 		s.reading.disarm()
@@ -244,16 +249,16 @@ func (x *exchange) watch(p *progress) {
 	}
 	if !b.connected {
 		s.reading.disarm()
-		w.wait(&b.reading, waitConnect, true, false)
+		x.wait(&b.reading, waitConnect, true, false)
 		return
 	}
-	w.wait(&b.writing, waitBackendSend, x.request.out.len() > 0 && !x.lost, p.toBackend)
+	x.wait(&b.writing, waitBackendSend, x.request.out.len() > 0 && !x.lost, p.toBackend)
 	// A client that expects 100 waits for the backend as much as we do.
 	expecting := x.req.Expect100 && !x.continued && x.request.body.Received() == 0
 	body := !x.request.complete && !x.lost && x.request.out.len() == 0
-	w.wait(&s.reading, waitClientBody, body && !expecting, p.fromClient)
+	x.wait(&s.reading, waitClientBody, body && !expecting, p.fromClient)
 	answer := x.sent || x.lost || expecting && x.request.out.len() == 0
-	w.wait(&b.reading, waitBackendRead, answer && !x.response.complete && x.response.out.len() == 0, p.fromBackend || p.toBackend)
+	x.wait(&b.reading, waitBackendRead, answer && !x.response.complete && x.response.out.len() == 0, p.fromBackend || p.toBackend)
 }
 
 // over ends the exchange: the response is written.

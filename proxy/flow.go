@@ -33,6 +33,8 @@ type flowState struct {
 	closed   bool // in a tunnel: the end was passed on
 
 	moved uint64 // payload bytes put into out
+
+	remove []http1.FieldName // fields that the trailer section loses
 }
 
 // begin prepares for a body that leaves with the given framing. f.body was reset.
@@ -149,7 +151,11 @@ func (f *flow) finish() {
 	}
 	f.complete = true
 	if f.chunked {
-		f.out.grew(http1.AppendLastChunk(f.out.b[:f.out.w], f.body.Trailers()))
+		trailers := f.body.Trailers()
+		if len(f.remove) > 0 && len(trailers) > 0 {
+			trailers = withoutFields(trailers, f.remove)
+		}
+		f.out.grew(http1.AppendLastChunk(f.out.b[:f.out.w], trailers))
 	}
 }
 

@@ -14,17 +14,28 @@ type listener struct {
 	*stack.Listener
 	config *config.Listener
 	worker *Worker
-	ready  bool // Accept may return a connection
-	paused bool // max_connections is reached
+	routes []route     // as config.Routes
+	pages  *errorPages // nil: none
+	ready  bool        // Accept may return a connection
+	paused bool        // max_connections is reached
 }
 
-// listen opens the listener that c describes.
-func (w *Worker) listen(c *config.Listener) error {
+// listen opens the listener that c describes. read holds the error pages read so
+// far, by file.
+func (w *Worker) listen(c *config.Listener, read map[string]*errorPage) error {
+	routes, err := w.newRoutes(c)
+	if err != nil {
+		return err
+	}
+	pages, err := w.newPages(c, read)
+	if err != nil {
+		return err
+	}
 	sl, err := w.stack.Listen(c.Address, c.Backlog)
 	if err != nil {
 		return err
 	}
-	l := &listener{Listener: sl, config: c, worker: w}
+	l := &listener{Listener: sl, config: c, worker: w, routes: routes, pages: pages}
 	w.listeners = append(w.listeners, l)
 	w.poller.AddListener(sl, l)
 	return nil

@@ -176,8 +176,9 @@ func (x *exchange) respond() {
 		KeepAlive: x.keepAlive,
 		Trailers:  f.chunked && x.resp.Framing == http1.FramingChunked,
 		Date:      w.date(),
-		Edits:     http1.Edits{Add: w.via(x.resp.Minor)},
+		Edits:     http1.Edits{Remove: x.route.remove, Add: x.lines(w.via(x.resp.Minor), x.route.response)},
 	}
+	f.remove = x.route.remove
 	f.out.grew(http1.AppendResponse(f.out.b[:f.out.w], &x.resp, x.in.pending(), &w.reply))
 	x.headBytes += f.out.w - before
 	x.in.take(x.resp.HeadBytes, 0)

@@ -48,10 +48,11 @@ type Worker struct {
 	groups    []*upstream.Group // as config.Upstreams
 
 	limits   http1.Limits
-	timeouts [waitIdle + 1]time.Duration
-	forward  http1.ForwardOptions // the same for every request, but for what serialise sets
+	timeouts timeouts
+	forward  http1.ForwardOptions // what those of all routes are made from
 	reply    http1.AnswerOptions  // scratch of respond: a local one would be allocated
 	page     http1.PageOptions    // scratch of answer
+	lines    []byte               // scratch of exchange.lines
 	vias     [2][]byte            // Via lines for what came as HTTP/1.0 and HTTP/1.1; nil: none
 	dateText []byte               // value of Date
 	dateAt   int64                // that dateText stands for, seconds
@@ -107,6 +108,11 @@ func New(o Options) (*Worker, error) {
 		FieldCount:       c.Limits.FieldCount,
 		BodyBytes:        c.Limits.BodyBytes,
 		AllowConnect:     c.Connects(),
+
+		ChunkExtensionBytes: atMost(c.Limits.ChunkExtensionBytes),
+		ChunkOverheadBytes:  atMost(c.Limits.ChunkOverheadBytes),
+		TrailerBytes:        c.Limits.TrailerBytes,
+		TrailerCount:        c.Limits.TrailerCount,
 	}
 	w.timeouts = [...]time.Duration{
 		waitClientHeader: c.Timeouts.ClientHeader,
@@ -133,8 +139,9 @@ func New(o Options) (*Worker, error) {
 	for i := range c.Upstreams {
 		w.groups = append(w.groups, upstream.New(&c.Upstreams[i]))
 	}
+	pages := make(map[string]*errorPage)
 	for i := range c.Listeners {
-		if err := w.listen(&c.Listeners[i]); err != nil {
+		if err := w.listen(&c.Listeners[i], pages); err != nil {
 			w.closeListeners()
 			return nil, err
 		}
@@ -143,6 +150,14 @@ func New(o Options) (*Worker, error) {
 		w.access = newAccessLog(o.AccessLog, w.log)
 	}
 	return w, nil
+}
+
+// atMost is n as a limit of package http1, where 0 is a default and less is none.
+func atMost(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // Stats are the worker's counters. They are read on the loop, through Post, or

@@ -10,13 +10,21 @@ import (
 // in any case, with or without a port; path is the request target from its
 // first slash on. Find neither allocates nor keeps what it was given.
 func (l *Listener) Find(host, path []byte) *Route {
+	if i := l.Index(host, path); i >= 0 {
+		return &l.Routes[i]
+	}
+	return nil
+}
+
+// Index is Find for the place of the route in Routes; -1: none matches.
+func (l *Listener) Index(host, path []byte) int {
 	host = hostName(host)
 	for i := range l.Routes {
 		if l.Routes[i].match(host, path) {
-			return &l.Routes[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // match tells whether the route takes a request. host has neither port nor
