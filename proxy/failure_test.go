@@ -248,6 +248,9 @@ func TestEarlyResponse(t *testing.T) {
 				if resp.StatusCode != 403 || body != "denied" || !resp.Close {
 					t.Errorf("%d %q, close %t", resp.StatusCode, body, resp.Close)
 				}
+				if s := r.stats(); s.BackendsIdle != 0 {
+					t.Error("a connection that was sent half a request is in the pool")
+				}
 				<-sent
 				c.Close()
 				r.await("all connections are closed", func(s *Stats) bool { return s.ClientsActive == 0 && s.BackendsActive == 0 })
@@ -378,6 +381,20 @@ func TestClientHalfCloses(t *testing.T) {
 	c.expect("GET", 200, "ok")
 	c.closed()
 	r.await("the client is closed", func(s *Stats) bool { return s.ClientsActive == 0 })
+}
+
+// TestClosingKeepsTheResponse: unread data behind the last request must not destroy
+// the answer by a RST.
+func TestClosingKeepsTheResponse(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(8080, http.HandlerFunc(echo))
+	c := r.dial()
+	go func() {
+		say(c.Conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		pour(c.Conn, 300_000)
+	}()
+	c.expect("GET", 200, "")
+	c.closed()
 }
 
 func TestErrorSaysWhatHappened(t *testing.T) {

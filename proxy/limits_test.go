@@ -229,6 +229,55 @@ func TestAcceptingPausesAtTheLimit(t *testing.T) {
 	}
 }
 
+// TestAcceptingGoesOnAfterATimeout: nothing but the timer of the idle client wakes
+// the loop.
+func TestAcceptingGoesOnAfterATimeout(t *testing.T) {
+	r := newRig(t, func(c *config.Config) {
+		c.Limits.MaxConnections = 2
+		c.Timeouts.KeepAlive = short
+	})
+	r.serve(8080, http.HandlerFunc(echo))
+	first, second := r.dial(), r.dial()
+	first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	first.expect("GET", 200, "")
+	second.expect("GET", 200, "")
+	if s := r.stats(); s.TimeoutsKeepAlive == 0 || s.AcceptPauses == 0 {
+		t.Errorf("%d idle clients closed, %d pauses", s.TimeoutsKeepAlive, s.AcceptPauses)
+	}
+}
+
+// TestSessionThatEndsBeforeItIsResumed: what is on the list for the next turn may
+// be gone, or be another session, by then.
+func TestSessionThatEndsBeforeItIsResumed(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(8080, http.HandlerFunc(echo))
+	r.dial()
+	r.await("there is a session", func(s *Stats) bool { return s.ClientsActive == 1 })
+	r.on(func() {
+		s := r.worker.sessions.next
+		r.worker.resume(s)
+		s.close()
+		r.worker.bury()
+	})
+	c := r.dial()
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.expect("GET", 200, "")
+}
+
+// TestExpectingClientWaitsForTheBackend: that no body comes before 100 is not the
+// client's fault.
+func TestExpectingClientWaitsForTheBackend(t *testing.T) {
+	r := newRig(t, func(c *config.Config) {
+		c.Timeouts.ClientBody = short
+		c.Timeouts.BackendRead = 4 * short
+	})
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) { swallow(in) })
+	c := r.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+	c.expect("POST", 504, "")
+}
+
 // TestIdleBackendConnectionsMakeRoom: pooled connections to one server must not
 // keep requests from another when max_connections is reached.
 func TestIdleBackendConnectionsMakeRoom(t *testing.T) {

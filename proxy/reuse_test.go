@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -128,36 +129,73 @@ func TestRetryOnStaleConnection(t *testing.T) {
 }
 
 // TestRetryInTheMiddleOfABody: what has come of the body is sent again, the rest
-// follows.
+// follows. In the second case the first part fills a buffer, and another read has
+// been tried before the connection fails.
 func TestRetryInTheMiddleOfABody(t *testing.T) {
-	r := newRig(t, nil)
-	bodies := make(chan string, 1)
-	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
-		for i := 0; ; i++ {
-			if n == 0 && i == 1 {
-				readHead(in)
-				return
+	const head = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	full := strings.Repeat("f", headBytes-len(head)-len("3f00\r\n\r\n"))
+	for _, first := range []string{"first", full} {
+		r := newRig(t, nil)
+		bodies := make(chan string, 1)
+		r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+			for i := 0; ; i++ {
+				if n == 0 && i == 1 {
+					readHead(in)
+					return
+				}
+				req := readRequest(in)
+				if req == nil {
+					return
+				}
+				if n == 1 {
+					b, _ := io.ReadAll(req.Body)
+					bodies <- string(b)
+				}
+				say(c, ok)
 			}
-			req := readRequest(in)
-			if req == nil {
-				return
-			}
-			if n == 1 {
-				b, _ := io.ReadAll(req.Body)
-				bodies <- string(b)
-			}
-			say(c, ok)
+		})
+		c := r.dial()
+		// A long request, so that the window lets the next one come in one turn.
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000))
+		c.expect("POST", 200, "ok")
+		part := fmt.Sprintf("%s%04x\r\n%s\r\n", head, len(first), first)
+		var bytes, fins atomic.Int64
+		r.LoseFromClient(watch(&bytes, &fins))
+		thaw := r.freeze()
+		c.send(part)
+		r.until("all of it is on the wire", func() bool { return bytes.Load() > int64(len(part)) })
+		thaw()
+		r.await("the request was sent again", func(s *Stats) bool { return s.BackendRetries == 1 && s.BackendConnects == 2 })
+		c.send("7\r\n second\r\n0\r\n\r\n")
+		c.expect("PUT", 200, "ok")
+		if got := <-bodies; got != first+" second" {
+			t.Errorf("the backend got %d bytes that are not what was sent", len(got))
 		}
+	}
+}
+
+// TestEndThatCameWithTheResponse: one event tells of both, and the connection must
+// not go into the pool.
+func TestEndThatCameWithTheResponse(t *testing.T) {
+	r := newRig(t, nil)
+	answer := make(chan struct{})
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		readHead(in)
+		<-answer
+		say(c, ok)
 	})
 	c := r.dial()
 	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	r.await("the request was passed on", func(s *Stats) bool { return s.BackendBytesOut > 0 })
+	var bytes, fins atomic.Int64
+	r.LoseFromBackend(watch(&bytes, &fins))
+	thaw := r.freeze()
+	close(answer)
+	r.until("the FIN is on the wire", func() bool { return fins.Load() > 0 })
+	thaw()
 	c.expect("GET", 200, "ok")
-	c.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
-	r.await("the request was sent again", func(s *Stats) bool { return s.BackendRetries == 1 && s.BackendConnects == 2 })
-	c.send("7\r\n second\r\n0\r\n\r\n")
-	c.expect("PUT", 200, "ok")
-	if got := <-bodies; got != "first second" {
-		t.Errorf("the backend got %q", got)
+	if s := r.stats(); s.BackendsActive != 0 || s.BackendStale != 0 {
+		t.Errorf("%d backend connections, %d of them found out later", s.BackendsActive, s.BackendStale)
 	}
 }
 

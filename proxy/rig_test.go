@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,17 @@ func (r *rig) stats() (s Stats) {
 	return s
 }
 
+// until waits for a condition that does not need the loop.
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(patience); !ok(); {
+		if time.Now().After(end) {
+			r.t.Fatalf("waited in vain until %s", what)
+		}
+		time.Sleep(time.Millisecond) // between two looks
+	}
+}
+
 // await waits until the counters meet a condition.
 func (r *rig) await(what string, ok func(*Stats) bool) Stats {
 	r.t.Helper()
@@ -136,6 +148,33 @@ func (r *rig) await(what string, ok func(*Stats) bool) Stats {
 			r.t.Fatalf("waited in vain until %s: %+v", what, s)
 		}
 		time.Sleep(time.Millisecond) // between two looks
+	}
+}
+
+// freeze stops the loop until thaw is called. Frames wait on the wires meanwhile, so
+// that the first turn afterwards finds all of them.
+func (r *rig) freeze() (thaw func()) {
+	frozen, hold := make(chan struct{}), make(chan struct{})
+	r.worker.Post(func() { close(frozen); <-hold })
+	<-frozen
+	return sync.OnceFunc(func() { close(hold) })
+}
+
+// FIN, and where a frame of TCP over IPv4 without options has its flags.
+const (
+	flagFIN = 1
+	flagsAt = 14 + 20 + 13
+)
+
+// watch returns a filter for frames that loses nothing and counts in n the bytes
+// of IPv4 packets, and in fins those with FIN.
+func watch(n, fins *atomic.Int64) func([]byte) bool {
+	return func(frame []byte) bool {
+		n.Add(int64(len(frame)))
+		if frame[flagsAt]&flagFIN != 0 {
+			fins.Add(1)
+		}
+		return true
 	}
 }
 
