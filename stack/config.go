@@ -92,8 +92,7 @@ type TCPOptions struct {
 	// AckDelay is how long a pure ACK may be held for data to carry it
 	// (RFC 9293 3.8.6.3 allows less than 0.5 s). Negative: never held.
 	AckDelay time.Duration
-	// TimeWait is 2 MSL (RFC 9293 3.4.2). A closed connection costs 5 KB so
-	// long, which is why the default is far below Linux's 60 s.
+	// TimeWait is 2 MSL (RFC 9293 3.4.2), Linux's 60 s by default.
 	TimeWait time.Duration
 	// FinWait2 is how long an orphaned connection waits for the peer's FIN.
 	FinWait2 time.Duration
@@ -112,7 +111,7 @@ func DefaultTCPOptions() TCPOptions {
 		ReceiveBuffer:     Buffer{4 << 10, 256 << 10, 4 << 20},
 		SendBuffer:        Buffer{4 << 10, 256 << 10, 4 << 20},
 		AckDelay:          5 * time.Millisecond,
-		TimeWait:          2 * time.Second,
+		TimeWait:          60 * time.Second,
 		FinWait2:          60 * time.Second,
 		SynRetries:        6,
 		MaxRetries:        15,

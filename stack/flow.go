@@ -25,6 +25,7 @@ type flow struct {
 	live    bool          // the slot holds a flow
 	known   bool          // lastACK is valid
 	ended   bool          // FIN was sent
+	peerFIN bool          // the peer's FIN came first
 	lastACK uint32        // the acknowledgment number that last left
 	held    heldACK
 	tail    tail

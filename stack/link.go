@@ -38,6 +38,7 @@ type link struct {
 	mu         sync.Mutex
 	submitted  uint64 // frames put on the TX ring so far
 	flows      flowTable
+	timeWait   timeWaitTable
 	held       heldQueue
 	backlog    packetQueue // waits for TX frames
 	unresolved packetQueue // waits for a neighbour

@@ -91,6 +91,9 @@ func (l *link) deliver(frame []byte) {
 		return
 	}
 	if plain && l.owns(s.id.LocalAddress) && plausibleSource(s.id.RemoteAddress) {
+		if s.tcp.Flags()&header.TCPFlagFin != 0 {
+			l.notePeerFIN(&s)
+		}
 		if l.mergeSegment(&s) || l.queueSegment(&s) {
 			return
 		}
@@ -236,6 +239,9 @@ func (l *link) flushMerge(i int) {
 // reports false when there is none: the stock way answers it.
 func (l *link) queueSegment(s *segment) bool {
 	ep := l.endpointOf(s)
+	if (ep == nil || isListener(ep)) && l.answerTimeWait(s) {
+		return true
+	}
 	if ep == nil {
 		return false
 	}
@@ -244,6 +250,11 @@ func (l *link) queueSegment(s *segment) bool {
 	l.queue.QueuePacket(ep, s.id, p)
 	p.DecRef()
 	return true
+}
+
+func isListener(ep netstack.TransportEndpoint) bool {
+	e, ok := ep.(interface{ State() uint32 })
+	return ok && tcp.EndpointState(e.State()) == tcp.StateListen
 }
 
 func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {

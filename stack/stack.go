@@ -148,7 +148,7 @@ func (s *Stack) setOptions() error {
 	tuning := tcpip.TCPModerateReceiveBufferOption(!o.NoAutoTuning)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: o.ReceiveBuffer.Min, Default: o.ReceiveBuffer.Default, Max: o.ReceiveBuffer.Max}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: o.SendBuffer.Min, Default: o.SendBuffer.Default, Max: o.SendBuffer.Max}
-	timeWait := tcpip.TCPTimeWaitTimeoutOption(o.TimeWait)
+	timeWait := tcpip.TCPTimeWaitTimeoutOption(netstackTimeWait)
 	reuse := tcpip.TCPTimeWaitReuseGlobal
 	finWait := tcpip.TCPLingerTimeoutOption(o.FinWait2)
 	syn := tcpip.TCPSynRetriesOption(o.SynRetries)

@@ -650,6 +650,77 @@ func TestFlowsAndConnectionsAreForgotten(t *testing.T) {
 	l.eventually("no endpoint is left but the listener", func() bool { return l.Stack.TCPStats().Endpoints == base })
 }
 
+// hangUp is a server that closes as soon as it reads something, first.
+func hangUp(l *loop, e stack.Event) {
+	switch d := e.Data.(type) {
+	case *stack.Listener:
+		for {
+			c, err := d.Accept()
+			if err != nil {
+				return
+			}
+			l.Stack.Poller().AddConn(c, stack.Readable, c)
+		}
+	case *stack.Conn:
+		d.Read(make([]byte, 64)) //nolint:errcheck // a request
+		d.Write([]byte("bye"))   //nolint:errcheck // the client tells
+		d.Close()
+	}
+}
+
+func TestTimeWaitAnswersALateFINAndLetsTheTupleBeUsedAgain(t *testing.T) {
+	for _, addr := range []string{"10.1.0.1:80", "[fd00:1::1]:80"} {
+		l := start(t, nil, hangUp)
+		l.listen("0.0.0.0:80", "[::]:80")
+		ip := 14 + 20
+		if addr[0] == '[' {
+			ip = 14 + 40
+		}
+		// The ACK of the client's FIN is lost, so that the FIN comes again.
+		var finSeen, dropped, resets atomic.Int32
+		l.LoseFromClient(func(f []byte) bool {
+			if len(f) > ip+13 && f[ip+13]&1 != 0 {
+				finSeen.Add(1)
+			}
+			return true
+		})
+		l.LoseToClient(func(f []byte) bool {
+			if len(f) > ip+13 && f[ip+13]&4 != 0 {
+				resets.Add(1)
+			}
+			return finSeen.Load() == 0 || len(f) <= ip+13 || f[ip+13] != 0x10 || !dropped.CompareAndSwap(0, 1)
+		})
+		say := func() {
+			c, err := l.Client.DialFrom(40000, addr)
+			if err != nil {
+				t.Fatalf("%s: %v", addr, err)
+			}
+			c.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // shows in Read
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(c); err != nil || string(got) != "bye" {
+				t.Fatalf("%s: read %q, %v", addr, got, err)
+			}
+			c.Close()
+		}
+		say()
+		l.eventually("the FIN came again and was answered", func() bool {
+			return finSeen.Load() >= 2 && l.Stack.LinkStats(1).TimeWaitSegments >= 1
+		})
+		l.do(func() {
+			if st := l.Stack.LinkStats(1); st.TimeWait != 1 || l.Stack.TCPStats().Endpoints > 2 {
+				t.Errorf("%d connections wait, %d endpoints are left of two listeners", st.TimeWait, l.Stack.TCPStats().Endpoints)
+			}
+		})
+		l.eventually("the client is done", func() bool { return l.Client.Connections() == 0 })
+		say() // the same tuple
+		if n := resets.Load(); n != 0 {
+			t.Errorf("%s: %d resets were sent", addr, n)
+		}
+	}
+}
+
 func TestAbortAndUnreadDataReset(t *testing.T) {
 	for _, how := range []string{"abort", "close with unread data"} {
 		t.Run(how, func(t *testing.T) {

@@ -30,6 +30,8 @@ type LinkStats struct {
 	AcksSaved           uint64 `name:"acks_saved" unit:"segments" kind:"counter" help:"Held ACKs that data carried."`
 	AcksExpired         uint64 `name:"acks_expired" unit:"segments" kind:"counter" help:"Held ACKs sent when their delay ended."`
 	FinsMerged          uint64 `name:"fins_merged" unit:"segments" kind:"counter" help:"FINs that left with the last data instead of a frame of their own."`
+	TimeWaitSegments    uint64 `name:"time_wait_segments" unit:"segments" kind:"counter" help:"Segments received for connections in TIME_WAIT."`
+	TimeWait            uint64 `name:"time_wait" unit:"connections" kind:"gauge" help:"Connections in TIME_WAIT."`
 	KickErrors          uint64 `name:"kick_errors" unit:"kicks" kind:"counter" help:"Kicks that failed: the interface is gone."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`
@@ -73,6 +75,7 @@ func (s *Stack) LinkStats(index int) LinkStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st := l.stats
+	st.TimeWait = uint64(l.timeWait.live)
 	st.Flows, st.Backlog = uint64(len(l.flows.index)), uint64(l.backlog.len())
 	return st
 }

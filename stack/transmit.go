@@ -44,12 +44,18 @@ func (l *link) carryACK(o *outgoing) bool {
 	p := o.packet
 	ip, t := p.NetworkHeader().Slice(), header.TCP(p.TransportHeader().Slice())
 	flags := t.Flags()
+	var key flowKey
+	flowOf(&key, ip, t)
+	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
+		// A new connection, or a broken one, is not the one that waits.
+		if w := l.timeWait.find(&key); w != nil {
+			l.timeWait.kill(w)
+		}
+	}
 	if flags&header.TCPFlagSyn != 0 {
 		// No state for a handshake: a flood of SYNs must not fill the table.
 		return false
 	}
-	var key flowKey
-	flowOf(&key, ip, t)
 	if flags&header.TCPFlagRst != 0 {
 		if slot, ok := l.flows.index[key]; ok {
 			l.flows.drop(slot)
@@ -66,6 +72,7 @@ func (l *link) carryACK(o *outgoing) bool {
 	f.known, f.lastACK = true, t.AckNumber()
 	if flags&header.TCPFlagFin != 0 {
 		f.ended = true
+		l.noteOurFIN(f, t, p.Data().Size())
 		return p.Data().Size() == 0 && l.mergeFIN(f, t)
 	}
 	o.flow = f
@@ -216,6 +223,7 @@ func (l *link) flush(now time.Duration) (next time.Duration, ok bool) {
 		}
 	}
 	l.flows.sweep(now, 4)
+	l.timeWait.expire(millis(now))
 	if !l.backlog.empty() || l.Device.Pending() > 0 || !l.unresolved.empty() {
 		// Nothing announces a completion, and a neighbour only the resolver.
 		if at := now + time.Millisecond; !ok || at < next {

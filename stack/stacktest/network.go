@@ -230,6 +230,10 @@ func (h *Host) receiver(in *wire) func() {
 	}
 }
 
+// Connections is how many connections and listeners the host has, those in
+// TIME_WAIT included.
+func (h *Host) Connections() int { return len(h.net.RegisteredEndpoints()) }
+
 func (h *Host) close() {
 	h.net.Close()
 	h.link.Close()
@@ -241,6 +245,21 @@ func (h *Host) Dial(address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return h.DialContext(ctx, "tcp", address)
+}
+
+// DialFrom is Dial from a given local port.
+func (h *Host) DialFrom(port uint16, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	a, number, err := h.parse(address)
+	if err != nil {
+		return nil, err
+	}
+	local := tcpip.FullAddress{NIC: 1, Addr: h.v4, Port: port}
+	if number == header.IPv6ProtocolNumber {
+		local.Addr = h.v6
+	}
+	return gonet.DialTCPWithBind(ctx, h.net, local, a, number)
 }
 
 // DialContext has the signature http.Transport wants.

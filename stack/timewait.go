@@ -1,0 +1,314 @@
+package stack
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// A connection that we closed first must be remembered for 2 MSL, to answer a
+// FIN that comes again and to keep old segments from a new connection
+// (RFC 9293 3.6.1). netstack keeps the whole endpoint for it, 5 KB; the link
+// keeps 72 bytes and lets netstack forget after netstackTimeWait.
+
+const (
+	// netstackTimeWait is how long netstack itself stays in TIME_WAIT.
+	netstackTimeWait = time.Millisecond
+	// maxTimeWait bounds the table, as tcp_max_tw_buckets; the oldest go first.
+	maxTimeWait = 1 << 17
+	// timeWaitACK is the least time between two ACKs sent for one entry, as
+	// tcp_invalid_ratelimit: two hosts must not ACK each other for ever.
+	timeWaitACK = 500 * time.Millisecond
+)
+
+// waiting is a connection whose FIN we sent first.
+type waiting struct {
+	key     flowKey
+	sendNxt uint32 // behind our FIN
+	recvNxt uint32 // behind the peer's FIN. Valid iff complete
+	stamp   uint32 // the last TSval that we sent. Valid iff stamped
+	stampAt uint32 // loop time of that, ms
+	acked   uint32 // loop time of the last ACK sent from here, ms; 0: none
+	expires uint32 // loop time, ms
+
+	dead, complete, stamped bool
+}
+
+// timeWaitTable is a FIFO of waiting connections in a ring buffer, found by a hash
+// index with open addressing. All wait equally long, so the oldest expire first.
+type timeWaitTable struct {
+	seed    maphash.Seed
+	ring    []waiting // length is a power of two
+	head    uint32    // oldest
+	tail    uint32    // next free; entries are head..tail-1, modulo the length
+	index   []uint32  // position+1 of an entry, 0: empty; twice as long as ring
+	indexed int       // slots of index in use, those of dead entries included
+	live    int
+}
+
+func (t *timeWaitTable) at(position uint32) *waiting { return &t.ring[position&uint32(len(t.ring)-1)] }
+
+func (t *timeWaitTable) hash(k *flowKey) uint32 { return uint32(maphash.Comparable(t.seed, *k)) }
+
+// find returns the entry of k, nil if there is none.
+func (t *timeWaitTable) find(k *flowKey) *waiting {
+	if t.live == 0 {
+		return nil
+	}
+	mask := uint32(len(t.index) - 1)
+	for i := t.hash(k) & mask; t.index[i] != 0; i = (i + 1) & mask {
+		if w := t.at(t.index[i] - 1); !w.dead && w.key == *k {
+			return w
+		}
+	}
+	return nil
+}
+
+// add appends an entry for k, replacing an older one.
+func (t *timeWaitTable) add(k *flowKey) *waiting {
+	if old := t.find(k); old != nil {
+		t.kill(old)
+	}
+	if int(t.tail-t.head) == len(t.ring) {
+		if len(t.ring) == maxTimeWait {
+			t.pop()
+		} else {
+			t.grow()
+		}
+	}
+	if t.indexed >= len(t.index)*3/4 {
+		t.reindex(len(t.index))
+	}
+	position := t.tail
+	t.tail++
+	w := t.at(position)
+	*w = waiting{key: *k}
+	t.live++
+	t.insert(position)
+	return w
+}
+
+func (t *timeWaitTable) insert(position uint32) {
+	mask := uint32(len(t.index) - 1)
+	i := t.hash(&t.at(position).key) & mask
+	for t.index[i] != 0 {
+		i = (i + 1) & mask
+	}
+	t.index[i] = position + 1
+	t.indexed++
+}
+
+func (t *timeWaitTable) kill(w *waiting) {
+	if !w.dead {
+		w.dead = true
+		t.live--
+	}
+}
+
+// pop forgets the oldest entry. Its slot of the index stays until the next
+// reindex; find passes over it, because a position is never used again before.
+func (t *timeWaitTable) pop() {
+	t.kill(t.at(t.head))
+	t.head++
+}
+
+// grow doubles the ring.
+func (t *timeWaitTable) grow() {
+	if t.ring == nil {
+		t.seed = maphash.MakeSeed()
+	}
+	old := *t
+	t.ring = make([]waiting, max(2*len(old.ring), 256))
+	t.head, t.tail = 0, 0
+	for p := old.head; p != old.tail; p++ {
+		if w := old.at(p); !w.dead {
+			t.ring[t.tail] = *w
+			t.tail++
+		}
+	}
+	t.reindex(2 * len(t.ring))
+}
+
+// reindex builds the index anew, without the slots of dead entries.
+func (t *timeWaitTable) reindex(n int) {
+	if len(t.index) == n {
+		clear(t.index)
+	} else {
+		t.index = make([]uint32, n)
+	}
+	t.indexed = 0
+	for p := t.head; p != t.tail; p++ {
+		if !t.at(p).dead {
+			t.insert(p)
+		}
+	}
+}
+
+// expire forgets what is due, and dead entries at the front.
+func (t *timeWaitTable) expire(now uint32) {
+	for t.head != t.tail {
+		if w := t.at(t.head); !w.dead && int32(w.expires-now) > 0 {
+			return
+		}
+		t.pop()
+	}
+}
+
+func millis(d time.Duration) uint32 { return uint32(d / time.Millisecond) }
+
+// noteOurFIN is told of a FIN that leaves. If the peer's has not come before, the
+// connection is going to wait. Called under mu.
+func (l *link) noteOurFIN(f *flow, t header.TCP, payload int) {
+	if f.peerFIN {
+		return // LAST_ACK: nothing to remember
+	}
+	now := l.stack.Now()
+	next := t.SequenceNumber() + uint32(payload) + 1
+	if w := l.timeWait.find(&f.key); w != nil && w.sendNxt == next {
+		return // sent again
+	}
+	w := l.timeWait.add(&f.key)
+	w.sendNxt = next
+	w.expires = millis(now + l.stack.tcp.TimeWait)
+	if w.stamp, _, w.stamped = timestamps(t); w.stamped {
+		w.stampAt = millis(now)
+	}
+}
+
+// notePeerFIN is told of a FIN that came.
+func (l *link) notePeerFIN(s *segment) {
+	if !l.intact(s) {
+		return
+	}
+	key := s.flowKey()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w := l.timeWait.find(&key); w != nil {
+		if !w.complete {
+			w.recvNxt, w.complete = s.end(), true
+		}
+		return
+	}
+	if slot, ok := l.flows.index[key]; ok {
+		l.flows.slots[slot].peerFIN = true
+	}
+}
+
+// answerTimeWait takes a segment for which there is no connection but perhaps one
+// that waits (RFC 9293 3.10.7.4, TIME-WAIT STATE). It reports false when the
+// segment goes on to a listener or to be refused.
+func (l *link) answerTimeWait(s *segment) bool {
+	key := s.flowKey()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.timeWait.find(&key)
+	if w == nil || !w.complete || !l.intact(s) {
+		return false
+	}
+	now := millis(l.stack.Now())
+	flags := s.tcp.Flags()
+	stamp, _, stamped := timestamps(s.tcp)
+	switch {
+	case flags&header.TCPFlagRst != 0:
+		return true // ignored: it might be an old one (RFC 1337)
+	case flags&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn:
+		// A new connection may begin when it cannot be mistaken for the old
+		// one: its sequence numbers are beyond (RFC 9293 3.6.1). RFC 6191
+		// lets a newer timestamp decide too; that needs the old one of the
+		// peer, which is not kept.
+		if int32(s.tcp.SequenceNumber()-w.recvNxt) > 0 {
+			l.timeWait.kill(w)
+			return false
+		}
+	case len(s.payload) == 0 && flags&(header.TCPFlagFin|header.TCPFlagSyn) == 0:
+		return true // an old ACK needs no answer
+	}
+	l.stats.TimeWaitSegments++
+	if w.acked != 0 && now-w.acked < millis(timeWaitACK) {
+		return true
+	}
+	w.acked = max(now, 1)
+	l.ackTimeWait(s, w, stamp, stamped, now)
+	return true
+}
+
+// ackTimeWait answers s with the connection's last acknowledgment.
+func (l *link) ackTimeWait(s *segment, w *waiting, stamp uint32, stamped bool, now uint32) {
+	hop := hopBytes(s.id.RemoteAddress)
+	if r, err := l.stack.net.FindRoute(l.id, s.id.LocalAddress, s.id.RemoteAddress, s.number, false); err == nil {
+		if r.NextHop().BitLen() != 0 {
+			hop = hopBytes(r.NextHop())
+		}
+		r.Release()
+	}
+	mac, ok := l.resolve(&hop)
+	if !ok {
+		return // the peer sends again
+	}
+	frame, b, ok := l.reserve()
+	if !ok {
+		return
+	}
+	options := 0
+	if w.stamped && stamped {
+		options = header.TCPOptionTSLength + 2
+	}
+	v6 := s.number == header.IPv6ProtocolNumber
+	l.putEthernet(b, &mac, v6)
+	packet := b[etherBytes : etherBytes+s.ipBytes+header.TCPMinimumSize+options]
+	clear(packet)
+	if v6 {
+		header.IPv6(packet).Encode(&header.IPv6Fields{
+			PayloadLength: uint16(len(packet) - s.ipBytes), TransportProtocol: header.TCPProtocolNumber, HopLimit: 64,
+			SrcAddr: s.id.LocalAddress, DstAddr: s.id.RemoteAddress,
+		})
+	} else {
+		h := header.IPv4(packet)
+		h.Encode(&header.IPv4Fields{
+			TotalLength: uint16(len(packet)), Flags: header.IPv4FlagDontFragment, TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
+			SrcAddr: s.id.LocalAddress, DstAddr: s.id.RemoteAddress,
+		})
+		h.SetChecksum(^h.CalculateChecksum())
+	}
+	t := header.TCP(packet[s.ipBytes:])
+	t.Encode(&header.TCPFields{
+		SrcPort: s.id.LocalPort, DstPort: s.id.RemotePort, SeqNum: w.sendNxt, AckNum: w.recvNxt,
+		DataOffset: uint8(header.TCPMinimumSize + options), Flags: header.TCPFlagAck, WindowSize: 0xffff,
+	})
+	if options != 0 {
+		o := t[header.TCPMinimumSize:]
+		o[0], o[1], o[2], o[3] = header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionTS, header.TCPOptionTSLength
+		binary.BigEndian.PutUint32(o[4:], w.stamp+now-w.stampAt)
+		binary.BigEndian.PutUint32(o[8:], stamp)
+	}
+	putTCPChecksum(packet)
+	l.submit(frame, etherBytes+len(packet))
+}
+
+// flowKey names the flow of s as its answers do.
+func (s *segment) flowKey() (k flowKey) {
+	k.local, k.remote = hopBytes(s.id.LocalAddress), hopBytes(s.id.RemoteAddress)
+	k.ports = uint32(s.id.LocalPort)<<16 | uint32(s.id.RemotePort)
+	return k
+}
+
+// end is the sequence number behind s, its FIN included.
+func (s *segment) end() uint32 {
+	n := s.tcp.SequenceNumber() + uint32(len(s.payload))
+	if s.tcp.Flags()&header.TCPFlagFin != 0 {
+		n++
+	}
+	return n
+}
+
+// timestamps reads the option of RFC 7323 where every stack puts it behind the
+// handshake: alone, behind two NOPs.
+func timestamps(t header.TCP) (value, echo uint32, ok bool) {
+	const options = header.TCPMinimumSize
+	if len(t) < options+12 || t[options+2] != header.TCPOptionTS || t[options+3] != header.TCPOptionTSLength {
+		return 0, 0, false
+	}
+	return binary.BigEndian.Uint32(t[options+4:]), binary.BigEndian.Uint32(t[options+8:]), true
+}
