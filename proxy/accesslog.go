@@ -31,8 +31,10 @@ type accessLog struct {
 	done    chan struct{}
 	failed  atomic.Bool // the last write failed; writer only, but for tests
 
+	json   bool   // lines are objects; otherwise nginx's combined format
 	second int64  // that stamp stands for
-	stamp  []byte // time_local
+	stamp  []byte // time_local; of a JSON line, the time up to the seconds
+	zone   []byte // of a JSON line, the offset of the time
 }
 
 // newAccessLog starts the writer. It writes whole lines, one Write at a time.
@@ -63,12 +65,8 @@ func (a *accessLog) write() {
 	}
 }
 
-// line appends a line in nginx's combined format:
-//
-//	remote_addr - - [time_local] "request" status body_bytes_sent "referer" "user_agent"
-//
-// now is the loop time, wall the wall time of the turn. It reports false when the
-// line is lost.
+// line appends the line of an exchange. now is the loop time, wall the wall time of
+// the turn. It reports false when the line is lost.
 func (a *accessLog) line(x *exchange, now time.Duration, wall time.Time) bool {
 	if a.current == nil {
 		select {
@@ -82,9 +80,34 @@ func (a *accessLog) line(x *exchange, now time.Duration, wall time.Time) bool {
 		}
 	}
 	if second := wall.Unix(); second != a.second || a.stamp == nil {
-		a.second, a.stamp = second, wall.AppendFormat(a.stamp[:0], "02/Jan/2006:15:04:05 -0700")
+		a.second = second
+		if a.json {
+			a.stamp = wall.AppendFormat(a.stamp[:0], "2006-01-02T15:04:05")
+			a.zone = wall.AppendFormat(a.zone[:0], "Z07:00")
+		} else {
+			a.stamp = wall.AppendFormat(a.stamp[:0], "02/Jan/2006:15:04:05 -0700")
+		}
 	}
 	b := a.current
+	if a.json {
+		b = a.appendJSON(b, x, now, wall)
+	} else {
+		b = a.appendCombined(b, x)
+	}
+	a.current = b
+	if a.flushAt == 0 {
+		a.flushAt = now + logDelay
+	}
+	if len(b) >= logBufferBytes*7/8 {
+		a.flush()
+	}
+	return true
+}
+
+// appendCombined appends a line in nginx's combined format:
+//
+//	remote_addr - - [time_local] "request" status body_bytes_sent "referer" "user_agent"
+func (a *accessLog) appendCombined(b []byte, x *exchange) []byte {
 	b = append(b, x.session.clientAddr()...)
 	b = append(b, " - - ["...) // no remote_user: the proxy authenticates nobody
 	b = append(b, a.stamp...)
@@ -98,15 +121,7 @@ func (a *accessLog) line(x *exchange, now time.Duration, wall time.Time) bool {
 	b = appendField(b, x, http1.FieldReferer)
 	b = append(b, `" "`...)
 	b = appendField(b, x, http1.FieldUserAgent)
-	b = append(b, '"', '\n')
-	a.current = b
-	if a.flushAt == 0 {
-		a.flushAt = now + logDelay
-	}
-	if len(b) >= logBufferBytes*7/8 {
-		a.flush()
-	}
-	return true
+	return append(b, '"', '\n')
 }
 
 // flush hands the collected lines to the writer.

@@ -1,13 +1,9 @@
 package proxy
 
 import (
-	"context"
-	"log/slog"
 	"net/http"
-	"time"
 
 	"ringroad/proxy/http1"
-	"ringroad/proxy/upstream"
 )
 
 // fail takes an error of the exchange: it is logged, then another connection is
@@ -17,12 +13,13 @@ func (x *exchange) fail(e Error) {
 	s := x.session
 	w := s.worker
 	w.stats.failed(e.Source)
-	server := x.server
+	server, amounts := x.server, x.amounts()
 	retried := e.Retryable && !x.began && x.retry(&e)
-	w.report(x, server, &e, retried)
+	w.report(x, server, &e, &amounts, retried)
 	if retried {
 		return
 	}
+	x.failure = e
 	x.hangUp()
 	if e.Status != 0 && !x.began {
 		x.answer(e.Status)
@@ -94,53 +91,4 @@ func (x *exchange) reply(status int, page *errorPage, keepAlive bool) {
 	f.complete = true
 	w.stats.Answers++
 	w.stats.response(status)
-}
-
-// logPeriod is how often a line about failing exchanges is written for each
-// source; the others in between are counted in the next one.
-const logPeriod = time.Second
-
-// logLimit keeps failing exchanges from flooding the log.
-type logLimit struct {
-	next       time.Duration
-	suppressed int
-}
-
-// report logs e: what a client did wrong for those who debug, what a backend did
-// wrong for everybody. server is the one it happened with, nil before there is one.
-func (w *Worker) report(x *exchange, server *upstream.Server, e *Error, retried bool) {
-	level := slog.LevelWarn
-	switch {
-	case e.Source == Client:
-		level = slog.LevelDebug
-	case retried && e.Phase != PhaseConnect:
-		level = slog.LevelDebug // a pooled connection that had just been closed is routine
-	case e.Source == Internal:
-		level = slog.LevelError
-	}
-	if !w.log.Enabled(context.Background(), level) {
-		return
-	}
-	l := &w.logged[e.Source]
-	if w.now < l.next {
-		l.suppressed++
-		return
-	}
-	l.next = w.now + logPeriod
-	message := "exchange failed"
-	attrs := []slog.Attr{slog.String("client", x.session.clientEnd().String())}
-	if server != nil {
-		attrs = append(attrs, slog.String("upstream", server.Group.Name), slog.String("backend", server.Addr.String()))
-	}
-	if retried {
-		message = "attempt failed, trying another connection"
-	} else {
-		attrs = append(attrs, slog.Int("status", e.Status))
-	}
-	if l.suppressed > 0 {
-		attrs = append(attrs, slog.Int("suppressed", l.suppressed))
-		l.suppressed = 0
-	}
-	attrs = append(attrs, slog.Any("error", e))
-	w.log.LogAttrs(context.Background(), level, message, attrs...)
 }

@@ -97,6 +97,7 @@ func (b *backend) establish() {
 	switch {
 	case b.conn.Established():
 		b.connected, b.writable = true, true
+		x.times.connected = b.worker.now
 		b.Server.Worked()
 		b.reading.disarm()
 	case b.broken:
@@ -189,7 +190,7 @@ func (b *backend) expired(kind wait) {
 		return
 	}
 	x := b.x
-	e := Error{Source: Backend, Status: http.StatusGatewayTimeout, Err: errTimeout}
+	e := Error{Source: Backend, Status: http.StatusGatewayTimeout, Err: timedOut[kind]}
 	switch kind {
 	case waitConnect:
 		w.stats.TimeoutsConnect++

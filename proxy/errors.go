@@ -63,6 +63,22 @@ func (p Phase) String() string {
 	return "sending the response"
 }
 
+// buffer names the buffer of a connection that the exchange depended on in the
+// phase; "": none, or several.
+func (p Phase) buffer() string {
+	switch p {
+	case PhaseHead, PhaseBody:
+		return "client receive"
+	case PhaseSend:
+		return "backend send"
+	case PhaseWait, PhaseRelay:
+		return "backend receive"
+	case PhaseDeliver:
+		return "client send"
+	}
+	return ""
+}
+
 // statusClientGone is what the access log shows for a client that went away
 // before its answer, as nginx does. It is never sent.
 const statusClientGone = 499
@@ -91,11 +107,31 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Causes that no lower layer has an error for.
 var (
-	errTimeout   = errors.New("timed out")
 	errTruncated = errors.New("connection closed before the end of the message")
 	errNoAnswer  = errors.New("connection closed before an answer")
 	errFull      = errors.New("max_connections reached")
+	errStopped   = errors.New("the proxy was stopped")
 )
+
+// timeoutError is the end of a wait. Its text says what was waited for.
+type timeoutError struct {
+	wait wait
+	text string
+}
+
+// Error implements error.
+func (e *timeoutError) Error() string { return e.text }
+
+// timedOut holds the ends of waits that exchanges fail by.
+var timedOut = [waitIdle + 1]*timeoutError{
+	waitClientHeader: {waitClientHeader, "timed out waiting for the end of the request head (timeouts.client_header)"},
+	waitClientBody:   {waitClientBody, "timed out waiting for more of the request body (timeouts.client_body)"},
+	waitClientSend:   {waitClientSend, "timed out waiting for the client to take more of the response (timeouts.client_send)"},
+	waitConnect:      {waitConnect, "timed out waiting for the connection (timeouts.connect)"},
+	waitBackendRead:  {waitBackendRead, "timed out waiting for the backend to send (timeouts.backend_read)"},
+	waitBackendSend:  {waitBackendSend, "timed out waiting for the backend to take more of the request (timeouts.backend_send)"},
+	waitTunnel:       {waitTunnel, "timed out waiting for anything to move (timeouts.tunnel)"},
+}
 
 // connectError is err of a connection that could not be made.
 func connectError(err error) Error {

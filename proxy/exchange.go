@@ -46,6 +46,13 @@ type exchangeState struct {
 	hasResp bool   // the final response head is parsed
 	began   bool   // a final response, from the backend or our own, is on its way to the client
 
+	times   times
+	failure Error // why it did not end well; Err is nil if it did
+
+	toBackend   uint64 // bytes of this attempt written to the backend
+	fromBackend uint64 // and read from it
+	reused      bool   // the backend's connection had served before
+
 	status    int    // of that response; 0: none
 	headBytes int    // of the responses' heads
 	written   uint64 // bytes of the responses written to the client
@@ -61,6 +68,7 @@ type exchangeState struct {
 func (w *Worker) newExchange(s *session) *exchange {
 	x := w.takeExchange()
 	x.session = s
+	x.times.begun = w.now
 	x.req.Reset(&w.limits)
 	w.stats.ExchangesActive++
 	return x
@@ -81,6 +89,7 @@ func (x *exchange) start() {
 	w.stats.Requests++
 	s.state = exchanging
 	x.hasHead = true
+	x.times.head = w.now
 	x.headAt = s.in.r
 	x.floor = s.in.r + x.req.HeadBytes
 	x.tail = s.in.w
@@ -170,12 +179,17 @@ func (x *exchange) connect(server *upstream.Server) {
 	w := x.session.worker
 	x.server = server
 	x.attempts++
+	x.times.attempt, x.times.connected = w.now, 0
+	x.toBackend, x.fromBackend = 0, 0
+	x.reused = false
 	var b *backend
 	if !x.fresh && !server.Group.Private() {
 		b = w.reuse(server, !x.req.MethodID.Idempotent())
 	}
 	if b != nil {
 		w.stats.BackendReuses++
+		x.reused = true
+		x.times.connected = w.now
 	} else {
 		var e Error
 		var ok bool

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"time"
 
 	"ringroad/stack"
 )
@@ -71,24 +72,27 @@ func (p *peer) write(b *buffer) (int, error) {
 
 // wait keeps t armed for kind as long as the wait is on, from the last progress.
 func (w *Worker) wait(t *timer, kind wait, on, progress bool) {
-	w.waitFor(&w.timeouts, t, kind, on, progress)
+	w.waitFor(w.timeouts[kind], t, kind, on, progress)
 }
 
 // wait is Worker.wait with the timeouts of the route.
 func (x *exchange) wait(t *timer, kind wait, on, progress bool) {
-	w := x.session.worker
-	limits := &w.timeouts
-	if x.route != nil {
-		limits = &x.route.timeouts
-	}
-	w.waitFor(limits, t, kind, on, progress)
+	x.session.worker.waitFor(x.limit(kind), t, kind, on, progress)
 }
 
-func (w *Worker) waitFor(limits *timeouts, t *timer, kind wait, on, progress bool) {
+// limit is how long a wait of the exchange may take.
+func (x *exchange) limit(kind wait) time.Duration {
+	if x.route != nil {
+		return x.route.timeouts[kind]
+	}
+	return x.session.worker.timeouts[kind]
+}
+
+func (w *Worker) waitFor(limit time.Duration, t *timer, kind wait, on, progress bool) {
 	switch {
 	case !on:
 		t.disarm()
 	case progress || !t.armed(kind):
-		w.wheel.arm(t, kind, w.now+limits[kind])
+		w.wheel.arm(t, kind, w.now+limit)
 	}
 }

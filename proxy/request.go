@@ -61,6 +61,7 @@ func (x *exchange) send(p *progress) {
 	if f.out.len() > 0 {
 		n, err := b.write(&f.out)
 		w.stats.BackendBytesOut += uint64(n)
+		x.toBackend += uint64(n)
 		if n > 0 {
 			x.touched = true
 			p.toBackend = true

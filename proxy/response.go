@@ -100,8 +100,11 @@ func (x *exchange) listen(p *progress) {
 		x.in.w += n
 		s.budget -= n
 		w.stats.BackendBytesIn += uint64(n)
+		x.fromBackend += uint64(n)
 		if n > 0 {
-			x.heard = true
+			if !x.heard {
+				x.heard, x.times.heard = true, w.now
+			}
 			p.fromBackend = true
 		}
 		switch err {
@@ -195,6 +198,7 @@ func (x *exchange) relay(p *progress) {
 	before, budget := f.moved, s.budget
 	n, bad, err := f.fill(w, &b.peer, &x.in, 0, false, &s.budget)
 	w.stats.BackendBytesIn += uint64(n)
+	x.fromBackend += uint64(n)
 	if s.budget <= 0 && budget > 0 {
 		w.resume(s)
 	}

@@ -239,18 +239,18 @@ func (s *session) expired(kind wait) {
 			return
 		}
 		s.state = exchanging
-		s.x.fail(Error{Source: Client, Phase: PhaseHead, Status: http.StatusRequestTimeout, Err: errTimeout})
+		s.x.fail(Error{Source: Client, Phase: PhaseHead, Status: http.StatusRequestTimeout, Err: timedOut[waitClientHeader]})
 		s.run()
 	case waitClientBody:
 		w.stats.TimeoutsClientBody++
-		s.x.fail(Error{Source: Client, Phase: PhaseBody, Status: http.StatusRequestTimeout, Err: errTimeout})
+		s.x.fail(Error{Source: Client, Phase: PhaseBody, Status: http.StatusRequestTimeout, Err: timedOut[waitClientBody]})
 		s.run()
 	case waitClientSend:
 		w.stats.TimeoutsClientSend++
-		s.x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: errTimeout})
+		s.x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: timedOut[waitClientSend]})
 	case waitTunnel:
 		w.stats.TimeoutsTunnel++
-		s.x.cut(Client, errTimeout)
+		s.x.cut(Client, timedOut[waitTunnel])
 	case waitLinger:
 		s.close()
 	}

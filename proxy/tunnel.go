@@ -77,6 +77,7 @@ func (x *exchange) passRequest(p *progress) {
 	stats := s.worker.stats
 	stats.ClientBytesIn += uint64(read)
 	stats.BackendBytesOut += uint64(written)
+	x.toBackend += uint64(written)
 	p.fromClient = p.fromClient || read > 0
 	p.toBackend = p.toBackend || written > 0
 }
@@ -88,6 +89,7 @@ func (x *exchange) passResponse(p *progress) {
 	read, written := x.pass(&x.response, &x.in, &b.peer, &s.peer, Backend, Client)
 	stats := s.worker.stats
 	stats.BackendBytesIn += uint64(read)
+	x.fromBackend += uint64(read)
 	stats.ClientBytesOut += uint64(written)
 	x.written += uint64(written)
 	p.fromBackend = p.fromBackend || read > 0

@@ -148,6 +148,7 @@ func New(o Options) (*Worker, error) {
 	}
 	if o.AccessLog != nil {
 		w.access = newAccessLog(o.AccessLog, w.log)
+		w.access.json = c.Log.Format == config.JSON
 	}
 	return w, nil
 }
@@ -347,6 +348,7 @@ func (w *Worker) shut() {
 	for w.sessions.next != &w.sessions {
 		s := w.sessions.next
 		if s.x != nil && s.x.began {
+			s.x.failure = Error{Source: Internal, Phase: PhaseDeliver, Err: errStopped}
 			s.x.log()
 		}
 		if s.state == exchanging {
