@@ -23,9 +23,13 @@ func newRun(serve serveFunc) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run {-c FILE | --interface NAME --listen ADDRESS --backend ADDRESS}",
 		Short: "Serve until SIGTERM or SIGINT",
-		Long: `run serves in the foreground until SIGTERM or SIGINT. It needs root, or the
-capabilities CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. Messages go to standard
-error; where requests are logged is the configuration's to say (log.access).
+		Long: `run serves in the foreground. SIGTERM and SIGINT stop it at once; SIGQUIT stops
+it gracefully (what is under way is finished, within timeouts.drain); SIGUSR1
+opens the access log anew, after it was renamed.
+
+It needs root, or the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
+CAP_PERFMON. Messages go to standard error; where requests are logged is the
+configuration's to say (log.access).
 
 Without a file, the three flags --interface, --listen and --backend say all that
 is needed, and everything else has its default. Beside a file, --interface and

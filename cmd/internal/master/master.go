@@ -7,10 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
+	"syscall"
 	"time"
 
 	"ringroad/bpf"
@@ -36,7 +37,9 @@ const (
 )
 
 // Run runs until ctx is done, then stops at once and leaves the host as it
-// was. A nil error means that it was asked to stop.
+// was. Signals while it runs, as nginx has them: SIGQUIT accepts nothing more,
+// lets exchanges finish within timeouts.drain and ends; SIGUSR1 opens the
+// access log anew. A nil error means that it was asked to end.
 func Run(ctx context.Context, c *config.Config, o Options) (err error) {
 	// The loop and netstack's processor hand over to each other on one P; with
 	// more every segment would cross cores.
@@ -46,17 +49,16 @@ func Run(ctx context.Context, c *config.Config, o Options) (err error) {
 	if err := m.open(); err != nil {
 		return err
 	}
-	access, err := openAccessLog(c.Log.Access)
-	if err != nil {
+	wo := worker.Options{Config: c, Interfaces: m.interfaces, Log: o.Log}
+	if m.access, err = openAccessLog(c.Log.Access); err != nil {
 		return err
 	}
-	if access != nil {
-		defer access.Close()
+	if m.access != nil {
+		wo.AccessLog = m.access
 	}
-	wo := worker.Options{Config: c, Interfaces: m.interfaces, Log: o.Log}
-	if access != nil {
-		wo.AccessLog = access
-	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1)
+	defer signal.Stop(signals)
 	w, err := worker.New(wo)
 	if err != nil {
 		return err
@@ -74,13 +76,14 @@ func Run(ctx context.Context, c *config.Config, o Options) (err error) {
 		return errors.Join(err, <-ended)
 	}
 	m.announce()
-	return m.supervise(ctx, w, ended, o.StatsFile)
+	return m.supervise(ctx, w, ended, signals, o.StatsFile)
 }
 
 type master struct {
 	config     *config.Config
 	log        *slog.Logger
 	interfaces []*dataplane.Interface
+	access     *accessLog    // nil: none
 	admin      *admin.Server // nil: none
 }
 
@@ -158,7 +161,7 @@ func (m *master) announce() {
 
 // supervise waits for the end; meanwhile it looks after the interfaces and writes
 // statistics.
-func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan error, statsFile string) error {
+func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan error, signals <-chan os.Signal, statsFile string) error {
 	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
 	write := func() {
@@ -172,8 +175,20 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 		}
 	}
 	write()
+	draining := false
 	for {
 		select {
+		case s := <-signals:
+			switch {
+			case s == syscall.SIGQUIT && !draining:
+				draining = true
+				m.log.Info("draining: nothing more is accepted", "timeout", m.config.Timeouts.Drain)
+				w.Drain()
+			case s == syscall.SIGUSR1 && m.access != nil:
+				if err := m.access.reopen(); err != nil {
+					m.log.Error("the old access log stays in use", "error", err)
+				}
+			}
 		case <-ctx.Done():
 			write()
 			m.log.Info("stopping", "reason", context.Cause(ctx))
@@ -185,7 +200,7 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 				return fmt.Errorf("the worker did not stop within %v", stopTimeout)
 			}
 		case err := <-ended:
-			if err == nil {
+			if err == nil && !draining {
 				err = errors.New("the worker ended by itself")
 			}
 			return err
@@ -201,6 +216,9 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 
 func (m *master) close() error {
 	var errs []error
+	if m.access != nil {
+		errs = append(errs, m.access.Close())
+	}
 	if m.admin != nil {
 		errs = append(errs, m.admin.Close())
 	}
@@ -208,16 +226,4 @@ func (m *master) close() error {
 		errs = append(errs, i.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// openAccessLog returns nil for no access log.
-func openAccessLog(path string) (io.WriteCloser, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("open the access log: %w; make its folder, or set log.access to off", err)
-	}
-	return f, nil
 }
