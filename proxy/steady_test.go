@@ -66,18 +66,27 @@ const (
 // profile of all allocations: netstack and the peers have theirs.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
-	for _, tt := range []struct{ name, request, response string }{
-		{"no body", plainRequest, plainResponse},
-		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", ok},
-		{"chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"},
-		{"error page", "GET /none HTTP/1.1\r\nHost: elsewhere\r\n\r\n", ""},
+	for _, tt := range []struct {
+		name, request, response string
+		change                  func(*config.Config)
+	}{
+		{"no body", plainRequest, plainResponse, nil},
+		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", ok, nil},
+		{"chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", nil},
+		{"error page", "GET /none HTTP/1.1\r\nHost: elsewhere\r\n\r\n", "", func(c *config.Config) {
+			c.Listeners[0].Routes[0].Host = "example.org"
+		}},
+		{"fields and JSON lines", plainRequest, plainResponse, func(c *config.Config) {
+			c.Log.Format, c.Forwarded, c.Via = config.JSON, config.ForwardedReplace, true
+			c.Listeners[0].Request = config.Edits{Set: fields("X-Host", "$host$request_uri"), Remove: []string{"Accept"}}
+			c.Listeners[0].Response = config.Edits{Set: fields("Server", "x"), Add: fields("X-Client", "$remote_addr")}
+		}},
+		{"redirect", plainRequest, "", func(c *config.Config) {
+			c.Listeners[0].Routes[0] = config.Route{Redirect: &config.Redirect{Status: 308, Location: "https://$host$request_uri"}}
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			k := newKeepAlive(t, tt.request, tt.response, func(c *config.Config) {
-				if tt.response == "" {
-					c.Listeners[0].Routes[0].Host = "example.org"
-				}
-			})
+			k := newKeepAlive(t, tt.request, tt.response, tt.change)
 			for range 100 {
 				k.exchange(t)
 			}
