@@ -43,6 +43,20 @@
 // was let go is not reused before the end of the turn, when no event of that
 // turn can reach it any more.
 //
+// # Routes
+//
+// What the configuration says about a listener and its routes is worked out once,
+// when the worker starts (route.go, edit.go): the fields that change, with the
+// places that a request fills in, the timeouts, and answers that need no backend.
+// A request looks its route up and finds everything there.
+//
+// # Failures
+//
+// Every failure is an [Error], which says whose doing it was and whether another
+// connection may do (errors.go). It decides the answer, and goes into the log with
+// how far the exchange had come (report.go). The access log says the same of each
+// exchange (accesslog.go, jsonlog.go).
+//
 // # Buffers and copies
 //
 // Bytes are read into the buffer that they are written from, except for heads,

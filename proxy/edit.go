@@ -95,6 +95,14 @@ func (e *edits) removeName(name string) {
 	}
 }
 
+// widen makes requests lose look-alikes too: a backend that takes X_User for X-User
+// would otherwise get from a client what it was to get from the proxy alone.
+func (e *edits) widen() {
+	for i, n := range e.remove {
+		e.remove[i] = n.LookAlikes()
+	}
+}
+
 // removes tells whether the message loses the field.
 func (e *edits) removes(name string) bool {
 	for _, n := range e.remove {

@@ -88,6 +88,7 @@ func (w *Worker) newRoute(r *route, l *config.Listener, c *config.Route) error {
 	if err != nil {
 		return err
 	}
+	in.widen()
 	r.request = in.lines
 	r.forward = w.forward
 	r.forward.Remove = in.remove

@@ -59,6 +59,8 @@ func TestRequestFields(t *testing.T) {
 			config.Edits{Set: fields("X-A", "l", "X-L", "l"), Add: fields("X-B", "l", "X-C", "l"), Remove: []string{"Cookie"}},
 			config.Edits{Set: fields("Cookie", "r"), Add: fields("x-l", "r"), Remove: []string{"X-B", "x-a"}}, nil,
 			lines("GET /a?b HTTP/1.1", "Host: Example.org:80", "X-Forwarded-Proto: gopher", "X-L: l", "Cookie: r", "X-C: l", "x-l: r")},
+		{"look-alikes", config.Edits{Set: fields("X-A", "new", "Cookie", "n"), Remove: []string{"X-Forwarded-Proto"}}, config.Edits{}, nil,
+			lines("GET /a?b HTTP/1.1", "Host: Example.org:80", "X-B: 3", "X-A: new", "Cookie: n")},
 		{"variables",
 			config.Edits{Set: fields("X-A", "$host|$remote_addr|${scheme}://x$request_uri|$$"), Remove: []string{"X-B", "Cookie"}}, config.Edits{}, nil,
 			lines("GET /a?b HTTP/1.1", "Host: Example.org:80", "X-Forwarded-Proto: gopher", "X-A: example.org|10.1.0.2|http://x/a?b|$")},
@@ -78,6 +80,10 @@ func TestRequestFields(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			request := request
+			if tt.name == "look-alikes" {
+				request = strings.Replace(request, "X-B", "X_A: 5\r\nx_forwarded-PROTO: x\r\nX-B", 1)
+			}
 			r := newRig(t, func(c *config.Config) {
 				c.XForwarded = config.XForwardedOff
 				c.Listeners[0].Request, c.Listeners[0].Routes[0].Request = tt.listener, tt.route

@@ -100,7 +100,7 @@ var table = []key{
 	},
 	{
 		path: "listeners[].request.set.FIELD", kind: fieldText,
-		about: "Fields that requests of the listener have when they are forwarded, in place of what the client sent under the name. A value may hold `$host` (the host that the request is for, without the port), `$remote_addr` (the client's address), `$request_uri` (path and query as received) and `$scheme`; `$$` is a dollar. Fields that frame a message or belong to one connection are refused. `Host` may be set to a fixed value; what is said about the fields of `x_forwarded` and `forwarded` goes before these keys.",
+		about: "Fields that requests of the listener have when they are forwarded, in place of what the client sent under the name. A value may hold `$host` (the host that the request is for, without the port), `$remote_addr` (the client's address), `$request_uri` (path and query as received) and `$scheme`; `$$` is a dollar. Fields that frame a message or belong to one connection are refused. Names that CGI cannot tell from it are taken away with it: `X_A` with `X-A`. `Host` may be set to a fixed value; what is said about the fields of `x_forwarded` and `forwarded` goes before these keys.",
 		at:    func(s *scope) any { return &s.listener.Request.Set },
 	},
 	{
@@ -400,7 +400,7 @@ var table = []key{
 	},
 	{
 		path: "log.format", kind: word, def: "combined", values: []string{"combined", "json"},
-		about: "Format of these lines: `combined` is that of nginx and Apache, `json` an object with the times of every phase.",
+		about: "Format of these lines: `combined` is that of nginx and Apache, `json` an object with the client, the request, its sizes, the backend, and the times in ms: `request_ms` from the first byte of the request to the end of its head, `queue_ms` until the last attempt to reach a backend, `connect_ms` until it was connected, `first_byte_ms` until it answered, `total_ms` for all. `null` is what a request did not come to. `termination` is `complete`, or says who ended it early: `client`, `backend`, `internal`.",
 		at:    func(s *scope) any { return &s.config.Log.Format },
 	},
 	{

@@ -197,6 +197,7 @@ func lookupMethod(m []byte) Method {
 type FieldName struct {
 	lower string
 	id    FieldID
+	alike bool // names that CGI takes for it count too
 }
 
 // NewFieldName prepares a name; ok is false unless it is a token (RFC 9110, 5.6.2).
@@ -214,11 +215,35 @@ func NewFieldName(name string) (n FieldName, ok bool) {
 // String is the name in lower case.
 func (n FieldName) String() string { return n.lower }
 
+// LookAlikes is n together with every name that CGI and what came after it cannot
+// tell from it, because they make HTTP_X_A of X-A as well as of X_A (RFC 3875,
+// 4.1.18).
+func (n FieldName) LookAlikes() FieldName {
+	n.alike = true
+	return n
+}
+
 // Is tells whether name is this one, in any case.
-func (n FieldName) Is(name []byte) bool { return equalFold(name, n.lower) }
+func (n FieldName) Is(name []byte) bool {
+	if !n.alike {
+		return equalFold(name, n.lower)
+	}
+	if len(name) != len(n.lower) {
+		return false
+	}
+	for i, c := range name {
+		if c, l := lower(c), n.lower[i]; c != l && (c != '-' && c != '_' || l != '-' && l != '_') {
+			return false
+		}
+	}
+	return true
+}
 
 // matches compares with the name of f.
 func (n FieldName) matches(f *Field, buf []byte) bool {
+	if n.alike {
+		return n.Is(f.Name.Of(buf))
+	}
 	return n.id == f.ID && (n.id != FieldOther || equalFold(f.Name.Of(buf), n.lower))
 }
 

@@ -193,6 +193,16 @@ func TestErrorPages(t *testing.T) {
 	}
 }
 
+// TestLookAlikes: a hyphen and an underscore are one to CGI.
+func TestLookAlikes(t *testing.T) {
+	n := names(t, "x-user_id")[0].LookAlikes()
+	for name, want := range map[string]bool{"X-User-Id": true, "x_user_id": true, "X_User-ID": true, "XxUser-Id": false, "X-User-I": false, "X-User-Id_": false} {
+		if got := n.Is([]byte(name)); got != want {
+			t.Errorf("%s looks like x-user_id: %t, want %t", name, got, want)
+		}
+	}
+}
+
 // TestEmptyPages: 204 and 304 have no body (RFC 9110, 15.3.5 and 15.4.5).
 func TestEmptyPages(t *testing.T) {
 	for status, want := range map[int]string{
