@@ -67,7 +67,14 @@ func summary(c *config.Config) string {
 			default:
 				b.WriteString(" all to")
 			}
-			fmt.Fprintf(&b, " %s", r.Upstream)
+			switch {
+			case r.Redirect != nil:
+				fmt.Fprintf(&b, " %s (redirect %d)", r.Redirect.Location, r.Redirect.Status)
+			case r.Return != nil:
+				fmt.Fprintf(&b, " a fixed answer, %d", r.Return.Status)
+			default:
+				fmt.Fprintf(&b, " %s", r.Upstream)
+			}
 		}
 		b.WriteByte('\n')
 	}

@@ -57,12 +57,16 @@ func unserved(t *testing.T) serveFunc {
 }
 
 func TestCheck(t *testing.T) {
-	file := write(t, good)
+	file := write(t, strings.Replace(good, "      - {upstream: app}", `      - {path: /old, redirect: {status: 301, location: /new}}
+      - {path: /x, return: {status: 204}}
+      - {upstream: app}`, 1))
 	stdout, stderr, status := command(unserved(t), "check", "-c", file)
 	want := file + `: ok
 interfaces: eth0
 listener 192.0.2.1:80:
   host a.example.org, path /v1/, to api
+  host any, path /old, to /new (redirect 301)
+  host any, path /x, to a fixed answer, 204
   host any, path any, to app
 listener [::]:80: all to app
 upstream app: 10.0.0.2:8080, 10.0.0.3:8080
