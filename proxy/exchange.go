@@ -183,7 +183,7 @@ func (x *exchange) connect(server *upstream.Server) {
 	x.toBackend, x.fromBackend = 0, 0
 	x.reused = false
 	var b *backend
-	if !x.fresh && !server.Group.Private() {
+	if !x.fresh {
 		b = w.reuse(server, !x.req.MethodID.Idempotent())
 	}
 	if b != nil {

@@ -129,9 +129,9 @@ func (x *exchange) pass(f *flow, in *buffer, src, dst *peer, from, to Source) (r
 			dst.conn.CloseWrite()
 		}
 	}
-	// A reset shows when the peer is read or written. A direction that waits for
-	// room does neither.
-	if src.broken && !f.complete && f.out.len() > 0 {
+	// A reset shows when the peer is read or written, which happens neither when
+	// there is no room nor behind its FIN.
+	if src.broken {
 		if err := src.conn.Err(); err != nil {
 			x.cut(from, err)
 		}

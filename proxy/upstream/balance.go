@@ -48,7 +48,7 @@ func New(c *config.Upstream) *Group {
 
 // Private tells that a connection belongs to one client, whom its PROXY protocol
 // header names: the backend would take any other client's request for the first
-// one's, so connections are not pooled.
+// one's, so none may be given to Put.
 func (g *Group) Private() bool {
 	return g.ProxyProtocol == config.ProxyV1 || g.ProxyProtocol == config.ProxyV2
 }
