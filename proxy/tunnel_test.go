@@ -77,7 +77,7 @@ func TestWebSocket(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }()
 		c.SetReadLimit(-1)
 		for {
 			kind, b, err := c.Read(req.Context())
@@ -107,7 +107,7 @@ func TestWebSocket(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer c.CloseNow()
+			defer func() { _ = c.CloseNow() }()
 			if resp.StatusCode != 101 || c.Subprotocol() != "echo" {
 				t.Errorf("status %d, subprotocol %q", resp.StatusCode, c.Subprotocol())
 			}
