@@ -176,6 +176,7 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 	}
 	write()
 	draining := false
+	memory := worker.NewMemory()
 	for {
 		select {
 		case s := <-signals:
@@ -209,6 +210,7 @@ func (m *master) supervise(ctx context.Context, w *worker.Worker, ended <-chan e
 				w.Stop()
 				return errors.Join(err, <-ended)
 			}
+			memory.Tick()
 			write()
 		}
 	}

@@ -66,7 +66,8 @@ func (w *Worker) Read() Snapshot {
 	runtime.ReadMemStats(&m)
 	s.Process = map[string]uint64{
 		"goroutines":   uint64(runtime.NumGoroutine()),
-		"heap_bytes":   m.HeapAlloc,
+		"heap_bytes":   m.HeapAlloc, // garbage included
+		"heap_live":    liveHeap(),
 		"heap_objects": m.HeapObjects,
 		"sys_bytes":    m.Sys,
 		"gc_cycles":    uint64(m.NumGC),
