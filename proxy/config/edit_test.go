@@ -31,3 +31,28 @@ func TestParseText(t *testing.T) {
 		}
 	}
 }
+
+// TestTextsComeBack: whatever a text holds, YAML writes it so that it is read again.
+func TestTextsComeBack(t *testing.T) {
+	for _, s := range []string{
+		"plain", "two words", " around ", "- dash", "#", "a: b", "a #b", "'", `"`, `\`, `\n`, "a\nb\n", "\r\n", "\t", "\x01\x1b\x7f", "é", "\u0085\u2028\ufeff",
+		"\U0001f600", "\U000e0001", "null", "~", "on", "1e3", "0x1", "{a: b}", "[a]", "*a", "&a", "!a", "|", ">", "%a", "@a", "`a", "$host", "a,b", "?", "? a", "---", "...",
+	} {
+		c, err := Parse("f", []byte(valid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Listeners[0].Routes = []Route{{Return: &Return{Status: 200, Body: s, Type: "text/plain"}}}
+		if err := c.Validate(); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		again, err := Parse("again", []byte(c.YAML()))
+		if err != nil {
+			t.Errorf("%q: %v\n%s", s, err, c.YAML())
+			continue
+		}
+		if got := again.Listeners[0].Routes[0].Return.Body; got != s {
+			t.Errorf("%q came back as %q", s, got)
+		}
+	}
+}

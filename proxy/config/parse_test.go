@@ -391,7 +391,11 @@ func TestParseFile(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(valid))
-	if src, err := os.ReadFile("testdata/example.yaml"); err == nil {
+	for _, name := range []string{"testdata/example.yaml", "testdata/everything.yaml"} {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
 		f.Add(src)
 	}
 	for _, s := range []string{"a: &b [*b]\n", "? [a]\n: b\n", "<<: {a: 1}\n", "listeners: [[], {routes: [{}]}, 5]\n", "upstreams: {a: , b: {servers: [a:b]}}", "a: |\n x\n", "{a: {b: [c: d]}}", "\ufeff---\n...\n"} {

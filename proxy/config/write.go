@@ -92,7 +92,7 @@ func (w *writer) element(n *node, path, indent string, c *Config) {
 
 // quote returns text as a YAML value: plain where that is safe.
 func quote(text string) string {
-	plain := text != "" && text[0] != '-'
+	plain := text != "" && text[0] != '-' && !strings.EqualFold(text, "null") // which is no value
 	for _, r := range text {
 		if r == '-' || r == '_' || r == '.' || r == '/' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
 			continue
