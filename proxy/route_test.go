@@ -350,7 +350,7 @@ func TestErrorPagesFromFiles(t *testing.T) {
 		}
 		c.Upstreams = append(c.Upstreams, config.Upstream{Name: "back", Servers: append(c.Upstreams[0].Servers[:0:0], netipPort(c.Upstreams[0].Servers[0], 8081)), KeepAliveTimeout: time.Minute, Balance: config.RoundRobin})
 	})
-	r.serve(8081, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "mine", 502) }))
+	r.serve(8081, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "mine", http.StatusBadGateway) }))
 	for _, tt := range []struct {
 		front, request string
 		status         int

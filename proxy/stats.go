@@ -18,7 +18,7 @@ type Stats struct {
 	Responses3xx    uint64 `name:"responses_3xx" kind:"counter" unit:"responses" help:"responses begun with status 300-399"`
 	Responses4xx    uint64 `name:"responses_4xx" kind:"counter" unit:"responses" help:"responses begun with status 400-499, from backends and our own"`
 	Responses5xx    uint64 `name:"responses_5xx" kind:"counter" unit:"responses" help:"responses begun with another status, from backends and our own"`
-	Answers         uint64 `name:"answers" kind:"counter" unit:"responses" help:"responses that were error pages of our own"`
+	Answers         uint64 `name:"answers" kind:"counter" unit:"responses" help:"responses of our own: error pages, redirects, fixed answers"`
 
 	ClientBytesIn   uint64 `name:"client_bytes_in" kind:"counter" unit:"bytes" help:"read from clients, heads included"`
 	ClientBytesOut  uint64 `name:"client_bytes_out" kind:"counter" unit:"bytes" help:"written to clients, heads included"`
