@@ -76,9 +76,9 @@ func text(p *string) string {
 
 func TestJSONLines(t *testing.T) {
 	r := newRig(t, func(c *config.Config) {
-		quick(c)
 		inJSON(c)
 		c.Listeners[0].Routes = []config.Route{
+			{Path: "/silent", Upstream: "app", Timeouts: config.RouteTimeouts{BackendRead: 100 * time.Millisecond}},
 			{Path: "/teapot", Return: &config.Return{Status: 418, Body: "short", Type: "text/plain"}},
 			{Upstream: "app"},
 		}
