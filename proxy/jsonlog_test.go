@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"ringroad/proxy/config"
+	"ringroad/proxy/upstream"
 )
 
 // entry is a line of the access log in JSON.
@@ -247,4 +249,51 @@ func FuzzJSONString(f *testing.F) {
 			t.Fatalf("%q came back as %q", in, back)
 		}
 	})
+}
+
+func TestJSONLineOfATunnel(t *testing.T) {
+	r := newRig(t, func(c *config.Config) { tunnels(c); inJSON(c) })
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		readHead(in)
+		say(c, switching+"hello")
+		swallow(in)
+	})
+	c := r.dial()
+	c.send(upgradeRequest)
+	c.readHeadOf("101")
+	c.read("hello")
+	c.send("up")
+	closeWrite(t, c.Conn)
+	swallow(c.in)
+	r.await("the tunnel has ended", func(s *Stats) bool { return s.ExchangesActive == 0 })
+	got := r.entries()
+	if len(got) != 1 || got[0].Status != 101 || got[0].RequestBodyBytes != 2 || got[0].ResponseBodyBytes != 5 ||
+		got[0].RequestBytes != len(upgradeRequest)+2 || got[0].Termination != "complete" || *got[0].Target != "/chat" {
+		t.Errorf("%s", r.access.String())
+	}
+}
+
+// BenchmarkAccessLine is what a request costs more when it is logged.
+func BenchmarkAccessLine(b *testing.B) {
+	head := []byte(plainRequest)
+	s := &session{client: netip.MustParseAddrPort("192.0.2.1:12345"), listener: &listener{config: &config.Listener{Address: netip.MustParseAddrPort("0.0.0.0:80")}}}
+	s.in = buffer{b: head, r: len(head), w: len(head)}
+	x := &exchange{}
+	x.session, x.hasHead, x.floor, x.status, x.written, x.headBytes = s, true, len(head), 200, 300, 100
+	x.server = &upstream.Server{Addr: netip.MustParseAddrPort("10.2.0.2:8080"), Group: &upstream.Group{Name: "app"}}
+	x.times = times{1e6, 2e6, 3e6, 4e6, 5e6}
+	x.req.Reset(nil)
+	if done, bad := x.req.Parse(head); !done {
+		b.Fatal(bad)
+	}
+	for _, format := range []config.LogFormat{config.Combined, config.JSON} {
+		b.Run(string(format), func(b *testing.B) {
+			a := &accessLog{json: format == config.JSON, current: make([]byte, 0, logBufferBytes)}
+			b.ReportAllocs()
+			for b.Loop() {
+				a.line(x, 6e6, time.Unix(1e9, 123456789))
+				a.current = a.current[:0]
+			}
+		})
+	}
 }
