@@ -53,7 +53,7 @@ func (c *clock) recent() time.Duration {
 
 // NowMonotonic implements tcpip.Clock.
 func (c *clock) NowMonotonic() tcpip.MonotonicTime {
-	return tcpip.MonotonicTime{}.Add(c.recent())
+	return monotonic(c.recent())
 }
 
 // AfterFunc implements tcpip.Clock. f runs on the loop, not on a goroutine of

@@ -42,17 +42,31 @@ type tail struct {
 // slot and is stable until it is swept.
 type flowTable struct {
 	index map[flowKey]int32
-	slots []flow
-	free  []int32
-	hand  int // next slot to sweep
+	// recent finds the slots of busy flows without hashing the key: by the
+	// transmit hash, which is random for each connection. Any entry may be
+	// stale; the slot's key decides.
+	recent [recentFlows]int32
+	slots  []flow
+	free   []int32
+	hand   int // next slot to sweep
 }
+
+// recentFlows is the size of the direct-mapped cache: 4 KB.
+const recentFlows = 1 << 10
 
 func (t *flowTable) init() { t.index = make(map[flowKey]int32) }
 
-// get returns the slot of key, a fresh one when the flow is new.
-func (t *flowTable) get(key *flowKey, now time.Duration) int32 {
+// get returns the slot of key, a fresh one when the flow is new. hash is any
+// number that the flow's packets share.
+func (t *flowTable) get(key *flowKey, hash uint32, now time.Duration) int32 {
+	recent := &t.recent[hash%recentFlows]
+	if i := *recent; int(i) < len(t.slots) && t.slots[i].live && t.slots[i].key == *key {
+		t.slots[i].used = now
+		return i
+	}
 	if i, ok := t.index[*key]; ok {
 		t.slots[i].used = now
+		*recent = i
 		return i
 	}
 	var i int32
@@ -70,6 +84,7 @@ func (t *flowTable) get(key *flowKey, now time.Duration) int32 {
 	*f = flow{key: *key, used: now, live: true}
 	f.held.generation = generation
 	t.index[*key] = i
+	*recent = i
 	return i
 }
 

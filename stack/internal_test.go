@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -45,24 +46,32 @@ func TestClockFiresInOrderAndOnce(t *testing.T) {
 	}
 }
 
+func TestMonotonicIsWhatNetstackMakes(t *testing.T) {
+	for _, d := range []time.Duration{0, 1, time.Second, 1<<62 + 12345} {
+		if got, want := monotonic(d), (tcpip.MonotonicTime{}).Add(d); got != want {
+			t.Errorf("%d: %v, want %v", d, got, want)
+		}
+	}
+}
+
 func TestFlowTableForgetsIdleFlowsOnly(t *testing.T) {
 	var f flowTable
 	f.init()
 	key := func(n uint32) *flowKey { return &flowKey{ports: n} }
-	idle, holding, busy := f.get(key(1), 0), f.get(key(2), 0), f.get(key(3), 0)
+	idle, holding, busy := f.get(key(1), 1, 0), f.get(key(2), 2, 0), f.get(key(3), 3, 0)
 	f.slots[holding].held.active = true
-	f.get(key(3), flowIdle)
+	f.get(key(3), 3, flowIdle)
 	f.sweep(flowIdle+1, 3)
 	if len(f.index) != 2 {
 		t.Fatalf("%d flows are left, want the one that holds an ACK and the busy one", len(f.index))
 	}
 	generation := f.slots[idle].held.generation
-	if got := f.get(key(4), flowIdle); got != idle {
+	if got := f.get(key(4), 1, flowIdle); got != idle {
 		t.Errorf("slot %d was not reused", idle)
 	} else if f.slots[got].known || f.slots[got].held.generation != generation {
 		t.Error("the slot's new flow inherited the old one's state, or lost the hold's generation")
 	}
-	if f.get(key(3), 0) != busy || f.get(key(2), 0) != holding {
+	if f.get(key(3), 2, 0) != busy || f.get(key(2), 2, 0) != holding {
 		t.Error("a living flow moved")
 	}
 }

@@ -34,6 +34,8 @@ type link struct {
 	queue      segmentQueuer
 	merges     []merge // open only while a batch is delivered
 
+	established [1 << establishedBits]establishedEntry // loop only
+
 	// mu guards what follows: the loop and netstack's processor both send.
 	mu         sync.Mutex
 	submitted  uint64 // frames put on the TX ring so far

@@ -33,6 +33,17 @@ type segmentQueuer interface {
 	QueuePacket(netstack.TransportEndpoint, netstack.TransportEndpointID, *netstack.PacketBuffer)
 }
 
+// establishedEntry is a connection that was established when it was looked up.
+// It holds while it still is: an endpoint never returns to that state.
+type establishedEntry struct {
+	id       netstack.TransportEndpointID
+	endpoint *tcp.Endpoint
+}
+
+// establishedBits makes the cache 512 entries, which keep at most as many dead
+// endpoints from the collector.
+const establishedBits = 9
+
 // segment is a plain TCP segment in a received frame. Its slices are the frame's.
 type segment struct {
 	id      netstack.TransportEndpointID
@@ -253,12 +264,30 @@ func (l *link) queueSegment(s *segment) bool {
 }
 
 func isListener(ep netstack.TransportEndpoint) bool {
-	e, ok := ep.(interface{ State() uint32 })
+	e, ok := ep.(*tcp.Endpoint)
 	return ok && tcp.EndpointState(e.State()) == tcp.StateListen
 }
 
+// endpointOf finds the endpoint of s, nil if there is none. Established
+// connections are found in a cache of the link's own first: netstack's look-up
+// takes two locks and two maps.
 func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
-	return l.stack.net.FindTransportEndpoint(s.number, tcp.ProtocolNumber, s.id, l.id)
+	remote := s.packet[20:24] // of an IPv6 source, its last four bytes
+	if s.ipBytes == header.IPv4MinimumSize {
+		remote = s.packet[12:16]
+	}
+	// Ports and the low bytes of addresses vary most; the multiplier mixes them
+	// (Knuth's, 2^32 over the golden ratio).
+	h := (binary.BigEndian.Uint32(remote) ^ uint32(s.id.RemotePort)<<16 ^ uint32(s.id.LocalPort)) * 2654435769
+	e := &l.established[h>>(32-establishedBits)]
+	if e.id == s.id && e.endpoint != nil && tcp.EndpointState(e.endpoint.State()) == tcp.StateEstablished {
+		return e.endpoint
+	}
+	ep := l.stack.net.FindTransportEndpoint(s.number, tcp.ProtocolNumber, s.id, l.id)
+	if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateEstablished {
+		*e = establishedEntry{s.id, t}
+	}
+	return ep
 }
 
 // packetOf copies s into a packet of netstack, as its IP layer hands it to TCP.
