@@ -12,7 +12,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab test bench lint fuzz generate clean
+.PHONY: help build demo lab test bench pgo lint fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,14 @@ test: ## vet, all tests, and those of the product's packages once more under the
 bench: ## compare with nginx on this machine (root, about two minutes)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk
 	@$(GO) run ./hack/bench $(BENCH_FLAGS)
+
+pgo: ## train the profile that the build is optimised with (root, a minute)
+	@hack/install ip=iproute2 nginx=nginx wrk=wrk
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	  $(GO) run ./hack/bench -candidates ringroad -r 1 -d 12s -cpu-profile $$dir/small && \
+	  $(GO) run ./hack/bench -candidates ringroad -r 1 -d 4s -path /f/64k -cpu-profile $$dir/large && \
+	  $(GO) run ./hack/bench -candidates ringroad -r 1 -d 4s -close -cpu-profile $$dir/close && \
+	  $(GO) tool pprof -proto $$dir/small $$dir/large $$dir/close > cmd/ringroad/default.pgo
 
 lint: ## gofmt, vet and golangci-lint (built into the user's cache folder when missing)
 	@unformatted=$$(gofmt -l bpf cmd dataplane stack proxy hack); if [[ -n $$unformatted ]]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi

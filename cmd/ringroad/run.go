@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -19,7 +21,7 @@ type serveFunc func(context.Context, *config.Config, master.Options) error
 
 func newRun(serve serveFunc) *cobra.Command {
 	var flags config.Flags
-	var statsFile string
+	var statsFile, cpuProfile string
 	cmd := &cobra.Command{
 		Use:   "run {-c FILE | --interface NAME --listen ADDRESS --backend ADDRESS}",
 		Short: "Serve until SIGTERM or SIGINT",
@@ -59,12 +61,32 @@ second and once more at the end, so that a reader never sees half of it.`,
 			context.AfterFunc(ctx, stop)
 			defer stop()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: cfg.Log.Level}))
-			return serve(ctx, cfg, master.Options{StatsFile: statsFile, Log: log})
+			return profiled(cpuProfile, func() error {
+				return serve(ctx, cfg, master.Options{StatsFile: statsFile, Log: log})
+			})
 		},
 	}
 	flags.Register(cmd.Flags())
+	cmd.Flags().StringVar(&cpuProfile, "cpu-profile", "", "write a CPU profile of the whole run to `FILE`, for go tool pprof")
 	cmd.Flags().StringVar(&statsFile, "stats-file", "", "write all counters as JSON to `FILE`, every second and at the end")
 	return cmd
+}
+
+// profiled calls f under the CPU profiler if a file is named.
+func profiled(path string, f func() error) error {
+	if path == "" {
+		return f()
+	}
+	out, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write the CPU profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return errors.Join(err, out.Close())
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, out.Close())
 }
 
 // load makes the configuration that the flags of a command ask for. Flags that

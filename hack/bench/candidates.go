@@ -106,7 +106,11 @@ log: {access: off}
 `
 
 func ringroad(l *lab.Lab, o options) (*candidate, error) {
-	r, err := l.StartRingroad(o.binary, ringroadConfig+o.settings+"\n")
+	var flags []string
+	if o.profile != "" {
+		flags = []string{"--cpu-profile", o.profile}
+	}
+	r, err := l.StartRingroad(o.binary, ringroadConfig+o.settings+"\n", flags...)
 	if err != nil {
 		return nil, err
 	}

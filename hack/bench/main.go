@@ -29,6 +29,7 @@ type options struct {
 	binary     string
 	settings   string // YAML lines added to ringroad's configuration
 	jsonFile   string
+	profile    string // file for ringroad's CPU profile
 }
 
 func main() {
@@ -55,6 +56,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.binary, "binary", "", "ringroad binary to run; built from this tree when not given")
 	flag.StringVar(&o.settings, "set", "", "more configuration for ringroad, as YAML, such as 'wait: spin'")
 	flag.StringVar(&o.jsonFile, "json", "", "write all measurements to this file as JSON")
+	flag.StringVar(&o.profile, "cpu-profile", "", "write ringroad's CPU profile to this file (of the last round)")
 	quick := flag.Bool("quick", false, "one round of two seconds")
 	flag.Parse()
 	if *quick {
