@@ -64,8 +64,9 @@ type Config struct {
 	// inclusive. XDP steers exactly these to the worker.
 	FirstPort, LastPort uint16
 	TCP                 TCPOptions
-	// Batch is the most frames taken from one queue in a turn. Default 64:
-	// larger batches raised the fill ring's low-water mark without gain.
+	// Batch is the most frames taken from one queue in a turn. Default 32: at
+	// 1,000 connections 128 cost a tenth of the requests and 512 half of them,
+	// because what was injected has left the cache when its session runs.
 	Batch int
 	// Spin is how long Sleep polls before it parks. 0: parks at once.
 	Spin time.Duration

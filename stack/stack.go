@@ -18,7 +18,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-const defaultBatch = 64
+const defaultBatch = 32
 
 // Stack is one worker's TCP over its links. All methods but Wake belong to the
 // loop's goroutine.
