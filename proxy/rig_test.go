@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -166,11 +167,24 @@ const (
 	flagsAt = 14 + 20 + 13
 )
 
-// watch returns a filter for frames that loses nothing and counts in n the bytes
-// of IPv4 packets, and in fins those with FIN.
+// watch returns a filter for frames that loses nothing, keeps in n how many bytes
+// of a connection's payload have been on the wire, however often, and in fins how
+// many IPv4 packets with FIN.
 func watch(n, fins *atomic.Int64) func([]byte) bool {
+	const ip, tcp = 14, 14 + 20
+	var first uint32
+	known := false
 	return func(frame []byte) bool {
-		n.Add(int64(len(frame)))
+		end := ip + int(binary.BigEndian.Uint16(frame[ip+2:]))
+		payload := end - tcp - int(frame[tcp+12]>>4)*4
+		if sequence := binary.BigEndian.Uint32(frame[tcp+4:]); payload > 0 {
+			if !known {
+				first, known = sequence, true
+			}
+			if sent := int64(sequence - first + uint32(payload)); sent > n.Load() {
+				n.Store(sent)
+			}
+		}
 		if frame[flagsAt]&flagFIN != 0 {
 			fins.Add(1)
 		}

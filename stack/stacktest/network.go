@@ -14,6 +14,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,6 +53,10 @@ type Host struct {
 	mac      [6]byte
 	peerMAC  [6]byte
 	outbound *wire
+
+	// Several goroutines of the host's netstack announce output, and several of
+	// the stack deliver input; frames must keep their order.
+	sending, receiving sync.Mutex
 }
 
 // New builds the network; it is taken down at the end of the test. configure,
@@ -199,6 +204,8 @@ func newHost(t testing.TB, net byte, outbound *wire) *Host {
 
 // WriteNotify implements channel.Notification: the host's netstack has output.
 func (h *Host) WriteNotify() {
+	h.sending.Lock()
+	defer h.sending.Unlock()
 	for {
 		p := h.link.Read()
 		if p == nil {
@@ -219,6 +226,8 @@ func (h *Host) WriteNotify() {
 // receiver returns the wire's notification: it delivers to the host.
 func (h *Host) receiver(in *wire) func() {
 	return func() {
+		h.receiving.Lock()
+		defer h.receiving.Unlock()
 		for _, frame := range in.take(ringFrames) {
 			number := tcpip.NetworkProtocolNumber(uint16(frame[12])<<8 | uint16(frame[13]))
 			p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
