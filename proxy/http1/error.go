@@ -110,7 +110,7 @@ var kinds = [numKinds]struct {
 	KindContentForbidden:        {"content where none is defined", "RFC 9110, 9.3.6, 9.3.8 and 15.2", 400},
 	KindConnectionOption:        {"invalid Connection field", "RFC 9110, 7.6.1", 400},
 	KindConnectionNominates:     {"Connection names a field that decides the framing or the route", "RFC 9110, 7.6.1", 400},
-	KindExpect:                  {"expectation other than 100-continue", "RFC 9110, 10.1.1", 417},
+	KindExpect:                  {"expectation other than one 100-continue", "RFC 9110, 10.1.1", 417},
 	KindUpgradeUnasked:          {"101 without a request to upgrade", "RFC 9110, 15.2.2", 502},
 	KindBodyTooLarge:            {"body is too large", "RFC 9110, 15.5.14", 413},
 	KindChunkSize:               {"invalid chunk size", "RFC 9112, 7.1", 400},

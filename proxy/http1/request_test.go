@@ -225,6 +225,8 @@ func TestRequestRules(t *testing.T) {
 		{"POST / HTTP/1.1\r\n{H}Expect: 100-Continue\r\nContent-Length: 1\r\n\r\nx", 0},
 		{"POST / HTTP/1.1\r\n{H}Expect: 200-ok\r\n\r\n", KindExpect},
 		{"POST / HTTP/1.1\r\n{H}Expect: 100-continue, x\r\n\r\n", KindExpect},
+		{"POST / HTTP/1.1\r\n{H}Expect: 100-continue, 100-continue\r\n\r\n", KindExpect},
+		{"POST / HTTP/1.1\r\n{H}Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n", KindExpect},
 		{"POST / HTTP/1.1\r\n{H}Expect:\r\n\r\n", KindExpect},
 	}
 	for _, tt := range tests {

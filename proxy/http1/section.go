@@ -335,7 +335,9 @@ func (s *section) field(f *Field, buf []byte) Kind {
 			}
 		}
 	case FieldExpect:
-		if equalFold(value, "100-continue") {
+		// A second one is refused like a list of two: readers differ about
+		// which counts.
+		if s.seen&sawContinue == 0 && equalFold(value, "100-continue") {
 			s.seen |= sawContinue
 		} else {
 			s.seen |= sawOtherExpect
