@@ -158,7 +158,9 @@ func (r *rig) freeze() (thaw func()) {
 	frozen, hold := make(chan struct{}), make(chan struct{})
 	r.worker.Post(func() { close(frozen); <-hold })
 	<-frozen
-	return sync.OnceFunc(func() { close(hold) })
+	thaw = sync.OnceFunc(func() { close(hold) })
+	r.t.Cleanup(thaw) // before the rig's own, which waits for the loop
+	return thaw
 }
 
 // FIN, and where a frame of TCP over IPv4 without options has its flags.
