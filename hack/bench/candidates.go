@@ -101,7 +101,8 @@ rx_checksum: verify
 listeners:
   - {address: "10.1.0.1:80", upstream: backend}
 upstreams:
-  backend: {servers: ["10.2.0.2:8080"], keepalive: 256}
+  backend: {servers: ["10.2.0.2:8080"], keepalive: 256, keepalive_requests: 0}
+limits: {keepalive_requests: 0}
 log: {access: off}
 `
 
