@@ -126,7 +126,7 @@ func pingPong(queues []*Queue, stations []*station, rounds int) error {
 			woken.Add(1)
 			waiter.Wake()
 		case byFirstQueue, bySecondQueue:
-			if err := unix.Sendto(stations[cause].fd, frames[cause], 0, &stations[cause].to); err != nil {
+			if err := stations[cause].trySend(frames[cause]); err != nil {
 				return err
 			}
 		}

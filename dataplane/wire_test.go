@@ -237,8 +237,17 @@ func checkPayload(b []byte, number uint32) error {
 func length(number uint32) int { return payloadAt + 6 + int(number*131%1455) }
 
 func (s *station) send(frame []byte) {
-	if err := unix.Sendto(s.fd, frame, 0, &s.to); err != nil {
+	if err := s.trySend(frame); err != nil {
 		s.t.Errorf("send from the peer: %v", err)
+	}
+}
+
+// trySend sends a frame. The runtime's preemption signals may interrupt the call.
+func (s *station) trySend(frame []byte) (err error) {
+	for {
+		if err = unix.Sendto(s.fd, frame, 0, &s.to); err != unix.EINTR {
+			return err
+		}
 	}
 }
 
@@ -246,6 +255,9 @@ func (s *station) send(frame []byte) {
 func (s *station) receive(buf []byte) ([]byte, error) {
 	for {
 		n, from, err := unix.Recvfrom(s.fd, buf, 0)
+		if err == unix.EINTR {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
