@@ -6,7 +6,7 @@
 //  1. XDP steers the frame to the queue's socket (package bpf).
 //  2. An RX descriptor makes the frame the worker's (package dataplane).
 //  3. [Stack.Turn] injects the batch: one copy from UMEM into a pooled view,
-//     then the frame goes back to the fill ring (link.go).
+//     then the frame goes back to the fill ring (receive.go).
 //  4. netstack's processor runs, fills receive buffers, and its notifications
 //     append connections to the [Poller]'s ready list (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until

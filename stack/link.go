@@ -60,7 +60,7 @@ func newLink(s *Stack, id tcpip.NICID, l Link) *link {
 }
 
 // WritePackets implements netstack.LinkWriter: the way of everything but plain
-// TCP over IPv4, which takes the lean path. It accepts all packets: what finds
+// TCP, which takes the lean path. It accepts all packets: what finds
 // no TX frame waits, because a dropped segment costs the sender its window.
 func (l *link) WritePackets(list netstack.PacketBufferList) (int, tcpip.Error) {
 	packets := list.AsSlice()

@@ -1,14 +1,13 @@
 package stack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
-
-	"bytes"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
