@@ -12,6 +12,10 @@ import (
 type Config struct {
 	Interfaces   []string       // network interfaces, in the order given; at least one
 	Workers      int            // worker processes; 0: auto, one a receive queue
+	CPUAffinity  Affinity       // where workers run
+	User         string         // name or number of the user that workers become
+	PIDFile      string         // holds the number of the master; "": none
+	Watchdog     time.Duration  // how long a worker's loop may be silent
 	Admin        netip.AddrPort // address of the admin endpoint; not valid: off
 	XDPMode      XDPMode        // how the steering program is attached
 	ZeroCopy     ZeroCopy       // whether the driver may receive straight into the UMEM
@@ -19,6 +23,7 @@ type Config struct {
 	Wait         Wait           // what a worker does when it has nothing to do
 	SpinBudget   time.Duration  // how long WaitSpin polls in vain before it sleeps
 	BackendPorts PortRange      // local ports of connections to backends
+	RSS          RSS
 	Rings        Rings
 	TCP          TCP
 	Listeners    []Listener // at least one
@@ -32,6 +37,25 @@ type Config struct {
 	Log          Log
 
 	origin origin // where each value was written, for messages
+}
+
+// Affinity says on which CPUs workers run. The zero value is auto: each on one of
+// those that the process may use.
+type Affinity struct {
+	Off  bool  // wherever the kernel puts them
+	CPUs []int // worker w runs on number w, modulo the length; empty: auto, or off
+}
+
+// RSS says what is known about the receive queue that an interface chooses for a
+// frame.
+type RSS struct {
+	Key RSSKey
+}
+
+// RSSKey is the key of the Toeplitz hash of the interfaces.
+type RSSKey struct {
+	Off   bool   // local ports are not chosen by it
+	Bytes []byte // at least 40; empty: auto, as the driver says, or off
 }
 
 // XDPMode says how the steering program is attached to an interface.
@@ -220,6 +244,8 @@ type Timeouts struct {
 	BackendSend  time.Duration // between two writes that a backend let through
 	Tunnel       time.Duration // of a tunnel through which nothing moves, in either direction
 	Drain        time.Duration // from a graceful stop until what is left is closed
+
+	WorkerShutdown time.Duration // from the order to stop until a worker is killed
 }
 
 // RouteTimeouts are the waits that a route may bound in another way: those of an

@@ -26,6 +26,9 @@ func TestTable(t *testing.T) {
 			if (k.kind == section) != (k.at == nil) {
 				t.Fatal("a section has no value of its own, every other key has one")
 			}
+			if k.fixed && strings.ContainsAny(k.path, "N") || k.fixed && strings.Contains(k.path, "[].") {
+				t.Error("Fixed compares no elements of sections")
+			}
 			if (k.flag == "") != (k.usage == "") {
 				t.Error("a flag needs a usage")
 			}
@@ -248,6 +251,46 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatalf("%v\n%s", err, c.YAML())
 	}
 	equal(t, again, c)
+}
+
+func TestFixed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   []string
+	}{
+		{"nothing", func(*Config) {}, nil},
+		{"what a reload can change", func(c *Config) {
+			c.Listeners = append(c.Listeners, Listener{Address: netip.MustParseAddrPort("0.0.0.0:81")})
+			c.Upstreams[0].KeepAlive++
+			c.Limits.MaxConnections++
+			c.Log = Log{Level: slog.LevelDebug, Access: "/dev/null", Format: JSON}
+			c.Timeouts.WorkerShutdown++
+			c.Watchdog++
+		}, nil},
+		{"what it cannot", func(c *Config) {
+			c.RSS.Key.Bytes = make([]byte, 40)
+			c.TCP.SACK = false
+			c.Interfaces = []string{"eth0", "eth1"}
+			c.Workers = 2
+			c.CPUAffinity.CPUs = []int{1}
+			c.Admin = netip.MustParseAddrPort("127.0.0.1:1")
+		}, []string{"interfaces", "workers", "cpu_affinity", "admin", "rss.key", "tcp.sack"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var c [2]*Config
+			for i := range c {
+				var err error
+				if c[i], err = Parse("f", []byte(valid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.change(c[1])
+			if got := c[0].Fixed(c[1]); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("%v differ, want %v", got, tt.want)
+			}
+		})
+	}
 }
 
 func TestFindRoute(t *testing.T) {

@@ -31,6 +31,9 @@ const (
 	reference     kind = "upstream" // name of an upstream
 	level         kind = "level"    // of log messages
 	file          kind = "file"
+	cpu           kind = "CPU"  // its number
+	userName      kind = "user" // name or number
+	hashKey       kind = "key"  // bytes in hexadecimal
 	fieldName     kind = "field name"
 	fieldText     kind = "field value" // may hold variables
 	text          kind = "text"        // on one line
@@ -58,7 +61,7 @@ func misfitf(nearest, format string, a ...any) *misfit {
 // set puts text, as a file or a flag says it, into what p points to; to a
 // slice it appends. It checks the form only: ranges are Validate's.
 func (k *key) set(p any, text string) *misfit {
-	if k.kind != word && k.kind != level && slices.Contains(k.values, text) {
+	if k.zeroWord() && text == k.values[0] {
 		reflect.ValueOf(p).Elem().SetZero() // "auto", "off"
 		return nil
 	}
@@ -86,6 +89,10 @@ func (k *key) set(p any, text string) *misfit {
 		return assign(p, text, parseDuration)
 	case *PortRange:
 		return assign(p, text, parsePorts)
+	case *Affinity:
+		return p.add(text)
+	case *RSSKey:
+		return assign(p, text, parseRSSKey)
 	case *slog.Level:
 		if bad := oneOf(k.values, text); bad != nil {
 			return bad
@@ -116,6 +123,11 @@ func (k *key) set(p any, text string) *misfit {
 	return nil
 }
 
+// zeroWord tells whether the first word of the key stands for the zero value.
+func (k *key) zeroWord() bool {
+	return len(k.values) > 0 && k.kind != word && k.kind != level
+}
+
 // setPair appends an entry to the list that p belongs to.
 func (k *key) setPair(p *pair, text string) *misfit {
 	switch list := p.list.(type) {
@@ -136,6 +148,9 @@ func (k *key) setPair(p *pair, text string) *misfit {
 // appendZero keeps the place of an element that could not be read, so that
 // those behind it have the index that they have in the document.
 func appendZero(p any) {
+	if a, ok := p.(*Affinity); ok {
+		p = &a.CPUs
+	}
 	list := reflect.ValueOf(p).Elem()
 	list.Set(reflect.Append(list, reflect.Zero(list.Type().Elem())))
 }
@@ -143,6 +158,10 @@ func appendZero(p any) {
 // emptyList makes the list that p points to empty, which is more than the zero
 // value: somebody said so.
 func emptyList(p any) {
+	if a, ok := p.(*Affinity); ok {
+		*a = Affinity{}
+		return // its list is never empty on purpose
+	}
 	list := reflect.ValueOf(p).Elem()
 	list.Set(reflect.MakeSlice(list.Type(), 0, 1))
 }
@@ -158,7 +177,7 @@ func assign[T any](p *T, text string, parse func(string) (T, *misfit)) *misfit {
 // text returns the value that p points to as a file would say it; of a slice,
 // each element; of pairs, each name and its value.
 func (k *key) text(p any) []string {
-	if zero := reflect.ValueOf(p).Elem().IsZero(); zero && len(k.values) > 0 && (k.kind != word || k.values[0] == "off") && k.kind != level {
+	if isZero(p) && (k.zeroWord() || k.kind == word && k.values[0] == "off") {
 		return k.values[:1]
 	}
 	switch p := p.(type) {
@@ -191,6 +210,10 @@ func (k *key) text(p any) []string {
 		return []string{formatDuration(*p)}
 	case *PortRange:
 		return []string{fmt.Sprintf("%d-%d", p.First, p.Last)}
+	case *Affinity:
+		return p.text()
+	case *RSSKey:
+		return []string{p.String()}
 	case *slog.Level:
 		return []string{strings.ToLower(p.String())}
 	case *int:
@@ -225,6 +248,8 @@ func (k *key) parseText(text string) (string, *misfit) {
 		return parsePath(text)
 	case protocol:
 		return parseProtocol(text)
+	case userName:
+		return parseUser(text)
 	}
 	if text == "" {
 		return "", misfitf("", "is empty")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -292,7 +293,12 @@ func (d *decoder) list(n *node, path string, y ast.Node, s *scope) {
 	case !ok && d.foreign(path, y):
 		return
 	case !ok:
-		if text, single := scalarText(y); single && n.key.kind != section && y.Type() != ast.NullType {
+		text, single := scalarText(y)
+		if single && n.key.zeroWord() && slices.Contains(n.key.values, text) {
+			d.scalar(n.key, path, y, n.key.at(s))
+			return
+		}
+		if single && n.key.kind != section && y.Type() != ast.NullType {
 			d.failf(y.GetToken(), path, "["+text+"]", "is one value: a list stands in brackets")
 			return
 		}
@@ -309,6 +315,10 @@ func (d *decoder) list(n *node, path string, y ast.Node, s *scope) {
 		element := fmt.Sprintf("%s[%d]", path, i)
 		d.c.origin.at[element] = d.position(start(v))
 		if n.key.kind != section {
+			if text, single := scalarText(v); single && n.key.zeroWord() && slices.Contains(n.key.values, text) {
+				d.failf(start(v), element, "", "%q stands alone, without brackets", text)
+				continue
+			}
 			if p := n.key.at(s); !d.scalar(n.key, element, v, p) {
 				appendZero(p)
 			}

@@ -56,6 +56,7 @@ func TestParseExample(t *testing.T) {
 	want.Timeouts = Timeouts{
 		ClientHeader: time.Minute, ClientBody: time.Minute, ClientSend: time.Minute, KeepAlive: 75 * time.Second,
 		Connect: 5 * time.Second, BackendRead: time.Minute, BackendSend: time.Minute, Tunnel: time.Hour, Drain: 30 * time.Second,
+		WorkerShutdown: 5 * time.Second,
 	}
 	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100, KeepAliveRequests: 1000, ChunkExtensionBytes: 256, ChunkOverheadBytes: 16 << 10, TrailerBytes: 8 << 10, TrailerCount: 32}
 	want.Forwarded = ForwardedOff
@@ -121,7 +122,25 @@ func TestParseReportsEveryMistake(t *testing.T) {
 			`f:7:46: limits.max_connections: "1_000" is not a whole number`,
 		}},
 		{"octal look-alike", valid + "limits: {field_count: 0100}\n", []string{`f:7:23: limits.field_count: "0100" is not a whole number`}},
-		{"workers", valid + "workers: 4\n", []string{`f:7:10: workers: 4 is not possible: write auto or 1`}},
+		{"workers", valid + "workers: 65\n", []string{`f:7:10: workers: 65 is out of range: auto, or 1 to 64`}},
+		{"affinity", valid + "cpu_affinity: 1\n", []string{`f:7:15: cpu_affinity: is one value: a list stands in brackets (did you mean [1]?)`}},
+		{"affinity in a list", valid + "cpu_affinity: [1, auto, off, -1, x, 9999]\n", []string{
+			`f:7:19: cpu_affinity[1]: "auto" stands alone, without brackets`,
+			`f:7:25: cpu_affinity[2]: "off" stands alone, without brackets`,
+			`f:7:30: cpu_affinity[3]: "-1" is not the number of a CPU: 0 to 8191`,
+			`f:7:34: cpu_affinity[4]: "x" is not the number of a CPU: 0 to 8191`,
+			`f:7:37: cpu_affinity[5]: "9999" is not the number of a CPU: 0 to 8191`,
+		}},
+		{"empty affinity", valid + "cpu_affinity: []\n", []string{`f:7:15: cpu_affinity: is an empty list`}},
+		{"user", valid + "user: a b\n", []string{`f:7:7: user: "a b" is not the name or number of a user`}},
+		{"user of -1", valid + "user: 4294967295\n", []string{`f:7:7: user: 4294967295 is too large for the number of a user`}},
+		{"watchdog", valid + "watchdog: 100ms\n", []string{`f:7:11: watchdog: 100ms is out of range: 1s to 10m`}},
+		{"no key", valid + "rss: {key: 6d-5a}\n", []string{`f:7:12: rss.key: "6d-5a" is not a key: write auto, off, or bytes in hexadecimal with colons, such as 6d:5a:56:da`}},
+		{"odd key", valid + "rss: {key: '6d:5:a0'}\n", []string{`f:7:12: rss.key: "6d:5:a0" is not a key: write auto, off, or bytes in hexadecimal with colons, such as 6d:5a:56:da`}},
+		{"short key", valid + "rss: {key: '6d:5a'}\n", []string{`f:7:12: rss.key: a key of 2 bytes is too short: 40 at least`}},
+		{"listener among backend ports", strings.Replace(valid, "0.0.0.0:80", "0.0.0.0:29999", 1), []string{
+			`f:3:14: listeners[0].address: port 29999 is one of backend_ports, 10000-29999: frames for the one would be taken for the other`,
+		}},
 		{"word", valid + "zero_copy: atuo\nwait: 5\n", []string{
 			`f:7:12: zero_copy: "atuo" is not one of auto, on, off (did you mean auto?)`,
 			`f:8:7: wait: "5" is not one of sleep, spin`,
@@ -131,7 +150,7 @@ func TestParseReportsEveryMistake(t *testing.T) {
 		{"boolean", valid + "via: perhaps\n", []string{`f:7:6: via: "perhaps" is neither on nor off`}},
 		{"ports", valid + "backend_ports: 20000\n", []string{`f:7:16: backend_ports: "20000" is not a range of ports: write FIRST-LAST, such as 10000-29999`}},
 		{"ports reversed", valid + "backend_ports: 3000-2000\n", []string{`f:7:16: backend_ports: the range 3000-2000 ends before it begins (did you mean 2000-3000?)`}},
-		{"ports out of range", valid + "backend_ports: 80-2000\n", []string{`f:7:16: backend_ports: 80-2000 is out of range: 1024 to 65535`}},
+		{"ports out of range", valid + "backend_ports: 81-2000\n", []string{`f:7:16: backend_ports: 81-2000 is out of range: 1024 to 65535`}},
 		{"interface", strings.Replace(valid, "[eth0]", "[eth0, eth0, a/b, a-very-long-name]", 1), []string{
 			`f:1:20: interfaces[1]: eth0 is named twice`,
 			`f:1:26: interfaces[2]: "a/b" is not an interface name: these have 1 to 15 characters, none of them a slash, a colon or a space`,
@@ -357,6 +376,20 @@ func TestParseAccepts(t *testing.T) {
 		"booleans":     {valid + "via: true\ntcp: {sack: off, rack: no}\n", func(c *Config) bool { return c.Via && !c.TCP.SACK && !c.TCP.RACK }},
 		"auto over a default": {valid + "rings: {frames: auto, frame_bytes: 4KiB}\nworkers: auto\nadmin: off\n", func(c *Config) bool {
 			return c.Rings.Frames == 0 && c.Rings.FrameBytes == 4096 && c.Workers == 0 && !c.Admin.IsValid()
+		}},
+		"affinity off":   {valid + "cpu_affinity: off\n", func(c *Config) bool { return c.CPUAffinity.Off && c.CPUAffinity.CPUs == nil }},
+		"affinity auto":  {valid + "cpu_affinity: auto\n", func(c *Config) bool { return reflect.DeepEqual(c.CPUAffinity, Affinity{}) }},
+		"affinity":       {valid + "cpu_affinity: [3, 1]\n", func(c *Config) bool { return reflect.DeepEqual(c.CPUAffinity, Affinity{CPUs: []int{3, 1}}) }},
+		"user by number": {valid + "user: 65534\n", func(c *Config) bool { return c.User == "65534" }},
+		"placement off":  {valid + "rss: {key: off}\n", func(c *Config) bool { return c.RSS.Key.Off }},
+		"placement auto": {valid + "rss: {key: auto}\n", func(c *Config) bool { return reflect.DeepEqual(c.RSS.Key, RSSKey{}) }},
+		"key without quotes": {valid + "rss:\n  key: 6d" + strings.Repeat(":5A", 39) + "\n", func(c *Config) bool {
+			b := c.RSS.Key.Bytes
+			return len(b) == 40 && b[0] == 0x6d && b[39] == 0x5a
+		}},
+		"key of digits": {valid + "rss: {key: 10" + strings.Repeat(":20", 39) + "}\n", func(c *Config) bool {
+			b := c.RSS.Key.Bytes
+			return len(b) == 40 && b[0] == 0x10 && b[39] == 0x20
 		}},
 		"interface like a number": {strings.Replace(valid, "[eth0]", "[0, true]", 1), func(c *Config) bool { return c.Interfaces[0] == "0" && c.Interfaces[1] == "true" }},
 		"list in lines":           {strings.Replace(valid, "{servers: [10.0.0.2:8080]}", "\n    servers:\n      - 10.0.0.2:8080\n      - \"[fd00::1]:8080\"\n", 1), func(c *Config) bool { return c.Upstreams[0].Servers[1] == netip.MustParseAddrPort("[fd00::1]:8080") }},

@@ -13,8 +13,8 @@ type key struct {
 	def string
 	// min and max are the range as a file would say it; "" means no bound.
 	min, max string
-	// values are the words of an enumeration, or the word that stands for zero
-	// ("auto", "off") where the kind is not an enumeration.
+	// values are the words of an enumeration. Where the kind is not one, the first
+	// word stands for zero ("auto", "off"), and the kind knows the others.
 	values []string
 	// flag is the long name of the flag that sets the key, usage its help text;
 	// "" for none. A key of a list has a flag that may repeat.
@@ -54,9 +54,29 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Interfaces },
 	},
 	{
-		path: "workers", kind: count, unit: "processes", def: "auto", min: "1", max: "1", values: []string{"auto"}, fixed: true,
-		about: "Workers. One worker serves all receive queues, so `auto` and `1` say the same.",
+		path: "workers", kind: count, unit: "processes", def: "auto", min: "1", max: "64", values: []string{"auto"}, fixed: true,
+		about: "Worker processes. Worker w of N serves the receive queues w, w+N, w+2N and so on of every interface. `auto` is one for each queue, of the interface that has the fewest; more than that would have nothing to receive and are refused.",
 		at:    func(s *scope) any { return &s.config.Workers },
+	},
+	{
+		path: "cpu_affinity[]", kind: cpu, def: "auto", values: []string{"auto", "off"}, fixed: true,
+		about: "CPUs that workers run on. `auto` puts worker w on the w-th of those that the process may use, and begins again where there are fewer; a list gives the worker the w-th of the list; `off` leaves it to the kernel. A worker that moves leaves its caches behind.",
+		at:    func(s *scope) any { return &s.config.CPUAffinity },
+	},
+	{
+		path: "user", kind: userName, def: "nobody", fixed: true,
+		about: "User, by name or number, that workers become once their sockets are open, with its primary group and no other. They can then open no file that others cannot. With `root` they stay root, without any capability all the same.",
+		at:    func(s *scope) any { return &s.config.User },
+	},
+	{
+		path: "pid_file", kind: file, def: "off", values: []string{"off"}, fixed: true,
+		about: "File that the number of the master process is written to; removed at the end. Whoever uses `ringroad reload` or systemd needs none.",
+		at:    func(s *scope) any { return &s.config.PIDFile },
+	},
+	{
+		path: "watchdog", kind: duration, def: "10s", min: "1s", max: "10m",
+		about: "How long the loop of a worker may be silent. Then it is reported with what it was doing, and the worker is replaced; only the connections of its queues are lost.",
+		at:    func(s *scope) any { return &s.config.Watchdog },
 	},
 	{
 		path: "admin", kind: address, def: "off", values: []string{"off"}, fixed: true,
@@ -329,11 +349,16 @@ var table = []key{
 	},
 	{
 		path: "timeouts.drain", kind: duration, def: "30s", min: "1ms", max: "24h",
-		about: "How long a graceful stop waits for exchanges to end.",
+		about: "How long a graceful stop waits for exchanges to end, and a reload for those of listeners and backends that it removed. What is left then is cut off.",
 		at:    func(s *scope) any { return &s.config.Timeouts.Drain },
 	},
 	{
-		path: "limits.max_connections", kind: count, unit: "connections", def: "65536", min: "2", max: "1048576", fixed: true,
+		path: "timeouts.worker_shutdown", kind: duration, def: "5s", min: "1ms", max: "24h",
+		about: "How long a worker may take to end when it is told to stop at once, or when its graceful stop is over. Then it is killed.",
+		at:    func(s *scope) any { return &s.config.Timeouts.WorkerShutdown },
+	},
+	{
+		path: "limits.max_connections", kind: count, unit: "connections", def: "65536", min: "2", max: "1048576",
 		about: "Client and backend connections of a worker together. At the limit accepting pauses; what waits in the accept queue is served when connections end. An idle connection takes about 5 KB.",
 		at:    func(s *scope) any { return &s.config.Limits.MaxConnections },
 	},
@@ -384,7 +409,7 @@ var table = []key{
 	},
 	{
 		path: "error_pages.STATUS", kind: file,
-		about: "File with the body of the proxy's own answers with a status from 400 to 599, at most 32KiB; read when the worker starts. Its extension says what it is: .html, .txt, .json, .xml or .svg. Errors that backends answer pass unchanged.",
+		about: "File with the body of the proxy's own answers with a status from 400 to 599, at most 32KiB; read at the start and at each reload. Its extension says what it is: .html, .txt, .json, .xml or .svg. Errors that backends answer pass unchanged.",
 		at:    func(s *scope) any { return &s.config.ErrorPages },
 	},
 	{
@@ -447,6 +472,11 @@ var table = []key{
 		path: "backend_ports", kind: ports, def: "10000-29999", min: "1024", max: "65535", fixed: true,
 		about: "Local ports of connections to backends, which are steered away from the kernel. The range must not overlap `net.ipv4.ip_local_port_range` (32768-60999 by default), or the kernel's own connections to the same backends lose their answers. The default lies below it, above most registered services, and clear of 30000-32767, where Kubernetes puts node ports.",
 		at:    func(s *scope) any { return &s.config.BackendPorts },
+	},
+	{
+		path: "rss.key", kind: hashKey, def: "auto", values: []string{"auto", "off"}, fixed: true,
+		about: "Key of the hash (Toeplitz) by which the interface chooses the receive queue of a frame. Local ports of connections to backends are chosen so that replies arrive at the worker that asked. `auto` asks the driver for the key; a driver that does not tell it may be helped with the bytes in hexadecimal, `6d:5a:56:...`, 40 at least (`/proc/sys/net/core/netdev_rss_key` is what most drivers take theirs from). With `off` ports are taken in turn. A reply that arrives at another worker all the same is handed over, which takes more CPU and nothing else.",
+		at:    func(s *scope) any { return &s.config.RSS.Key },
 	},
 	{
 		path: "rings.entries", kind: count, unit: "descriptors", def: "4096", min: "64", max: "32768", fixed: true,

@@ -208,6 +208,9 @@ func (v *checker) listeners() {
 			v.failf(fmt.Sprintf("listeners[%d].address", i), "", "%s is listened on twice", a)
 		}
 		seen[a] = true
+		if p := v.c.BackendPorts; a.IsValid() && p.First <= a.Port() && a.Port() <= p.Last {
+			v.failf(fmt.Sprintf("listeners[%d].address", i), "", "port %d is one of backend_ports, %d-%d: frames for the one would be taken for the other", a.Port(), p.First, p.Last)
+		}
 	}
 }
 

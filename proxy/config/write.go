@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -57,6 +58,8 @@ func (w *writer) section(n *node, path, indent string, c *Config) {
 				fmt.Fprintf(w, "%s%s:\n%s", indent, name, inner.String())
 			}
 		case !given:
+		case child.list && child.key.zeroWord() && len(values) == 1 && slices.Contains(child.key.values, values[0]):
+			fmt.Fprintf(w, "%s%s: %s\n", indent, name, values[0])
 		case child.list:
 			fmt.Fprintf(w, "%s%s: [%s]\n", indent, name, strings.Join(quoteAll(values), ", "))
 		default:
