@@ -15,7 +15,21 @@ import (
 type candidate struct {
 	address string       // that clients connect to
 	process *lab.Process // nil: there is no proxy
-	serving func() ([]int, error)
+}
+
+// cpu and memory are those of the proxy, all its processes together.
+func (c *candidate) cpu() (time.Duration, error) {
+	if c.process == nil {
+		return 0, nil
+	}
+	return c.process.CPU()
+}
+
+func (c *candidate) memory() (int64, error) {
+	if c.process == nil {
+		return 0, nil
+	}
+	return c.process.Memory()
 }
 
 // candidates start what is to be measured. When they return, clients may connect or will be able to within seconds.
@@ -32,7 +46,7 @@ func candidateNames() []string { return slices.Sorted(maps.Keys(candidates)) }
 const proxyAddress = "10.1.0.1:80"
 
 func direct(*lab.Lab, options) (*candidate, error) {
-	return &candidate{address: "10.2.0.2:8080", serving: func() ([]int, error) { return nil, nil }}, nil
+	return &candidate{address: "10.2.0.2:8080"}, nil
 }
 
 // nginxConfig is nginx as one would run it for speed: one worker, kept connections, no log.
@@ -61,8 +75,7 @@ func nginx(l *lab.Lab, _ options) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The master does nothing while requests are served, and shares its memory with the worker.
-	return &candidate{address: proxyAddress, process: p, serving: func() ([]int, error) { return lab.Children(p.PID()) }}, nil
+	return &candidate{address: proxyAddress, process: p}, nil
 }
 
 const haproxyConfig = `global
@@ -93,7 +106,7 @@ func haproxy(l *lab.Lab, _ options) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &candidate{address: proxyAddress, process: p, serving: func() ([]int, error) { return []int{p.PID()}, nil }}, nil
+	return &candidate{address: proxyAddress, process: p}, nil
 }
 
 const ringroadConfig = `interfaces: [e0, e1]
@@ -115,7 +128,7 @@ func ringroad(l *lab.Lab, o options) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &candidate{address: proxyAddress, process: r.Process, serving: func() ([]int, error) { return []int{r.PID()}, nil }}, r.WaitReady(10 * time.Second)
+	return &candidate{address: proxyAddress, process: r.Process}, r.WaitReady(10 * time.Second)
 }
 
 func (c *candidate) stop() {

@@ -27,7 +27,7 @@ type sample struct {
 	ProcessMicros     float64 `json:"process_us_per_request"` // the proxy's own processes, their system calls included
 	P50Micros         float64 `json:"p50_us"`
 	P99Micros         float64 `json:"p99_us"`
-	RSSBytes          int64   `json:"rss_bytes"` // of the processes that serve, at the end
+	MemoryBytes       int64   `json:"memory_bytes"` // of the proxy's processes, at the end: lab.PSS
 }
 
 // result is all that was measured of a candidate.
@@ -41,15 +41,11 @@ func (c *candidate) measure(l *lab.Lab, o load) (sample, error) {
 	if _, err := o.run(l, c.address, time.Second); err != nil {
 		return sample{}, fmt.Errorf("warm up: %w", err)
 	}
-	serving, err := c.serving()
-	if err != nil {
-		return sample{}, err
-	}
 	busy, err := lab.MachineBusy()
 	if err != nil {
 		return sample{}, err
 	}
-	used, err := lab.CPU(serving...)
+	used, err := c.cpu()
 	if err != nil {
 		return sample{}, err
 	}
@@ -61,20 +57,14 @@ func (c *candidate) measure(l *lab.Lab, o load) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	usedAfter, err := lab.CPU(serving...)
+	usedAfter, err := c.cpu()
 	if err != nil {
 		return sample{}, err
 	}
 	s.BusyMicros = perRequest(busyAfter-busy, s.Requests)
 	s.ProcessMicros = perRequest(usedAfter-used, s.Requests)
-	for _, pid := range serving {
-		rss, err := lab.RSS(pid)
-		if err != nil {
-			return sample{}, err
-		}
-		s.RSSBytes += rss
-	}
-	return s, nil
+	s.MemoryBytes, err = c.memory()
+	return s, err
 }
 
 func perRequest(d time.Duration, requests uint64) float64 {

@@ -40,7 +40,7 @@ func printTable(o options, results []*result) {
 	}
 	fmt.Printf("\n%d connections, %s; GET %s; medians of %d rounds of %v; veth, one queue, MTU %d\n\n",
 		o.load.connections, connections, o.load.path, o.rounds, o.load.duration, o.mtu)
-	fmt.Printf("%-10s %10s %17s %9s %9s %9s %8s %8s %7s %7s\n", "", "requests/s", "min..max", "busy us", "- direct", "proxy us", "p50 us", "p99 us", "RSS MB", "errors")
+	fmt.Printf("%-10s %10s %17s %9s %9s %9s %8s %8s %7s %7s\n", "", "requests/s", "min..max", "busy us", "- direct", "proxy us", "p50 us", "p99 us", "PSS MB", "errors")
 	for _, r := range results {
 		rates := r.values(rate)
 		fmt.Printf("%-10s %10.0f %17s %9.2f", r.Candidate, r.median(rate), fmt.Sprintf("%.0f..%.0f", rates[0], rates[len(rates)-1]), r.median(busy))
@@ -55,9 +55,9 @@ func printTable(o options, results []*result) {
 			fmt.Printf(" %9s", "-")
 		}
 		fmt.Printf(" %8.0f %8.0f %7.1f %7.0f\n", r.median(func(s sample) float64 { return s.P50Micros }), r.median(func(s sample) float64 { return s.P99Micros }),
-			r.median(func(s sample) float64 { return float64(s.RSSBytes) / (1 << 20) }), r.total(func(s sample) uint64 { return s.Errors }))
+			r.median(func(s sample) float64 { return float64(s.MemoryBytes) / (1 << 20) }), r.total(func(s sample) uint64 { return s.Errors }))
 	}
-	fmt.Println("\nbusy: CPU of the whole machine for a request, clients and backend included; proxy: of the proxy's processes.")
+	fmt.Println("\nbusy: CPU of the whole machine for a request, clients and backend included; proxy and PSS: of all processes of the proxy.")
 	if ours, theirs := find("ringroad"), find("nginx"); ours != nil && theirs != nil {
 		fmt.Printf("ringroad / nginx: requests/s %.2f, busy %.2f\n", ours.median(rate)/theirs.median(rate), ours.median(busy)/theirs.median(busy))
 	}

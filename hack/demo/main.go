@@ -89,7 +89,11 @@ func relay(p *progress, l *lab.Lab, binary string, stay bool) error {
 	if err := r.WaitReady(10 * time.Second); err != nil {
 		return err
 	}
-	p.done("pid %d", r.PID())
+	running, err := describe(r)
+	if err != nil {
+		return err
+	}
+	p.done("%s", running)
 	if err := show(p, l, r); err != nil {
 		return fmt.Errorf("%w\nringroad printed:\n%s", err, r.Output())
 	}
@@ -104,6 +108,16 @@ func relay(p *progress, l *lab.Lab, binary string, stay bool) error {
 	}
 	p.done("")
 	return nil
+}
+
+// describe says which processes run and what they take up.
+func describe(r *lab.Ringroad) (string, error) {
+	pids, err := r.Processes()
+	if err != nil {
+		return "", err
+	}
+	memory, err := lab.PSS(pids...)
+	return fmt.Sprintf("processes %v, %.1f MiB", pids, float64(memory)/(1<<20)), err
 }
 
 func backendName() string {

@@ -30,12 +30,12 @@ func TestIdleUsesNoCPU(t *testing.T) {
 	get(t, c, "http://"+nginx6+"/")
 	const idle = 10 * time.Second
 	time.Sleep(time.Second) // the connections of wrk are closed
-	before, err := lab.CPU(r.PID())
+	before, err := r.CPU()
 	if err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(idle)
-	after, err := lab.CPU(r.PID())
+	after, err := r.CPU()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,12 +44,12 @@ func TestIdleUsesNoCPU(t *testing.T) {
 	}
 }
 
-// TestMemoryStaysSmall looks at resident memory, UMEM included, at the end of a load.
+// TestMemoryStaysSmall looks at the memory that is taken up, UMEM included, at the end of a load.
 func TestMemoryStaysSmall(t *testing.T) {
 	r := start(t, bothFamilies)
 	checkWrk(t, inClient(t, 20*time.Second, "wrk", "-t1", "-c64", "-d3", "http://"+nginx4+"/"))
-	if rss, err := lab.RSS(r.PID()); err != nil || rss >= 64*mib {
-		t.Errorf("resident memory %.1f MiB with 64 connections, %v; want less than 64", float64(rss)/mib, err)
+	if memory, err := r.Memory(); err != nil || memory >= 64*mib {
+		t.Errorf("%.1f MiB with 64 connections, %v; want less than 64", float64(memory)/mib, err)
 	}
 }
 

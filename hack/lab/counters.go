@@ -2,11 +2,13 @@ package lab
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -115,19 +117,32 @@ func CPU(pids ...int) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / userHZ, nil
 }
 
-// RSS returns the resident memory of a process in bytes.
-func RSS(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// PSS returns the memory that processes take up together, in bytes: what is resident, where a page that several processes have, such as
+// those of one binary, is shared out among them (proc_pid_smaps(5)).
+func PSS(pids ...int) (int64, error) {
+	var sum int64
+	for _, pid := range pids {
+		kb, err := rollup(pid, "Pss:")
+		if err != nil {
+			return 0, fmt.Errorf("read memory of %d: %w", pid, err)
+		}
+		sum += kb << 10
+	}
+	return sum, nil
+}
+
+// rollup returns a line of /proc/PID/smaps_rollup, in KiB.
+func rollup(pid int, name string) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == name {
+			return strconv.ParseInt(fields[1], 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("process %d has no resident memory", pid)
+	return 0, fmt.Errorf("smaps_rollup has no line %s", name)
 }
 
 // Children returns the ids of the direct children of a process.
@@ -139,6 +154,9 @@ func Children(pid int) ([]int, error) {
 	var pids []int
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // a thread that has ended; its children are another's now
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -149,6 +167,19 @@ func Children(pid int) ([]int, error) {
 			}
 			pids = append(pids, id)
 		}
+	}
+	return pids, nil
+}
+
+// family returns a process and all its descendants.
+func family(pid int) ([]int, error) {
+	pids := []int{pid}
+	for i := 0; i < len(pids); i++ {
+		children, err := Children(pids[i])
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, children...)
 	}
 	return pids, nil
 }

@@ -271,3 +271,46 @@ func TestKernelTCPCountsSegmentsOfItsNamespaceAlone(t *testing.T) {
 		t.Errorf("client, which did nothing, counted %v", moved)
 	}
 }
+
+// TestMemoryAndProcessorTimeAreThoseOfAllDescendants looks at a shell with a child that has a child.
+func TestMemoryAndProcessorTimeAreThoseOfAllDescendants(t *testing.T) {
+	l := up(t, Options{})
+	// Each keeps 16 MiB of its own. What follows the last command keeps a shell from replacing itself with it.
+	const hold = `x=$(head -c 16777216 /dev/zero | tr '\0' x); `
+	c := l.Edge.Exec("bash", "-c", hold+`bash -c "$CHILD"; :`)
+	c.Env = append(os.Environ(), "CHILD="+hold+`bash -c "$GRANDCHILD"; :`, "GRANDCHILD="+hold+"echo up; read -r line; :")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.Start("shells", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.WaitLine("up", 20*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	pids, err := p.Processes()
+	if err != nil || len(pids) != 3 || pids[0] != p.PID() {
+		t.Fatalf("processes %v of %d, %v; want three", pids, p.PID(), err)
+	}
+	const held = 16 << 20
+	memory, err := p.Memory()
+	if err != nil || memory < 3*held {
+		t.Errorf("%d bytes, %v; want what three shells hold", memory, err)
+	}
+	if own, err := PSS(p.PID()); err != nil || own < held || own > memory-2*held {
+		t.Errorf("%d bytes of %d are the first one's, %v", own, memory, err)
+	}
+	used, err := p.CPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum, err := CPU(pids...); err != nil || used == 0 || sum != used { // nothing works any more
+		t.Errorf("%v of processor time, %v in all processes, %v", used, sum, err)
+	}
+	in.Close()
+	if err := p.Wait(5 * time.Second); err != nil {
+		t.Error(err)
+	}
+}

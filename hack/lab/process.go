@@ -47,6 +47,28 @@ func (l *Lab) Start(name string, c *exec.Cmd) (*Process, error) {
 // PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Processes returns the ids of the process and of all its descendants, such as the workers of a master. What a server uses is the sum
+// over them.
+func (p *Process) Processes() ([]int, error) { return family(p.PID()) }
+
+// CPU returns the processor time that the process and its descendants have used. One that has ended counts no more.
+func (p *Process) CPU() (time.Duration, error) {
+	pids, err := p.Processes()
+	if err != nil {
+		return 0, err
+	}
+	return CPU(pids...)
+}
+
+// Memory returns the memory that the process and its descendants take up, in bytes (see PSS).
+func (p *Process) Memory() (int64, error) {
+	pids, err := p.Processes()
+	if err != nil {
+		return 0, err
+	}
+	return PSS(pids...)
+}
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -51,14 +51,28 @@ func (l *Lab) StartRingroad(binary, configuration string, flags ...string) (*Rin
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, "ringroad.yaml")
-	if err := os.WriteFile(path, []byte(configuration), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, configurationName), []byte(configuration), 0o644); err != nil {
 		return nil, err
 	}
-	r := &Ringroad{StatsFile: filepath.Join(dir, "stats.json")}
-	args := append([]string{"run", "-c", path, "--stats-file", r.StatsFile}, flags...)
-	r.Process, err = l.Start("ringroad", l.Edge.Exec(binary, args...))
+	r := &Ringroad{StatsFile: filepath.Join(dir, statsName)}
+	r.Process, err = l.Start("ringroad", l.Edge.Exec(binary, append(runFlags(dir), flags...)...))
 	return r, err
+}
+
+// What is in the directory of a ringroad.
+const (
+	configurationName = "ringroad.yaml"
+	statsName         = "stats.json"
+)
+
+// runFlags are the arguments of every ringroad of a lab: all that it keeps outside its memory is in a directory of its own, so that
+// several labs, and a ringroad of the machine, live side by side.
+func runFlags(dir string) []string {
+	return []string{
+		"run",
+		"-c", filepath.Join(dir, configurationName),
+		"--stats-file", filepath.Join(dir, statsName),
+	}
 }
 
 // WaitReady waits until ringroad has said that it serves.
