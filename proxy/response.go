@@ -55,8 +55,10 @@ func (x *exchange) listen(p *progress) {
 	s, b := x.session, x.backend
 	w := s.worker
 	for {
-		if x.response.out.len() > 0 && !s.writable {
-			return // interim responses that the client does not take
+		// Interim responses leave before they outgrow the buffer: behind headBytes it
+		// has room for the largest head.
+		if f := &x.response; f.out.len() > 0 && (!s.writable || f.out.w >= headBytes) {
+			return
 		}
 		if x.in.len() > 0 {
 			done, bad := x.resp.Parse(x.in.pending())
