@@ -8,26 +8,26 @@ import (
 )
 
 // explainBind says what a failed bind means and what to do about it.
-func explainBind(l link, o QueueOptions, err error) error {
-	return fmt.Errorf("open queue %d of %s: %w", o.Queue, l.name, bindReason(l, o, err))
+func explainBind(l LinkInfo, o QueueOptions, err error) error {
+	return fmt.Errorf("open queue %d of %s: %w", o.Queue, l.Name, bindReason(l, o, err))
 }
 
-func bindReason(l link, o QueueOptions, err error) error {
+func bindReason(l LinkInfo, o QueueOptions, err error) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w for more than %v: another ringroad, or another AF_XDP program; `ss --xdp -p` names it (%w)", ErrQueueBusy, o.BindTimeout, err)
 	case errors.Is(err, unix.ENOBUFS):
 		return lockedMemory(o, err)
-	case errors.Is(err, unix.EINVAL) && o.Queue >= l.rxQueues:
-		return fmt.Errorf("%w: %s has %d, numbered from 0 (%w)", ErrNoQueue, l.name, l.rxQueues, err)
+	case errors.Is(err, unix.EINVAL) && o.Queue >= l.RXQueues:
+		return fmt.Errorf("%w: %s has %d, numbered from 0 (%w)", ErrNoQueue, l.Name, l.RXQueues, err)
 	case errors.Is(err, unix.ENETDOWN):
-		return fmt.Errorf("%w: ip link set dev %s up (%w)", ErrInterfaceDown, l.name, err)
+		return fmt.Errorf("%w: ip link set dev %s up (%w)", ErrInterfaceDown, l.Name, err)
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%w (%w)", ErrInterfaceGone, err)
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return fmt.Errorf("%w: this kernel is built without AF_XDP (CONFIG_XDP_SOCKETS) (%w)", ErrUnsupported, err)
 	case o.ZeroCopy == ZeroCopyOn:
-		return fmt.Errorf("%w: zero-copy was demanded, driver %s in %v mode refuses it: set zero_copy to auto or off (%w)", ErrUnsupported, l.driver, l.mode, err)
+		return fmt.Errorf("%w: zero-copy was demanded, driver %s in %v mode refuses it: set zero_copy to auto or off (%w)", ErrUnsupported, l.Driver, l.Mode, err)
 	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w, although no capability is missing: look for a security module or a container's seccomp profile", err)

@@ -31,12 +31,20 @@ type InterfaceOptions struct {
 // Interface is a network interface with the steering program attached. The program goes away with Close, or with the
 // process, however it ends. Its methods may be called from any goroutine, but not at the same time as Close.
 type Interface struct {
-	link
-	mac           [6]byte
+	link          LinkInfo
 	nativeFailure error
 	steer         *bpf.Steer
 	attached      bpflink.Link
 	netlink       *netlink.Handle
+}
+
+// LinkInfo is what a queue must know of its interface. It can be sent to another process as JSON.
+type LinkInfo struct {
+	Name, Driver string
+	Index, MTU   int
+	Mode         Mode // ModeNative or ModeGeneric
+	RXQueues     int  // in use when the interface was opened
+	MAC          [6]byte
 }
 
 // OpenInterface checks the interface, loads the steering program and attaches it; nothing is steered before [Interface.Steer]. The
@@ -67,12 +75,12 @@ func (i *Interface) open(o InterfaceOptions) error {
 		return err
 	}
 	a := nl.Attrs()
-	i.link = link{name: a.Name, driver: driverOf(a.Name), index: a.Index, mtu: a.MTU}
-	copy(i.mac[:], a.HardwareAddr)
-	if i.rxQueues, err = countRXQueues(a); err != nil {
+	i.link = LinkInfo{Name: a.Name, Driver: driverOf(a.Name), Index: a.Index, MTU: a.MTU}
+	copy(i.link.MAC[:], a.HardwareAddr)
+	if i.link.RXQueues, err = countRXQueues(a); err != nil {
 		return err
 	}
-	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.rxQueues}); err != nil {
+	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.link.RXQueues}); err != nil {
 		return err
 	}
 	return i.attach(o.Mode)
@@ -144,18 +152,18 @@ func (i *Interface) attach(wanted Mode) error {
 			return err
 		}
 		if wanted == ModeNative {
-			return fmt.Errorf("%w: native mode: driver %s answers: %w", ErrUnsupported, i.driver, err)
+			return fmt.Errorf("%w: native mode: driver %s answers: %w", ErrUnsupported, i.link.Driver, err)
 		}
-		i.nativeFailure = fmt.Errorf("attach to driver %s in native mode: %w", i.driver, err)
+		i.nativeFailure = fmt.Errorf("attach to driver %s in native mode: %w", i.link.Driver, err)
 	}
 	return i.attachAs(ModeGeneric, bpflink.XDPGenericMode)
 }
 
 func (i *Interface) attachAs(m Mode, flags bpflink.XDPAttachFlags) error {
-	l, err := bpflink.AttachXDP(bpflink.XDPOptions{Program: i.steer.Program(), Interface: i.index, Flags: flags})
+	l, err := bpflink.AttachXDP(bpflink.XDPOptions{Program: i.steer.Program(), Interface: i.link.Index, Flags: flags})
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		// Somebody attached since the check, or to a device above or below this one.
-		if nl, lookErr := i.netlink.LinkByIndex(i.index); lookErr == nil {
+		if nl, lookErr := i.netlink.LinkByIndex(i.link.Index); lookErr == nil {
 			if attached := checkAttached(nl.Attrs()); attached != nil {
 				return attached
 			}
@@ -165,7 +173,7 @@ func (i *Interface) attachAs(m Mode, flags bpflink.XDPAttachFlags) error {
 	if err != nil {
 		return fmt.Errorf("attach in %v mode: %w", m, err)
 	}
-	i.attached, i.mode = l, m
+	i.attached, i.link.Mode = l, m
 	return nil
 }
 
@@ -188,20 +196,33 @@ func (i *Interface) Close() error {
 // OpenQueue binds a socket to a queue and has frames steered to it. The errors wrap [ErrPermission], [ErrNoQueue], [ErrQueueBusy],
 // [ErrLockedMemory], [ErrMTU], [ErrOptions] or [ErrUnsupported].
 func (i *Interface) OpenQueue(o QueueOptions) (*Queue, error) {
-	q, err := openQueue(i.link, o)
+	q, err := OpenQueue(i.link, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := i.steer.SetSocket(uint32(o.Queue), q.fd); err != nil {
-		return nil, fmt.Errorf("open %s: steer to it: %w", q.name, errors.Join(err, q.Close()))
+	if err := i.SetSocket(o.Queue, q.fd); err != nil {
+		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
 	}
 	return q, nil
+}
+
+// SetSocket has the frames of a queue steered to the socket fd, which must be bound to that queue, in place of any
+// other. The entry does not hold the socket: when its last descriptor is closed, as when a worker dies, the kernel takes
+// the entry back and the program counts [bpf.DropNoSocket] until there is another.
+func (i *Interface) SetSocket(queue, fd int) error {
+	if queue < 0 || queue >= i.link.RXQueues {
+		return fmt.Errorf("steer to queue %d of %s: %w: it has %d, numbered from 0", queue, i.link.Name, ErrNoQueue, i.link.RXQueues)
+	}
+	if err := i.steer.SetSocket(uint32(queue), fd); err != nil {
+		return fmt.Errorf("steer to queue %d of %s: %w", queue, i.link.Name, err)
+	}
+	return nil
 }
 
 // Steer replaces what is steered to the queues; see [bpf.Steer.Configure].
 func (i *Interface) Steer(c bpf.Config) error {
 	if err := i.steer.Configure(c); err != nil {
-		return fmt.Errorf("steer %s: %w", i.name, err)
+		return fmt.Errorf("steer %s: %w", i.link.Name, err)
 	}
 	return nil
 }
@@ -209,26 +230,29 @@ func (i *Interface) Steer(c bpf.Config) error {
 // Counters are the program's verdicts, summed over CPUs.
 func (i *Interface) Counters() (bpf.Counters, error) { return i.steer.Counters() }
 
+// Link is what [OpenQueue] must know, as of the opening.
+func (i *Interface) Link() LinkInfo { return i.link }
+
 // Name is the interface's name when it was opened.
-func (i *Interface) Name() string { return i.name }
+func (i *Interface) Name() string { return i.link.Name }
 
 // Index is the interface's index.
-func (i *Interface) Index() int { return i.index }
+func (i *Interface) Index() int { return i.link.Index }
 
 // MAC is the interface's Ethernet address when it was opened.
-func (i *Interface) MAC() [6]byte { return i.mac }
+func (i *Interface) MAC() [6]byte { return i.link.MAC }
 
 // MTU is the interface's MTU when it was opened, in bytes without the Ethernet header.
-func (i *Interface) MTU() int { return i.mtu }
+func (i *Interface) MTU() int { return i.link.MTU }
 
 // RXQueues is the number of receive queues in use when the interface was opened.
-func (i *Interface) RXQueues() int { return i.rxQueues }
+func (i *Interface) RXQueues() int { return i.link.RXQueues }
 
 // Driver is the name of the interface's driver as ethtool -i shows it.
-func (i *Interface) Driver() string { return i.driver }
+func (i *Interface) Driver() string { return i.link.Driver }
 
 // Mode is the mode that was really got: ModeNative or ModeGeneric.
-func (i *Interface) Mode() Mode { return i.mode }
+func (i *Interface) Mode() Mode { return i.link.Mode }
 
 // NativeFailure is why ModeAuto ended in generic mode, nil if it did not. It should be told to the operator: generic
 // mode costs several times as much.
@@ -236,9 +260,9 @@ func (i *Interface) NativeFailure() error { return i.nativeFailure }
 
 // Addresses lists the interface's addresses as they are now, with their prefix lengths.
 func (i *Interface) Addresses() ([]netip.Prefix, error) {
-	addrs, err := i.netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: i.index}}, netlink.FAMILY_ALL)
+	addrs, err := i.netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: i.link.Index}}, netlink.FAMILY_ALL)
 	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s: %w", i.name, err)
+		return nil, fmt.Errorf("list addresses of %s: %w", i.link.Name, err)
 	}
 	var prefixes []netip.Prefix
 	for _, a := range addrs {

@@ -100,26 +100,20 @@ type Queue struct {
 	waited   bool            // a Waiter holds the queue
 }
 
-// link is what a queue must know of its interface.
-type link struct {
-	name, driver string
-	index, mtu   int
-	mode         Mode
-	rxQueues     int
-}
-
-// openQueue makes a queue that receives nothing yet: its descriptor has to be entered into the XSKMAP.
-func openQueue(l link, o QueueOptions) (*Queue, error) {
+// OpenQueue binds a socket to a queue. It needs neither the [Interface] nor its program, so a process that was told
+// the link can do it. Nothing is received before [Interface.SetSocket] was given the descriptor. The errors are those of
+// [Interface.OpenQueue].
+func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 	o, err := o.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.name, err)
+		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.Name, err)
 	}
 	if err := checkCapabilities(capNetAdmin, capNetRaw); err != nil {
-		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.name, err)
+		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.Name, err)
 	}
-	if need := l.mtu + linkHeaderBytes; need > o.FrameBytes-frameHeadroomBytes {
+	if need := l.MTU + linkHeaderBytes; need > o.FrameBytes-frameHeadroomBytes {
 		return nil, fmt.Errorf("open queue %d of %s: %w: MTU %d needs frames of %d bytes, %d hold %d: use frames of 4096 bytes or lower the MTU",
-			o.Queue, l.name, ErrMTU, l.mtu, need, o.FrameBytes, o.FrameBytes-frameHeadroomBytes)
+			o.Queue, l.Name, ErrMTU, l.MTU, need, o.FrameBytes, o.FrameBytes-frameHeadroomBytes)
 	}
 	g := socketGeometry{entries: o.RingEntries, frames: o.Frames, frameBytes: o.FrameBytes}
 	s, err := bindWithPolicy(l, o, g)
@@ -127,10 +121,10 @@ func openQueue(l link, o QueueOptions) (*Queue, error) {
 		return nil, explainBind(l, o, err)
 	}
 	q := &Queue{
-		fd: s.FD(), ifindex: l.index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.name), socket: s,
+		fd: s.FD(), ifindex: l.Index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.Name), socket: s,
 		umem:     s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(o.Frames * o.FrameBytes)}),
 		frames:   newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames()),
-		maxFrame: l.mtu + linkHeaderBytes, stats: o.Stats,
+		maxFrame: l.MTU + linkHeaderBytes, stats: o.Stats,
 	}
 	if err := q.setUp(o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
@@ -139,14 +133,14 @@ func openQueue(l link, o QueueOptions) (*Queue, error) {
 }
 
 // bindWithPolicy binds in zero-copy or copy mode. Zero-copy that was only wished for falls back.
-func bindWithPolicy(l link, o QueueOptions, g socketGeometry) (*xdp.Socket, error) {
-	if o.ZeroCopy.wantsZeroCopy(l.driver, runningKernel(), l.mode) {
-		s, err := bindSocket(l.index, o.Queue, g, unix.XDP_ZEROCOPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (*xdp.Socket, error) {
+	if o.ZeroCopy.wantsZeroCopy(l.Driver, runningKernel(), l.Mode) {
+		s, err := bindSocket(l.Index, o.Queue, g, unix.XDP_ZEROCOPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
 		if err == nil || o.ZeroCopy == ZeroCopyOn || errors.Is(err, unix.EBUSY) {
 			return s, err
 		}
 	}
-	return bindSocket(l.index, o.Queue, g, unix.XDP_COPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+	return bindSocket(l.Index, o.Queue, g, unix.XDP_COPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
 }
 
 // setUp maps the rings a second time, fills the fill ring and registers the socket with the netpoller.
@@ -237,6 +231,10 @@ func (q *Queue) Close() error {
 	}
 	return nil
 }
+
+// FD is the socket's descriptor, for [Interface.SetSocket] here or in the process that it is sent to. It belongs to the
+// queue. A copy held elsewhere keeps the NIC queue busy after Close: close it as soon as it is entered.
+func (q *Queue) FD() int { return q.fd }
 
 // ZeroCopy reports whether the kernel bound the queue in zero-copy mode (XDP_OPTIONS read back).
 func (q *Queue) ZeroCopy() bool { return q.zeroCopy }
