@@ -60,9 +60,9 @@ fuzz: ## every fuzz test for FUZZTIME (20s)
 	  done; \
 	done
 
-generate: ## compile the XDP program and regenerate its Go bindings (clang)
+generate: ## compile the BPF programs and regenerate their Go bindings (clang)
 	@hack/install clang=clang llvm-strip=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev
-	$(GO) generate ./bpf/...
+	$(GO) generate ./bpf/... ./hack/lab/rss/...
 
 clean: ## remove what the other targets made
 	rm -f ringroad *.test *.out *.prof

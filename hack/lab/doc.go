@@ -12,6 +12,9 @@
 // side by side. A wire between two of them can be made to lose frames (Options.ClientFault, Options.BackendFault); then a fourth
 // namespace sits in the middle, whose bridge is package faultlink.
 //
+// The veths may have several queues (Options.Queues). Options.RSS makes the edge receive as from a NIC with receive side scaling: a
+// program (package rss) at whatever sends to the edge chooses the queue, be it the host or the namespace in the middle.
+//
 // # Ownership and clean-up
 //
 // A Lab owns its namespaces, everything that runs in them, and its temporary directories. Close removes them all. Every run enters

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"ringroad/hack/lab/faultlink"
+	"ringroad/hack/lab/rss"
 )
 
 // The addresses of the lab. Both prefixes of a family are reached through the edge.
@@ -44,6 +46,10 @@ type Options struct {
 	Queues int // receive and transmit queues of each veth; 0 means 1
 	MTU    int // of every veth, bytes; 0 means 1500
 
+	// RSS makes the edge's interfaces distribute what they receive over their queues by this key, as a NIC would whose table is
+	// entry % Queues. nil leaves it to the sending kernels: then a connection stays on one queue, which nobody can foretell.
+	RSS rss.Key
+
 	// LeaveChecksums keeps the transmit checksum offload of the veths. Frames of a kernel peer then carry unfilled TCP checksums
 	// (and TCP segments larger than the MTU may be built), which a receiver that verifies them must reject.
 	LeaveChecksums bool
@@ -69,6 +75,7 @@ type Lab struct {
 	record  *record
 	all     []*Namespace // every namespace, the wires' too, in the order they were made
 	faults  []*Process
+	rss     []io.Closer // programs of RSS on what sends to the edge
 
 	mu        sync.Mutex
 	processes []*Process
@@ -175,6 +182,9 @@ func (l *Lab) close() error {
 	}
 	for _, p := range processes {
 		p.Stop(2 * time.Second)
+	}
+	for _, program := range l.rss {
+		errs = append(errs, program.Close())
 	}
 	for _, n := range l.all {
 		errs = append(errs, n.remove())

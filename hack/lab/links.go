@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"ringroad/hack/lab/faultlink"
+	"ringroad/hack/lab/rss"
 )
 
 // end is one end of a veth pair.
@@ -53,7 +54,8 @@ func (l *Lab) veth(a, b end) error {
 		return fmt.Errorf("make veth %s/%s - %s/%s: %w", a.ns.Name, a.name, b.ns.Name, b.name, err)
 	}
 	for _, e := range []end{a, b} {
-		if err := e.ns.Do(func() error { return l.bringUp(e) }); err != nil {
+		sendsToEdge := e.ns != l.Edge && (a.ns == l.Edge || b.ns == l.Edge)
+		if err := e.ns.Do(func() error { return l.bringUp(e, sendsToEdge) }); err != nil {
 			return fmt.Errorf("bring up %s/%s: %w", e.ns.Name, e.name, err)
 		}
 	}
@@ -61,7 +63,7 @@ func (l *Lab) veth(a, b end) error {
 }
 
 // bringUp runs inside the namespace of the end.
-func (l *Lab) bringUp(e end) error {
+func (l *Lab) bringUp(e end, sendsToEdge bool) error {
 	link, err := netlink.LinkByName(e.name)
 	if err != nil {
 		return err
@@ -88,6 +90,14 @@ func (l *Lab) bringUp(e end) error {
 		if err := netlink.AddrAdd(link, address); err != nil {
 			return fmt.Errorf("add address %v: %w", p, err)
 		}
+	}
+	if l.options.RSS != nil && sendsToEdge {
+		// While it is down: no socket has sent through it yet.
+		program, err := rss.Attach(link.Attrs().Index, l.options.RSS, l.options.Queues)
+		if err != nil {
+			return err
+		}
+		l.rss = append(l.rss, program)
 	}
 	return netlink.LinkSetUp(link)
 }
