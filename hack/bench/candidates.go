@@ -6,10 +6,47 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"ringroad/hack/lab"
 )
+
+// contender is a candidate and how wide it runs.
+type contender struct {
+	name   string
+	queues int // of each link; workers too
+}
+
+func (c contender) String() string {
+	if c.queues == 1 {
+		return c.name
+	}
+	return fmt.Sprintf("%s-%d", c.name, c.queues)
+}
+
+// parseContender reads NAME or NAME-N.
+func parseContender(text string, queues int) (contender, error) {
+	c := contender{name: text, queues: queues}
+	if name, number, ok := strings.Cut(text, "-"); ok {
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			return c, fmt.Errorf("candidate %q: %q is no number of queues", text, number)
+		}
+		c = contender{name: name, queues: n}
+	}
+	if _, ok := candidates[c.name]; !ok {
+		return c, fmt.Errorf("no candidate is called %q: there are %s", c.name, strings.Join(candidateNames(), ", "))
+	}
+	if c.queues < 1 || c.queues > maxQueues {
+		return c, fmt.Errorf("candidate %q on %d queues: from 1 to %d are possible", text, c.queues, maxQueues)
+	}
+	return c, nil
+}
+
+// maxQueues is more than any machine that runs this has processors to spare.
+const maxQueues = 64
 
 // candidate is something that runs in the edge, or nothing at all.
 type candidate struct {
@@ -49,7 +86,7 @@ func direct(*lab.Lab, options) (*candidate, error) {
 	return &candidate{address: "10.2.0.2:8080"}, nil
 }
 
-// nginxConfig is nginx as one would run it for speed: one worker, kept connections, no log.
+// nginxConfig is nginx as one would run it for speed: kept connections, no log, and with several workers a listening socket each.
 const nginxConfig = `	upstream backend {
 		server 10.2.0.2:8080;
 		keepalive 256;
@@ -57,7 +94,7 @@ const nginxConfig = `	upstream backend {
 		keepalive_timeout 300;
 	}
 	server {
-		listen 10.1.0.1:80 backlog=4096;
+		listen 10.1.0.1:80 backlog=4096{{if gt .Workers 1}} reuseport{{end}};
 		location / {
 			proxy_pass http://backend;
 			proxy_http_version 1.1;
@@ -71,7 +108,7 @@ const nginxConfig = `	upstream backend {
 `
 
 func nginx(l *lab.Lab, _ options) (*candidate, error) {
-	p, err := l.StartNginx(l.Edge, "edge", nginxConfig, nil)
+	p, err := l.StartNginx(l.Edge, "edge", l.Options().Queues, nginxConfig, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +116,7 @@ func nginx(l *lab.Lab, _ options) (*candidate, error) {
 }
 
 const haproxyConfig = `global
-  nbthread 1
+  nbthread %d
   maxconn 8000
 defaults
   mode http
@@ -91,7 +128,7 @@ defaults
 frontend clients
   bind 10.1.0.1:80 backlog 4096
   http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header X-Forwarded-Host %%[req.hdr(host)]
   default_backend backend
 backend backend
   server s1 10.2.0.2:8080 pool-max-conn 1000
@@ -99,7 +136,7 @@ backend backend
 
 func haproxy(l *lab.Lab, _ options) (*candidate, error) {
 	path := filepath.Join(l.Dir, "haproxy.cfg")
-	if err := os.WriteFile(path, []byte(haproxyConfig), 0o644); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, haproxyConfig, l.Options().Queues), 0o644); err != nil {
 		return nil, err
 	}
 	p, err := l.Start("haproxy", l.Edge.Exec("haproxy", "-db", "-f", path))
@@ -120,11 +157,15 @@ log: {access: off}
 `
 
 func ringroad(l *lab.Lab, o options) (*candidate, error) {
+	configuration := ringroadConfig
+	if key := l.Options().RSS; key != nil {
+		configuration += fmt.Sprintf("rss: {key: %q}\n", key)
+	}
 	var flags []string
 	if o.profile != "" {
 		flags = []string{"--cpu-profile", o.profile}
 	}
-	r, err := l.StartRingroad(o.binary, ringroadConfig+o.settings+"\n", flags...)
+	r, err := l.StartRingroad(o.binary, configuration+o.settings+"\n", flags...)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 // load is what wrk does.
 type load struct {
+	threads     int
 	connections int
 	duration    time.Duration
 	path        string
@@ -33,7 +34,10 @@ type sample struct {
 // result is all that was measured of a candidate.
 type result struct {
 	Candidate string   `json:"candidate"`
+	Queues    int      `json:"queues"`
 	Samples   []sample `json:"samples"`
+
+	contender contender
 }
 
 // measure warms a candidate up for a second and then measures it.
@@ -73,7 +77,7 @@ func perRequest(d time.Duration, requests uint64) float64 {
 
 // run runs wrk against an address for a time.
 func (o load) run(l *lab.Lab, address string, duration time.Duration) (sample, error) {
-	args := []string{"-t1", fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%.0f", duration.Seconds()), "--latency"}
+	args := []string{fmt.Sprintf("-t%d", o.threads), fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%.0f", duration.Seconds()), "--latency"}
 	if o.close {
 		args = append(args, "-H", "Connection: close")
 	}

@@ -55,3 +55,21 @@ func TestMedian(t *testing.T) {
 		}
 	}
 }
+
+func TestParseContender(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want contender
+	}{
+		{"nginx", contender{"nginx", 3}}, {"nginx-2", contender{"nginx", 2}}, {"ringroad-1", contender{"ringroad", 1}},
+	} {
+		if got, err := parseContender(c.text, 3); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v", c.text, got, err)
+		}
+	}
+	for _, text := range []string{"", "apache", "nginx-", "nginx-x", "nginx-0", "nginx-65", "nginx--1"} {
+		if c, err := parseContender(text, 1); err == nil {
+			t.Errorf("%q is accepted as %v", text, c)
+		}
+	}
+}

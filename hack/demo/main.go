@@ -58,7 +58,7 @@ func run(binary string, stay bool) error {
 	if stay {
 		status = 0
 	}
-	l.CloseOnSignal(status)
+	lab.CloseOnSignal(status, l)
 	p.done("client 10.1.0.2 - edge e0, e1 - backend 10.2.0.2 (%s)", backendName())
 
 	err = relay(&p, l, binary, stay)

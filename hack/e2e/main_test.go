@@ -52,7 +52,7 @@ func run(m *testing.M) (status int, err error) {
 			status, err = 1, e
 		}
 	}()
-	shared.CloseOnSignal(130)
+	lab.CloseOnSignal(130, shared)
 	if binary, err = lab.BuildRingroad(shared.Dir); err != nil {
 		return 1, err
 	}

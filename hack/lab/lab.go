@@ -195,16 +195,21 @@ func (l *Lab) close() error {
 	return errors.Join(errs...)
 }
 
-// CloseOnSignal removes the lab and ends the program with the given status when it is interrupted, terminated or hung up.
-func (l *Lab) CloseOnSignal(status int) {
+// CloseOnSignal removes the labs and ends the program with the given status when it is interrupted, terminated or hung up. A program
+// calls it once.
+func CloseOnSignal(status int, labs ...*Lab) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-c
-		l.ending.Store(true)
-		if err := l.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, "remove lab:", err)
-			status = 1
+		for _, l := range labs {
+			l.ending.Store(true)
+		}
+		for _, l := range labs {
+			if err := l.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, "remove lab:", err)
+				status = 1
+			}
 		}
 		os.Exit(status)
 	}()

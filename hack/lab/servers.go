@@ -25,7 +25,7 @@ func HasNginx() bool {
 func (l *Lab) startBackends() error {
 	listen := hostPort(Backend4, GoPort) + "," + hostPort(Backend6, GoPort)
 	if HasNginx() {
-		if _, err := l.StartNginx(l.Backend, "backend", backendConfig, nil); err != nil {
+		if _, err := l.StartNginx(l.Backend, "backend", 1, backendConfig, nil); err != nil {
 			return err
 		}
 	} else {
@@ -59,9 +59,9 @@ func (l *Lab) startFault(middle *Namespace, o faultlink.Options) error {
 	return p.WaitLine("ready", 10*time.Second)
 }
 
-// StartNginx starts nginx in the foreground with one worker, with a configuration made from the given text (a template that gets
-// the lab as .Lab and data as .Data) and a directory of its own below the lab's. The name tells several apart.
-func (l *Lab) StartNginx(n *Namespace, name, config string, data any) (*Process, error) {
+// StartNginx starts nginx in the foreground with the given number of workers, with a configuration made from the given text (a template
+// that gets the lab as .Lab and data as .Data) and a directory of its own below the lab's. The name tells several apart.
+func (l *Lab) StartNginx(n *Namespace, name string, workers int, config string, data any) (*Process, error) {
 	dir := filepath.Join(l.Dir, "nginx-"+name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (l *Lab) StartNginx(n *Namespace, name, config string, data any) (*Process,
 	if err != nil {
 		return nil, err
 	}
-	if err := t.Execute(f, map[string]any{"Lab": l, "Data": data, "Port": NginxPort, "Backend4": Backend4, "Backend6": Backend6}); err != nil {
+	if err := t.Execute(f, map[string]any{"Lab": l, "Data": data, "Workers": workers, "Port": NginxPort, "Backend4": Backend4, "Backend6": Backend6}); err != nil {
 		return nil, fmt.Errorf("write configuration of nginx %s: %w", name, err)
 	}
 	if err := f.Close(); err != nil {
@@ -91,7 +91,7 @@ const nginxMain = `daemon off;
 user root;
 pid nginx.pid;
 error_log stderr warn;
-worker_processes 1;
+worker_processes {{.Workers}};
 worker_rlimit_nofile 16384;
 events { worker_connections 8192; }
 http {
