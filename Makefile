@@ -20,13 +20,13 @@ help: ## list the targets
 build: ## build ./ringroad
 	CGO_ENABLED=0 $(GO) build -trimpath $(if $(PGO),-pgo=$(PGO)) -ldflags '-X main.version=$(VERSION)' -o ringroad ./cmd/ringroad
 
-demo: ## relay requests in a network of namespaces and show what passed where (root, a minute)
+demo: ## relay requests in a network of namespaces and show what passed where (root, a minute; DEMO_FLAGS: -queues N, -rss)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl
-	@$(GO) run ./hack/demo
+	@$(GO) run ./hack/demo $(DEMO_FLAGS)
 
 lab: ## the same network, kept up to play with until Ctrl-C (root)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl ping=iputils-ping
-	@$(GO) run ./hack/demo -stay
+	@$(GO) run ./hack/demo -stay $(DEMO_FLAGS)
 
 test: ## vet, all tests, and those of the product's packages once more under the race detector (root)
 	@hack/install $(TEST_PROGRAMS)

@@ -1,6 +1,6 @@
 // Command demo shows ringroad at work on this machine, in a network of namespaces that it makes and removes: a few requests by curl
 // with all that they moved on their way, then a short load by wrk. With -stay the network stays up until Ctrl-C, and the demo prints
-// what to try in it.
+// what to try in it. -queues N gives the links that many queues; with -rss they distribute what arrives as NICs do.
 //
 // It needs root, nginx, wrk and curl (`make demo` installs them).
 package main
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ringroad/hack/lab"
+	"ringroad/hack/lab/rss"
 )
 
 // The front doors of the demo. Port 81 leads to a Go server that can show what a backend gets.
@@ -39,18 +40,24 @@ func main() {
 	lab.Child()
 	stay := flag.Bool("stay", false, "keep the network up until Ctrl-C")
 	binary := flag.String("binary", "", "ringroad binary to run; built from this tree when not given")
+	queues := flag.Int("queues", 1, "queues of each link, and workers of ringroad")
+	emulate := flag.Bool("rss", false, "the links distribute frames over their queues as NICs do, by a Toeplitz hash that ringroad knows")
 	flag.Parse()
-	if err := run(*binary, *stay); err != nil {
+	options := lab.Options{Queues: *queues, Files: map[string]int64{"64k": 64 << 10, "100m": 100 << 20}}
+	if *emulate {
+		options.RSS = rss.DefaultKey
+	}
+	if err := run(options, *binary, *stay); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
 // run makes the network, shows it and removes it, whatever happens in between.
-func run(binary string, stay bool) error {
+func run(options lab.Options, binary string, stay bool) error {
 	p := progress{start: time.Now()}
 	p.begin("make the network")
-	l, err := lab.Up(lab.Options{Files: map[string]int64{"64k": 64 << 10, "100m": 100 << 20}})
+	l, err := lab.Up(options)
 	if err != nil {
 		return err
 	}
@@ -59,7 +66,7 @@ func run(binary string, stay bool) error {
 		status = 0
 	}
 	lab.CloseOnSignal(status, l)
-	p.done("client 10.1.0.2 - edge e0, e1 - backend 10.2.0.2 (%s)", backendName())
+	p.done("client 10.1.0.2 - edge e0, e1 - backend 10.2.0.2 (%s)%s", backendName(), linkKind(options))
 
 	err = relay(&p, l, binary, stay)
 	l.EndedBySignal()
@@ -82,7 +89,11 @@ func relay(p *progress, l *lab.Lab, binary string, stay bool) error {
 		p.done("")
 	}
 	p.begin("start ringroad in the edge")
-	r, err := l.StartRingroad(binary, fmt.Sprintf(configure, filepath.Join(l.Dir, "access.log")))
+	configuration := fmt.Sprintf(configure, filepath.Join(l.Dir, "access.log"))
+	if key := l.Options().RSS; key != nil {
+		configuration += fmt.Sprintf("rss: {key: %q}\n", key)
+	}
+	r, err := l.StartRingroad(binary, configuration)
 	if err != nil {
 		return err
 	}
@@ -125,6 +136,18 @@ func backendName() string {
 		return "nginx"
 	}
 	return "Go server: nginx is not installed"
+}
+
+// linkKind says how links differ from plain ones.
+func linkKind(o lab.Options) string {
+	s := ""
+	if o.Queues > 1 {
+		s = fmt.Sprintf(", %d queues a link", o.Queues)
+	}
+	if o.RSS != nil {
+		s += ", RSS emulated"
+	}
+	return s
 }
 
 // printCommands says what to try in the network.

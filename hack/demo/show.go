@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -104,27 +105,29 @@ var groups = []struct {
 }{
 	{"XDP verdicts", regexp.MustCompile(`^interfaces\.([^.]+)\.verdicts\.(.+)`)},
 	{"AF_XDP rings", regexp.MustCompile(`^interfaces\.([^.]+)\.queues\.(?:\d+)\.(?:ours|kernel)\.(.+)`)},
+	{"handover", regexp.MustCompile(`^handover()\.(.+)`)},
 	{"netstack", regexp.MustCompile(`^stack()\.(.+)`)},
 	{"proxy", regexp.MustCompile(`^proxy()\.(.+)`)},
 }
 
-// printMoved prints the numbers that moved, a line for each part and place.
+// printMoved prints the numbers that moved, a line for each part and place. The queues of an interface are one place.
 func printMoved(moved lab.Stats) {
 	for _, g := range groups {
-		lines := map[string][]string{}
+		places := map[string]map[string]float64{}
 		for path, v := range moved {
 			if m := g.path.FindStringSubmatch(path); m != nil {
-				lines[m[1]] = append(lines[m[1]], fmt.Sprintf("%s %+.0f", m[2], v))
+				if places[m[1]] == nil {
+					places[m[1]] = map[string]float64{}
+				}
+				places[m[1]][m[2]] += v
 			}
 		}
-		places := make([]string, 0, len(lines))
-		for place := range lines {
-			places = append(places, place)
-		}
-		slices.Sort(places)
-		for _, place := range places {
-			slices.Sort(lines[place])
-			printWrapped(strings.TrimSpace(g.label+" "+place), lines[place])
+		for _, place := range slices.Sorted(maps.Keys(places)) {
+			var items []string
+			for _, name := range slices.Sorted(maps.Keys(places[place])) {
+				items = append(items, fmt.Sprintf("%s %+.0f", name, places[place][name]))
+			}
+			printWrapped(strings.TrimSpace(g.label+" "+place), items)
 		}
 	}
 }
