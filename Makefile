@@ -7,7 +7,7 @@ PGO := $(wildcard cmd/ringroad/default.pgo)
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ringroad/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
-TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client \
+TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client node=nodejs \
 	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
 	gcc=gcc /usr/include/stdio.h=libc6-dev
 

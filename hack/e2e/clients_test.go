@@ -1,150 +1,388 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
+	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os/exec"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"ringroad/hack/lab"
 	"ringroad/hack/lab/backend"
 )
 
-// TestClientsGetCorrectAnswers runs the programs that people use.
-func TestClientsGetCorrectAnswers(t *testing.T) {
-	start(t, bothFamilies)
-	families(t, func(t *testing.T, nginx, goServer string) {
-		t.Run("curl", func(t *testing.T) {
-			if got := inClient(t, 10*time.Second, "curl", "-sSf", "http://"+nginx+"/"); got != hello {
-				t.Errorf("got %q", got)
-			}
-			// Three requests over one connection, in HTTP/1.1 and with a header for each.
-			url := "http://" + nginx + "/"
-			got := inClient(t, 10*time.Second, "curl", "-sSf", "-w", "%{num_connects} %{http_version}\n", url, url, url)
-			if want := hello + "1 1.1\n" + hello + "0 1.1\n" + hello + "0 1.1\n"; got != want {
-				t.Errorf("got %q, want %q", got, want)
-			}
-			if got := inClient(t, 10*time.Second, "curl", "-sSf", "-0", url); got != hello {
-				t.Errorf("HTTP/1.0: got %q", got)
-			}
-			head := inClient(t, 10*time.Second, "curl", "-sSf", "-I", url)
-			mustContain(t, head, "200", "Content-Length: 12")
-			if got := inClient(t, 10*time.Second, "curl", "-sSf", "-d", "a=b&c=d", "http://"+goServer+"/echo"); got != "a=b&c=d" {
-				t.Errorf("echo: got %q", got)
-			}
-		})
-		t.Run("wget", func(t *testing.T) {
-			if got := inClient(t, 10*time.Second, "wget", "-q", "-T", "5", "-t", "1", "-O", "-", "http://"+nginx+"/"); got != hello {
-				t.Errorf("got %q", got)
-			}
-		})
-		t.Run("python", func(t *testing.T) {
-			if got := inClient(t, 20*time.Second, "/usr/bin/python3", "-c", pythonClient, nginx, goServer); got != "ok\n" {
-				t.Errorf("got %q", got)
-			}
-		})
-		t.Run("wrk", func(t *testing.T) {
-			checkWrk(t, inClient(t, 20*time.Second, "wrk", "-t1", "-c64", "-d2", "http://"+nginx+"/"))
-		})
-		t.Run("ab", func(t *testing.T) {
-			out := inClient(t, 60*time.Second, "ab", "-q", "-k", "-n", "20000", "-c", "64", "http://"+nginx+"/")
-			mustMatch(t, out, `Complete requests:\s+20000\n`, `Failed requests:\s+0\n`, `Keep-Alive requests:\s+20000\n`,
-				`HTML transferred:\s+240000 bytes`)
-			mustNotMatch(t, out, `Non-2xx`)
-		})
-	})
+// feature is a column of the table of clients: something that a client asks for, and what must come of it.
+type feature string
+
+const (
+	canGet         feature = "get"          // a body
+	canHead        feature = "head"         // the length without the body; the connection goes on
+	canPost        feature = "post"         // a body with Content-Length reaches the backend so
+	canPostChunked feature = "post_chunked" // and one in chunks so
+	canExpect      feature = "expect"       // Expect: 100-continue reaches the backend, whose 100 the client gets before it sends a body
+	canDownload    feature = "download"     // a large body arrives with its SHA-256, with a length and in chunks
+	canUpload      feature = "upload"       // the same to the backend
+	canReuse       feature = "reuse"        // ten requests take one connection, counted at ringroad
+	canUpgrade     feature = "upgrade"      // the connection becomes a tunnel, and every byte comes back
+	canBodyless    feature = "bodyless"     // 204 and 304 have no body; the connection goes on
+	canInterim     feature = "interim"      // 103 reaches those that may get it, and the answer behind it everybody
+)
+
+var features = []feature{canGet, canHead, canPost, canPostChunked, canExpect, canDownload, canUpload, canReuse, canUpgrade, canBodyless, canInterim}
+
+// cell is what one client does of one feature.
+type cell struct {
+	do     func(*testing.T, *site)
+	reason string // why the client cannot do it, where do is nil
 }
 
-// pythonClient sends a hundred requests over one connection of http.client and posts a body in chunks.
-const pythonClient = `
-import http.client, sys
-c = http.client.HTTPConnection(sys.argv[1], timeout=5)
-for i in range(100):
-    c.request("GET", "/", headers={"X-Count": str(i)})
-    r = c.getresponse()
-    assert (r.status, r.version, r.read()) == (200, 11, b"hello world\n"), r.status
-local = c.sock.getsockname()
-c.request("HEAD", "/")
-r = c.getresponse()
-assert r.status == 200 and r.headers["Content-Length"] == "12" and r.read() == b""
-assert c.sock.getsockname() == local, "the connection was not kept"
-c = http.client.HTTPConnection(sys.argv[2], timeout=5)
-c.request("POST", "/echo", body=iter([b"one ", b"two ", b"three"]), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
-r = c.getresponse()
-assert r.status == 200 and r.read() == b"one two three"
-print("ok")
-`
+func does(f func(*testing.T, *site)) cell { return cell{do: f} }
+func cannot(reason string) cell           { return cell{reason: reason} }
 
-// TestNoErrorInAHundredThousandRequests uses h2load, which counts every request that fails.
-func TestNoErrorInAHundredThousandRequests(t *testing.T) {
-	start(t, bothFamilies)
-	families(t, func(t *testing.T, nginx, _ string) {
-		// h2load writes an IPv6 address into Host without its brackets, which is no valid Host.
-		out := inClient(t, 2*time.Minute, "h2load", "--h1", "-n", "100000", "-c", "64", "-t", "1", "--connect-to="+nginx, "http://example.org/")
-		mustMatch(t, out, `requests: 100000 total, 100000 started, 100000 done, 100000 succeeded, 0 failed, 0 errored, 0 timeout`,
-			`status codes: 100000 2xx, 0 3xx, 0 4xx, 0 5xx`)
-	})
+// site is where a cell finds what it asks for: the Go server behind ringroad.
+type site struct {
+	address string
+	large   body // of download and upload
 }
 
-// TestConnectionPerRequest opens and closes both sides all the time: nothing of a closed connection may reach the next.
-func TestConnectionPerRequest(t *testing.T) {
-	start(t, strings.ReplaceAll(bothFamilies, `8080"]}`, `8080"], keepalive: 0}`))
-	families(t, func(t *testing.T, nginx, _ string) {
-		checkWrk(t, inClient(t, 20*time.Second, "wrk", "-t1", "-c64", "-d2", "-H", "Connection: close", "http://"+nginx+"/"))
-	})
+func (s *site) url(target string) string { return "http://" + s.address + target }
+
+// body is a large one: a file to send, which /f/ of the backends serves too, and what /bytes/ sends.
+type body struct {
+	size              int64
+	file              string
+	fileSum, bytesSum string
 }
 
-// TestBodiesOfAHundredMegabytesArriveIntact moves 100 MiB each way, with a length and in chunks. curl asks for 100 (Continue) before
-// it sends so much.
-func TestBodiesOfAHundredMegabytesArriveIntact(t *testing.T) {
-	start(t, bothFamilies)
-	const size = 100 * mib
-	file := shared.Files + "/100m"
-	fileSum, _, err := backend.Sum(backend.Body("100m", size))
-	if err != nil {
-		t.Fatal(err)
+func newBody(t *testing.T, name string, size int64) body {
+	t.Helper()
+	b := body{size: size, file: shared.Files + "/" + name}
+	for seed, sum := range map[string]*string{name: &b.fileSum, "bytes": &b.bytesSum} {
+		var err error
+		if *sum, _, err = backend.Sum(backend.Body(seed, size)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	bytesSum, _, err := backend.Sum(backend.Body("bytes", size))
-	if err != nil {
-		t.Fatal(err)
+	return b
+}
+
+// clients is the table. hundred tells that the large body is one of 100 MiB, not of 32.
+var clients = []struct {
+	name    string
+	hundred bool
+	cells   map[feature]cell
+}{
+	{"curl", true, map[feature]cell{
+		canGet: does(func(t *testing.T, s *site) {
+			for _, version := range []string{"--http1.1", "--http1.0"} {
+				same(t, curl(t, version, s.url("/")), hello)
+			}
+		}),
+		canHead: does(func(t *testing.T, s *site) {
+			out := curl(t, "-w", "%{num_connects}\n", "-I", s.url("/bytes/5000"), "--next", "-sSf", "-w", "%{num_connects}\n", s.url("/"))
+			mustMatch(t, out, `^HTTP/1\.1 200 OK\r\n`, `\r\nContent-Length: 5000\r\n`, `\r\n\r\n1\n`+hello+`0\n$`)
+		}),
+		canPost: does(func(t *testing.T, s *site) { checkDigest(t, curl(t, "-d", small, s.url("/digest")), false, false) }),
+		canPostChunked: does(func(t *testing.T, s *site) {
+			checkDigest(t, curl(t, "-H", chunked, "-d", small, s.url("/digest")), true, false)
+		}),
+		canExpect: does(func(t *testing.T, s *site) {
+			// It would send the body without 100 (Continue) after a second.
+			for _, framing := range []string{"X: fixed", chunked} {
+				out := curl(t, "-i", "--expect100-timeout", "60", "-H", "Expect: 100-continue", "-H", framing, "-d", small, s.url("/digest"))
+				heads, answer, _ := cutLast(out, "\r\n\r\n")
+				mustMatch(t, heads, `^HTTP/1\.1 100 Continue\r\n\r\nHTTP/1\.1 200 OK\r\n`)
+				checkDigest(t, answer, framing == chunked, true)
+			}
+		}),
+		canDownload: does(func(t *testing.T, s *site) {
+			for _, query := range []string{"", "?chunked"} {
+				checkSum(t, s, shared.Client.Exec("curl", "-sSf", "-m", "60", s.url(fmt.Sprintf("/bytes/%d%s", s.large.size, query))))
+			}
+		}),
+		canUpload: does(func(t *testing.T, s *site) {
+			for _, source := range []string{s.large.file, "-"} { // standard input goes in chunks
+				script := fmt.Sprintf("exec curl -sSf -m 60 -T %s %s <%s", source, s.url("/digest"), s.large.file)
+				checkUpload(t, s, inClient(t, time.Minute, "sh", "-c", script), source == "-")
+			}
+		}),
+		canReuse: does(func(t *testing.T, s *site) {
+			out := curl(t, append([]string{"-w", "%{num_connects}\n"}, tenTimes(s.url("/"))...)...)
+			same(t, out, hello+"1\n"+strings.Repeat(hello+"0\n", 9))
+		}),
+		canUpgrade: cannot("it sends nothing behind the head of a request for an upgrade"),
+		canBodyless: does(func(t *testing.T, s *site) {
+			out := curl(t, "-i", "-w", "%{num_connects}\n", s.url("/status/204"), s.url("/status/304"), s.url("/"))
+			mustMatch(t, out, `(?s)^HTTP/1\.1 204 .*\r\n\r\n1\nHTTP/1\.1 304 .*\r\n\r\n0\nHTTP/1\.1 200 .*\r\n\r\n`+hello+`0\n$`)
+		}),
+		canInterim: does(func(t *testing.T, s *site) {
+			mustMatch(t, curl(t, "-i", s.url("/early")), `(?s)^HTTP/1\.1 103 Early Hints\r\nLink: .*\r\n\r\nHTTP/1\.1 200 .*\r\n\r\n`+hello+`$`)
+		}),
+	}},
+	{"wget", false, map[feature]cell{
+		canGet: does(func(t *testing.T, s *site) { same(t, wget(t, s.url("/")), hello) }),
+		canHead: does(func(t *testing.T, s *site) {
+			// It goes on with HEAD.
+			out, err := wgetTold("--method=HEAD", s.url("/bytes/5000"), s.url("/"))
+			if err != nil {
+				t.Error(err)
+			}
+			mustMatch(t, out, `HTTP/1\.1 200 OK\n +Content-Length: 5000\n`, `(?s)Reusing existing connection.* 200 OK\n.* Content-Length: 12\n`)
+		}),
+		canPost: does(func(t *testing.T, s *site) {
+			checkDigest(t, wget(t, "--post-data="+small, s.url("/digest")), false, false)
+		}),
+		canPostChunked: cannot("it sends bodies with a length"),
+		canExpect: does(func(t *testing.T, s *site) {
+			// It sends the body at once, and passes over the 100 (Continue).
+			checkDigest(t, wget(t, "--header=Expect: 100-continue", "--post-data="+small, s.url("/digest")), false, true)
+		}),
+		canDownload: does(func(t *testing.T, s *site) {
+			for _, query := range []string{"", "?chunked"} {
+				checkSum(t, s, shared.Client.Exec("wget", wgetArgs("-q", s.url(fmt.Sprintf("/bytes/%d%s", s.large.size, query)))...))
+			}
+		}),
+		canUpload: does(func(t *testing.T, s *site) {
+			checkUpload(t, s, wget(t, "--method=PUT", "--body-file="+s.large.file, s.url("/digest")), false)
+		}),
+		canReuse: does(func(t *testing.T, s *site) {
+			same(t, wget(t, tenTimes(s.url("/"))...), strings.Repeat(hello, 10))
+		}),
+		canUpgrade: cannot("it has no upgrades"),
+		canBodyless: does(func(t *testing.T, s *site) {
+			// It takes 304 for an error, and fetches the next in spite of it.
+			out, err := wgetTold(s.url("/status/204"), s.url("/status/304"), s.url("/"))
+			if err == nil {
+				t.Errorf("304 is no error: %s", out)
+			}
+			mustMatch(t, out, `HTTP/1\.1 204 `, `HTTP/1\.1 304 `, `ERROR 304`, `HTTP/1\.1 200 `, hello)
+			if n := strings.Count(out, "Reusing existing connection"); n != 2 {
+				t.Errorf("the connection was used %d times again: %s", n, out)
+			}
+		}),
+		canInterim: does(func(t *testing.T, s *site) { same(t, wget(t, s.url("/early")), hello) }),
+	}},
+	{"ab", false, map[feature]cell{
+		canGet:  does(func(t *testing.T, s *site) { ab(t, s, 3, "/bytes/5000", 5000) }),
+		canHead: does(func(t *testing.T, s *site) { ab(t, s, 3, "/bytes/5000", 0, "-i") }),
+		canPost: does(func(t *testing.T, s *site) {
+			ab(t, s, 3, "/digest?sha256="+smallSum, any, "-T", "text/plain", "-p", writeFile(t, "small", small))
+		}),
+		canPostChunked: cannot("it speaks HTTP/1.0, which has no chunks"),
+		canExpect:      cannot("it speaks HTTP/1.0, which has no expectations"),
+		// It keeps no body that a digest could be taken of.
+		canDownload: does(func(t *testing.T, s *site) { ab(t, s, 2, fmt.Sprintf("/bytes/%d", s.large.size), s.large.size) }),
+		canUpload: does(func(t *testing.T, s *site) {
+			ab(t, s, 2, "/digest?sha256="+s.large.fileSum, any, "-T", "text/plain", "-p", s.large.file)
+		}),
+		canReuse:    does(func(t *testing.T, s *site) { ab(t, s, 10, "/", int64(len(hello))) }),
+		canUpgrade:  cannot("it speaks HTTP/1.0, which has no upgrades"),
+		canBodyless: does(func(t *testing.T, s *site) { ab(t, s, 3, "/status/204", 0); ab(t, s, 3, "/status/304", 0) }),
+		canInterim:  does(func(t *testing.T, s *site) { ab(t, s, 3, "/early", int64(len(hello))) }), // it speaks HTTP/1.0, and gets no 103
+	}},
+	{"h2load", false, map[feature]cell{
+		canGet:  does(func(t *testing.T, s *site) { h2load(t, s, 3, "/bytes/5000?chunked", 5000) }),
+		canHead: cannot("it waits for the body whose length the answer to HEAD tells"),
+		canPost: does(func(t *testing.T, s *site) {
+			h2load(t, s, 3, "/digest?sha256="+smallSum, any, "-d", writeFile(t, "small", small))
+		}),
+		canPostChunked: cannot("it sends bodies with a length"),
+		canExpect: does(func(t *testing.T, s *site) {
+			// It sends the body at once, and passes over the 100 (Continue).
+			h2load(t, s, 3, "/digest?sha256="+smallSum, any, "-H", "Expect: 100-continue", "-d", writeFile(t, "small", small))
+		}),
+		canDownload: does(func(t *testing.T, s *site) {
+			// It keeps no body that a digest could be taken of.
+			h2load(t, s, 1, fmt.Sprintf("/bytes/%d", s.large.size), s.large.size)
+			h2load(t, s, 1, fmt.Sprintf("/bytes/%d?chunked", s.large.size), s.large.size)
+		}),
+		canUpload: does(func(t *testing.T, s *site) {
+			h2load(t, s, 2, "/digest?sha256="+s.large.fileSum, any, "-d", s.large.file)
+		}),
+		canReuse:    does(func(t *testing.T, s *site) { h2load(t, s, 10, "/", int64(len(hello))) }),
+		canUpgrade:  cannot("it has no upgrade but that to HTTP/2"),
+		canBodyless: does(func(t *testing.T, s *site) { h2load(t, s, 3, "/status/204", 0); h2load(t, s, 3, "/status/304", 0) }),
+		canInterim:  does(func(t *testing.T, s *site) { h2load(t, s, 3, "/early", int64(len(hello))) }),
+	}},
+	{"python", false, with(script("/usr/bin/python3", "testdata/client.py"), canInterim, cannot("http.client takes a 103 for the answer"))},
+	{"node", false, script("node", "testdata/client.js")},
+	{"Go", false, goCells},
+	{"WebSocket", false, webSocketCells},
+}
+
+// script is a client that has every feature: a program that gets the feature and the site as arguments and prints ok.
+func script(interpreter, path string) map[feature]cell {
+	cells := map[feature]cell{}
+	for _, f := range features {
+		cells[f] = does(func(t *testing.T, s *site) {
+			l := &s.large
+			same(t, inClient(t, time.Minute, interpreter, path, string(f), s.address, l.file, l.fileSum, fmt.Sprint(l.size), l.bytesSum), "ok\n")
+		})
 	}
-	families(t, func(t *testing.T, nginx, goServer string) {
-		for _, c := range []struct{ name, url, sum string }{
-			{"download with length", "http://" + nginx + "/f/100m", fileSum},
-			{"download in chunks", fmt.Sprintf("http://%s/bytes/%d?chunked", goServer, size), bytesSum},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				sum, n := sumOfOutput(t, shared.Client.Exec("curl", "-sSf", "-m", "60", c.url))
-				if n != size || sum != c.sum {
-					t.Errorf("%d bytes of %d with SHA-256 %s, want %s", n, size, sum, c.sum)
+	return cells
+}
+
+func with(cells map[feature]cell, f feature, c cell) map[feature]cell {
+	cells[f] = c
+	return cells
+}
+
+// small is the body of the features that send one.
+const (
+	small    = "one two three"
+	smallSum = "6899ee404683a14e8c2a03149860df25d67d34d9cd4dae7350cbe91e4b3976be"
+	chunked  = "Transfer-Encoding: chunked"
+)
+
+// forClients is bothFamilies with the protocol of /upgrade.
+var forClients = strings.ReplaceAll(bothFamilies, ":81\",", ":81\", upgrade: [websocket, echo],")
+
+// TestClients runs the programs and libraries that people use.
+func TestClients(t *testing.T) {
+	for _, client := range clients {
+		for _, f := range features {
+			if c := client.cells[f]; (c.do == nil) == (c.reason == "") {
+				t.Fatalf("the table does not say what %s does of %s", client.name, f)
+			}
+		}
+	}
+	r := start(t, forClients)
+	hundred, large := newBody(t, "100m", 100*mib), newBody(t, "32m", 32*mib)
+	accepted := acceptCounter{r: r}
+	families(t, func(t *testing.T, _, goServer string) {
+		for _, f := range features {
+			t.Run(string(f), func(t *testing.T) {
+				for _, client := range clients {
+					c := client.cells[f]
+					if c.do == nil {
+						t.Logf("%s cannot: %s", client.name, c.reason)
+						continue
+					}
+					t.Run(client.name, func(t *testing.T) {
+						s := &site{address: goServer, large: large}
+						if client.hundred {
+							s.large = hundred
+						}
+						if f == canReuse {
+							accepted.mustMove(t, 1, func() { c.do(t, s) })
+							return
+						}
+						c.do(t, s)
+					})
 				}
 			})
 		}
-		for _, c := range []struct {
-			name    string
-			source  string
-			chunked bool
-		}{
-			{"upload with length", file, false},
-			{"upload in chunks", "-", true},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				script := fmt.Sprintf("exec curl -sSf -m 60 -T %s http://%s/digest <%s", c.source, goServer, file)
-				out := inClient(t, time.Minute, "sh", "-c", script)
-				want := fmt.Sprintf(`{"bytes":%d,"sha256":"%s","chunked":%v}`+"\n", size, fileSum, c.chunked)
-				if out != want {
-					t.Errorf("the backend got %s, want %s", out, want)
-				}
-			})
-		}
 	})
+}
+
+// acceptCounter counts the connections that ringroad accepts from clients. Each reading takes up to two seconds, so the last one stands
+// for as long as nothing else has connected.
+type acceptCounter struct {
+	r    *lab.Ringroad
+	last float64
+	test string // that last was read in, without the name of the client
+}
+
+// mustMove checks how many connections f makes.
+func (a *acceptCounter) mustMove(t *testing.T, want float64, f func()) {
+	t.Helper()
+	group, _, _ := cutLast(t.Name(), "/")
+	if a.test != group {
+		a.last, a.test = stats(t, a.r)["proxy.clients_accepted"], group
+	}
+	f()
+	now := stats(t, a.r)["proxy.clients_accepted"]
+	if now-a.last != want {
+		t.Errorf("%.0f connections, want %.0f", now-a.last, want)
+	}
+	a.last = now
+}
+
+func curl(t *testing.T, args ...string) string {
+	t.Helper()
+	return inClient(t, 20*time.Second, "curl", append([]string{"-sSf", "-m", "15"}, args...)...)
+}
+
+// wgetArgs are those of every wget: one attempt, and what it fetches goes to standard output.
+func wgetArgs(args ...string) []string {
+	return append([]string{"-T", "20", "-t", "1", "-O", "-"}, args...)
+}
+
+func wget(t *testing.T, args ...string) string {
+	t.Helper()
+	return inClient(t, time.Minute, "wget", append([]string{"-q"}, wgetArgs(args...)...)...)
+}
+
+// wgetTold returns what was fetched among what wget says of it, heads included.
+func wgetTold(args ...string) (string, error) {
+	return shared.Client.Run(time.Minute, "sh", append([]string{"-c", `exec wget -S "$@" 2>&1`, "wget"}, wgetArgs(args...)...)...)
+}
+
+const any = -1 // size of a body
+
+// ab has ab send n requests over one connection, and checks that all are answered, with bodies of the given size.
+func ab(t *testing.T, s *site, n int64, target string, size int64, args ...string) {
+	t.Helper()
+	out := inClient(t, time.Minute, "ab", append(append([]string{"-q", "-k", "-c", "1", "-n", fmt.Sprint(n)}, args...), s.url(target))...)
+	mustMatch(t, out, fmt.Sprintf(`Complete requests:\s+%d\n`, n), `Failed requests:\s+0\n`, fmt.Sprintf(`Keep-Alive requests:\s+%d\n`, n))
+	if size != any {
+		mustMatch(t, out, fmt.Sprintf(`HTML transferred:\s+%d bytes`, n*size))
+	}
+	if !strings.HasSuffix(target, "/304") {
+		mustNotMatch(t, out, `Non-2xx`)
+	}
+}
+
+// h2load is ab for h2load.
+func h2load(t *testing.T, s *site, n int64, target string, size int64, args ...string) {
+	t.Helper()
+	// It writes an IPv6 address into Host without its brackets, which is no valid Host.
+	flags := []string{"--h1", "-c", "1", "-t", "1", "-n", fmt.Sprint(n), "--connect-to=" + s.address}
+	out := inClient(t, time.Minute, "h2load", append(append(flags, args...), "http://example.org"+target)...)
+	mustMatch(t, out, fmt.Sprintf(`requests: %d total, %[1]d started, %[1]d done, %[1]d succeeded, 0 failed, 0 errored, 0 timeout`, n))
+	if size != any {
+		mustMatch(t, out, fmt.Sprintf(`\(%d\) data`, n*size))
+	}
+}
+
+func tenTimes(url string) []string {
+	return strings.Split(strings.Repeat(url+" ", 9)+url, " ")
+}
+
+func same(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// checkDigest looks at what the backend says about the small body.
+func checkDigest(t *testing.T, answer string, chunked, expect bool) {
+	t.Helper()
+	mustDigest(t, answer, backend.Digest{Bytes: int64(len(small)), SHA256: smallSum, Chunked: chunked, Expect: expect})
+}
+
+// checkUpload looks at what the backend says about the large body. Whether it was asked to expect it is the client's business.
+func checkUpload(t *testing.T, s *site, answer string, chunked bool) {
+	t.Helper()
+	mustDigest(t, answer, backend.Digest{Bytes: s.large.size, SHA256: s.large.fileSum, Chunked: chunked, Expect: strings.Contains(answer, `"expect":true`)})
+}
+
+func mustDigest(t *testing.T, answer string, want backend.Digest) {
+	t.Helper()
+	var got backend.Digest
+	if err := json.Unmarshal([]byte(answer), &got); err != nil || got != want {
+		t.Errorf("the backend got %s, %v; want %+v", answer, err, want)
+	}
+}
+
+// checkSum runs a command that must print the large body of /bytes/.
+func checkSum(t *testing.T, s *site, c *exec.Cmd) {
+	t.Helper()
+	if sum, n := sumOfOutput(t, c); n != s.large.size || sum != s.large.bytesSum {
+		t.Errorf("%d bytes of %d with SHA-256 %s, want %s", n, s.large.size, sum, s.large.bytesSum)
+	}
 }
 
 // sumOfOutput runs a command and returns the SHA-256 and the length of what it printed.
@@ -169,90 +407,9 @@ func sumOfOutput(t *testing.T, c *exec.Cmd) (string, int64) {
 	return sum, n
 }
 
-// TestAThousandConnectionsAtOnce keeps a thousand connections open and uses all of them, several times.
-func TestAThousandConnectionsAtOnce(t *testing.T) {
-	start(t, bothFamilies)
-	families(t, func(t *testing.T, nginx, _ string) {
-		const connections, rounds = 1000, 5
-		var open []net.Conn
-		defer func() {
-			for _, c := range open {
-				c.Close()
-			}
-		}()
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		for range connections {
-			c, err := shared.Client.Dial(ctx, "tcp", nginx)
-			if err != nil {
-				t.Fatalf("connection %d: %v", len(open)+1, err)
-			}
-			open = append(open, c)
-		}
-		var wg sync.WaitGroup
-		errs := make(chan error, connections)
-		for _, c := range open {
-			wg.Go(func() { errs <- exchange(c, rounds) })
-		}
-		wg.Wait()
-		close(errs)
-		failed := 0
-		for err := range errs {
-			if err != nil {
-				if failed++; failed <= 3 {
-					t.Error(err)
-				}
-			}
-		}
-		if failed > 0 {
-			t.Errorf("%d of %d connections failed", failed, connections)
-		}
-	})
-}
-
-// exchange sends requests over one connection, one after the other.
-func exchange(c net.Conn, rounds int) error {
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return err
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
 	}
-	in := bufio.NewReader(c)
-	for i := range rounds {
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"); err != nil {
-			return fmt.Errorf("request %d from %v: %w", i+1, c.LocalAddr(), err)
-		}
-		r, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return fmt.Errorf("response %d to %v: %w", i+1, c.LocalAddr(), err)
-		}
-		b, err := io.ReadAll(r.Body)
-		r.Body.Close()
-		if err != nil || r.StatusCode != 200 || string(b) != hello {
-			return fmt.Errorf("response %d to %v: %s, %q, %w", i+1, c.LocalAddr(), r.Status, b, err)
-		}
-	}
-	return nil
-}
-
-func checkWrk(t *testing.T, out string) {
-	t.Helper()
-	mustMatch(t, out, `\d+ requests in`)
-	mustNotMatch(t, out, `Socket errors`, `Non-2xx`, `\b0 requests in`)
-}
-
-func mustMatch(t *testing.T, text string, patterns ...string) {
-	t.Helper()
-	for _, p := range patterns {
-		if !regexp.MustCompile(p).MatchString(text) {
-			t.Errorf("nothing matches %q in:\n%s", p, text)
-		}
-	}
-}
-
-func mustNotMatch(t *testing.T, text string, patterns ...string) {
-	t.Helper()
-	for _, p := range patterns {
-		if regexp.MustCompile(p).MatchString(text) {
-			t.Errorf("%q matches:\n%s", p, text)
-		}
-	}
+	return s, "", false
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (status int, err error) {
-	shared, err = lab.Up(lab.Options{Files: map[string]int64{"1m": mib, "100m": 100 * mib}})
+	shared, err = lab.Up(lab.Options{Files: map[string]int64{"32m": 32 * mib, "100m": 100 * mib}})
 	if err != nil {
 		return 1, err
 	}
@@ -211,6 +212,24 @@ func mustContain(t *testing.T, text string, parts ...string) {
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in:\n%s", part, text)
+		}
+	}
+}
+
+func mustMatch(t *testing.T, text string, patterns ...string) {
+	t.Helper()
+	for _, p := range patterns {
+		if !regexp.MustCompile(p).MatchString(text) {
+			t.Errorf("nothing matches %q in:\n%s", p, text)
+		}
+	}
+}
+
+func mustNotMatch(t *testing.T, text string, patterns ...string) {
+	t.Helper()
+	for _, p := range patterns {
+		if regexp.MustCompile(p).MatchString(text) {
+			t.Errorf("%q matches:\n%s", p, text)
 		}
 	}
 }

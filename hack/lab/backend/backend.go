@@ -5,13 +5,16 @@
 //	/empty            200 without a body
 //	/f/NAME           a file of the lab
 //	/bytes/N          N bytes of Body("bytes", N), with Content-Length; with ?chunked in chunks
-//	/digest           reads the request body, answers a Digest as JSON
+//	/digest           reads the request body, answers a Digest as JSON; with ?sha256=SUM 422 when the body has another
 //	/echo             the request body, framed as the request was
 //	/request          a Request as JSON: what arrived
 //	/status/N         status N without a body of its own making
 //	/slow?header=D    waits for a duration before the header; ?body=D in the middle of the body
 //	/close?after=N    declares 2N bytes of body, sends N, closes the connection; without after closes before any byte
 //	/trailer          a chunked body with a trailer field
+//	/early            103 with a Link field, then "hello world\n"
+//	/upgrade          101 when asked to upgrade to "echo", then every byte back, to the end
+//	/websocket        every message back
 //
 // Every response carries X-Backend-Connection, the number of the connection it came over, counted from 1.
 package backend
@@ -34,6 +37,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // Digest describes a request body that /digest has read.
@@ -41,6 +46,7 @@ type Digest struct {
 	Bytes   int64  `json:"bytes"`
 	SHA256  string `json:"sha256"` // hexadecimal
 	Chunked bool   `json:"chunked"`
+	Expect  bool   `json:"expect"` // the request asked for 100 (Continue)
 }
 
 // Request is the header of a request as it arrived.
@@ -112,6 +118,9 @@ func Handler(files string) http.Handler {
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("/close", breakOff)
 	mux.HandleFunc("/trailer", trailer)
+	mux.HandleFunc("/early", early)
+	mux.HandleFunc("/upgrade", upgrade)
+	mux.HandleFunc("/websocket", echoMessages)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, ok := r.Context().Value(connectionKey{}).(int64); ok {
 			w.Header().Set("X-Backend-Connection", strconv.FormatInt(n, 10))
@@ -139,7 +148,10 @@ func digest(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	answer(w, Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0})
+	if want := r.URL.Query().Get("sha256"); want != "" && want != sum {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+	}
+	answer(w, Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != ""})
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
@@ -201,6 +213,42 @@ func trailer(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "body with a trailer\n")
 	_ = http.NewResponseController(w).Flush()
 	w.Header().Set("X-Sum", strings.Repeat("5", 8))
+}
+
+func early(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Link", "</style.css>; rel=preload")
+	w.WriteHeader(http.StatusEarlyHints)
+	_, _ = io.WriteString(w, "hello world\n")
+}
+
+func upgrade(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") != "echo" {
+		http.Error(w, "upgrade to echo", http.StatusUpgradeRequired)
+		return
+	}
+	c, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, _ = io.Copy(c, buffered)
+}
+
+func echoMessages(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover})
+	if err != nil {
+		return // answered
+	}
+	defer func() { _ = c.CloseNow() }() // closed already in most cases
+	c.SetReadLimit(64 << 20)
+	for {
+		kind, message, err := c.Read(r.Context())
+		if err != nil || c.Write(r.Context(), kind, message) != nil {
+			return
+		}
+	}
 }
 
 func answer(w http.ResponseWriter, v any) {
