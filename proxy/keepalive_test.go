@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,6 +50,49 @@ func TestKeepAliveRequests(t *testing.T) {
 			t.Errorf("%d connections, %d reuses, %d idle", s.BackendConnects, s.BackendReuses, s.BackendsIdle)
 		}
 	})
+}
+
+// TestBytesBehindTheLastAnswer: what a client sends behind the request whose answer says
+// Connection: close costs it nothing of that answer, however late it comes (RFC 9112
+// 9.6), and reaches nobody.
+func TestBytesBehindTheLastAnswer(t *testing.T) {
+	const size = 4 << 20 // more than the client's TCP takes unread
+	for _, tt := range []struct{ name, request string }{
+		{"limits.keepalive_requests", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+		{"asked for", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"},
+		{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, func(c *config.Config) { c.Limits.KeepAliveRequests = 1 })
+			r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", strconv.Itoa(size))
+				pour(w, size)
+			}))
+			c := r.dial()
+			c.send(tt.request)
+			read := 0
+			for r.stats().ExchangesActive > 0 || read == 0 {
+				n, err := c.in.Discard(16 << 10)
+				if read += n; err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := r.stats()
+			for range 3 {
+				c.send("GET /behind HTTP/1.1\r\nHost: a\r\n\r\n")
+				r.await("it is read", func(s *Stats) bool { return s.ClientBytesIn > before.ClientBytesIn })
+				before = r.stats()
+			}
+			if read += len(c.closed()); read < size {
+				t.Errorf("%d bytes of an answer of more than %d", read, size)
+			}
+			if before.Requests != 1 || before.ClientsAborted != 0 || before.ClientsActive != 1 {
+				t.Errorf("%d requests, %d clients cut off, %d connected", before.Requests, before.ClientsAborted, before.ClientsActive)
+			}
+			c.Close()
+			r.await("its end is enough", func(s *Stats) bool { return s.ClientsActive == 0 })
+		})
+	}
 }
 
 // TestExpectWaitsForTheBackend: another interim response is not the one that the

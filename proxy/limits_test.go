@@ -358,9 +358,11 @@ func TestDrain(t *testing.T) {
 		t.Error("no Connection: close while draining")
 	}
 	late.closed()
+	late.Close()
 	close(finish)
 	busy.expect("GET", 200, "done")
 	busy.closed()
+	busy.Close()
 	select {
 	case <-r.done:
 	case <-time.After(patience):

@@ -14,9 +14,12 @@ const (
 	lingerBytes = 64 << 20
 )
 
-// linger ends the sending direction and goes on reading, so that the client can
-// read the answer to a request whose body it is still sending: closing at once
-// would answer that body with RST (RFC 9112 9.6).
+// linger ends the sending direction and goes on reading until the client ends its
+// own. Closing at once would answer what the client still sends with RST, be it the
+// rest of a body or a request that it sent before it saw that its last one had been
+// (RFC 9112 9.6). The RST could cost it the answer that it has not read, and would cost it
+// what is still in the send buffer. Most clients close when they see the end, so it
+// takes a round trip and one event.
 func (s *session) linger() {
 	w := s.worker
 	s.state = lingering
@@ -24,6 +27,16 @@ func (s *session) linger() {
 	s.conn.CloseWrite()
 	s.lingerUntil = w.now + lingerTotal
 	w.wheel.arm(&s.reading, waitLinger, w.now+lingerIdle)
+}
+
+// lingered ends the wait, unless the answer is still on its way to a slow reader.
+func (s *session) lingered() {
+	w := s.worker
+	if s.conn.Delivered() || w.now >= s.lingerUntil {
+		s.close()
+		return
+	}
+	w.wheel.arm(&s.reading, waitLinger, min(w.now+lingerIdle, s.lingerUntil))
 }
 
 // discard reads and forgets. The end of the client, an error, or too much of it

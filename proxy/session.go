@@ -25,7 +25,7 @@ const (
 	awaiting    sessionState = iota // a request, or the rest of its head
 	introducing                     // awaits its PROXY protocol header, before anything else
 	exchanging                      // its exchange is with a backend, or being answered
-	lingering                       // everything is written; what still comes is discarded
+	lingering                       // everything is written, the end too; what still comes is discarded
 	ended
 )
 
@@ -183,8 +183,12 @@ func (s *session) await() {
 		if s.served {
 			kind = waitKeepAlive
 		}
-		if s.eof || w.draining && s.served {
+		if s.eof {
 			s.close()
+			return
+		}
+		if w.draining && s.served {
+			s.linger() // the last answer did not say that it was the last
 			return
 		}
 	} else if s.eof {
@@ -204,25 +208,11 @@ func (s *session) done(x *exchange) {
 	case x.keepAlive:
 		s.state = awaiting
 		s.budget -= requestCost
-	case x.request.complete && !s.more():
-		s.close()
+	case s.eof:
+		s.close() // nothing can come any more
 	default:
 		s.linger()
 	}
-}
-
-// more tells whether the client has sent something behind its last request.
-// Closing with unread data would send RST, and the client might lose the end of
-// the response by it (RFC 9112 9.6).
-func (s *session) more() bool {
-	if s.in.len() > 0 {
-		return true
-	}
-	if !s.readable {
-		return false
-	}
-	n, _ := s.read(s.worker.scratch[:1])
-	return n > 0
 }
 
 // expired takes the end of a wait.
@@ -252,7 +242,7 @@ func (s *session) expired(kind wait) {
 		w.stats.TimeoutsTunnel++
 		s.x.cut(Client, timedOut[waitTunnel])
 	case waitLinger:
-		s.close()
+		s.lingered()
 	}
 }
 

@@ -140,6 +140,16 @@ func (c *Conn) CloseWrite() {
 	}
 }
 
+// Delivered reports whether the peer has acknowledged all that was written, and the
+// FIN of CloseWrite.
+func (c *Conn) Delivered() bool {
+	switch tcp.EndpointState(c.endpoint.State()) {
+	case tcp.StateFinWait2, tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
+		return true
+	}
+	return false
+}
+
 // Close ends both directions: FIN after what is queued, or RST if received
 // data was left unread (RFC 2525 2.17). It never blocks.
 func (c *Conn) Close() {
