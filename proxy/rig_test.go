@@ -154,9 +154,12 @@ func (r *rig) await(what string, ok func(*Stats) bool) Stats {
 
 // freeze stops the loop until thaw is called. Frames wait on the wires meanwhile, so
 // that the first turn afterwards finds all of them.
-func (r *rig) freeze() (thaw func()) {
+func (r *rig) freeze() (thaw func()) { return r.freezeAfter(func() {}) }
+
+// freezeAfter is freeze with f called on the loop right before.
+func (r *rig) freezeAfter(f func()) (thaw func()) {
 	frozen, hold := make(chan struct{}), make(chan struct{})
-	r.worker.Post(func() { close(frozen); <-hold })
+	r.worker.Post(func() { f(); close(frozen); <-hold })
 	<-frozen
 	thaw = sync.OnceFunc(func() { close(hold) })
 	r.t.Cleanup(thaw) // before the rig's own, which waits for the loop

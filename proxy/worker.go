@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,9 @@ const (
 	// turnEvents how many in a turn: then what was written goes out first.
 	eventBatch = 512
 	turnEvents = 4 * eventBatch
+	// turnsBehind is how many turns in a row may bring frames before timers are looked
+	// at all the same: more than it takes to empty a full ring.
+	turnsBehind = 256
 	// congestionPause is how long the loop sleeps when all that it could do is
 	// to read, and there are no TX frames for what would come of it.
 	congestionPause = time.Millisecond
@@ -60,6 +64,8 @@ type Worker struct {
 	now       time.Duration // loop time of this turn
 	congested bool          // the stack has no TX frame left; as of the session that runs
 	wheel     wheel
+	behind    int  // turns with input since timers were looked at
+	settled   bool // nor did the last turn have any
 	buffers   *buffers
 	scratch   []byte // for bytes that are thrown away
 
@@ -201,7 +207,7 @@ func (w *Worker) Run() {
 		if w.accepting {
 			w.acceptAll()
 		}
-		w.wheel.expire(now, w.expired)
+		w.expire(work == 0 && handled < turnEvents)
 		w.bury()
 		if w.access != nil && w.access.flushAt != 0 && now >= w.access.flushAt {
 			w.access.flush()
@@ -270,6 +276,29 @@ func (w *Worker) resumeAll() (handled int) {
 		return 0 // they only came back to the list: see deadline
 	}
 	return handled
+}
+
+// expire ends the waits whose time has come, unless what they wait for may have come in
+// time and stand behind other frames: a loop that was held up, or has a burst to work
+// off, takes its input first. caughtUp tells that there was none left in this turn.
+func (w *Worker) expire(caughtUp bool) {
+	switch {
+	case !caughtUp:
+		w.settled = false
+		if w.behind++; w.behind < turnsBehind {
+			return
+		}
+	case !w.settled:
+		// One turn more: the scheduler may have come back to the loop before netstack
+		// had seen the last batch.
+		w.settled = true
+		if d := w.wheel.deadline(); d >= 0 && d <= w.now {
+			runtime.Gosched()
+		}
+		return
+	}
+	w.behind = 0
+	w.wheel.expire(w.now, w.expired)
 }
 
 // expired takes a timer whose time has come.
