@@ -150,17 +150,26 @@ func TestConnectionsWithoutProxyHeaderAreCutOff(t *testing.T) {
 
 // TestProxyHeaderHasATimeoutOfItsOwn, and leaves one to the request.
 func TestProxyHeaderHasATimeoutOfItsOwn(t *testing.T) {
-	r := newRig(t, with(introduced, func(c *config.Config) { c.Timeouts.ClientHeader = short }))
+	r := newRig(t, with(introduced, func(c *config.Config) { c.Timeouts.ClientHeader = long }))
 	r.serve(8080, http.HandlerFunc(seen))
+	sent := 0
+	elapse := func(in string) {
+		sent += len(in)
+		r.await("it was read", func(s *Stats) bool { return s.ClientBytesIn == uint64(sent) && s.ClientsActive == 1 })
+		r.elapse(waitClientHeader, long)
+	}
 	for _, in := range []string{"", "PROXY TCP4"} {
 		c := r.dial()
 		c.send(in)
+		elapse(in)
 		if got := c.closed(); got != "" {
 			t.Errorf("after %q: %q", in, got)
 		}
 	}
 	c := r.dial()
-	c.send(header1(client4, target4) + "GET / HTTP/1.1\r\n")
+	in := header1(client4, target4) + "GET / HTTP/1.1\r\n"
+	c.send(in)
+	elapse(in)
 	c.expect("GET", 408, "")
 	if s := r.stats(); s.TimeoutsClientHeader != 3 {
 		t.Errorf("%d timeouts, want 3", s.TimeoutsClientHeader)

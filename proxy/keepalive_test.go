@@ -98,7 +98,7 @@ func TestBytesBehindTheLastAnswer(t *testing.T) {
 // TestExpectWaitsForTheBackend: another interim response is not the one that the
 // client waits for, so its timeout does not begin yet.
 func TestExpectWaitsForTheBackend(t *testing.T) {
-	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientBody = short })
+	r := newRig(t, nil)
 	goOn := make(chan struct{})
 	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 		readHead(in)

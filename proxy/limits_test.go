@@ -16,32 +16,42 @@ import (
 	"ringroad/proxy/config"
 )
 
-const short = 60 * time.Millisecond
+const (
+	// short is a timeout that is meant to expire, and does no harm where it does so early.
+	short = 60 * time.Millisecond
+	// long is a timeout that expires when the test says so (rig.elapse).
+	long = time.Hour
+)
 
 func TestClientTimeouts(t *testing.T) {
+	const whole = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 	tests := []struct {
 		name   string
-		change func(*config.Timeouts)
+		kind   wait
 		send   string
 		status int // of the answer; 0: closed without one
 		count  func(*Stats) uint64
 	}{
-		{"nothing sent", func(c *config.Timeouts) { c.ClientHeader = short }, "", 0, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
-		{"half a head", func(c *config.Timeouts) { c.ClientHeader = short }, "GET / HTTP/1.1\r\nHo", 408, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
-		{"half a head behind a request", func(c *config.Timeouts) { c.ClientHeader = short }, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", 408, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
-		{"half a body", func(c *config.Timeouts) { c.ClientBody = short }, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", 408, func(s *Stats) uint64 { return s.TimeoutsClientBody }},
-		{"half a chunk", func(c *config.Timeouts) { c.ClientBody = short }, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf", 408, func(s *Stats) uint64 { return s.TimeoutsClientBody }},
-		{"idle", func(c *config.Timeouts) { c.KeepAlive = short }, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0, func(s *Stats) uint64 { return s.TimeoutsKeepAlive }},
+		{"nothing sent", waitClientHeader, "", 0, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
+		{"half a head", waitClientHeader, "GET / HTTP/1.1\r\nHo", 408, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
+		{"half a head behind a request", waitClientHeader, whole + "GET", 408, func(s *Stats) uint64 { return s.TimeoutsClientHeader }},
+		{"half a body", waitClientBody, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", 408, func(s *Stats) uint64 { return s.TimeoutsClientBody }},
+		{"half a chunk", waitClientBody, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf", 408, func(s *Stats) uint64 { return s.TimeoutsClientBody }},
+		{"idle", waitKeepAlive, whole, 0, func(s *Stats) uint64 { return s.TimeoutsKeepAlive }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, func(c *config.Config) { tt.change(&c.Timeouts) })
+			r := newRig(t, func(c *config.Config) {
+				c.Timeouts.ClientHeader, c.Timeouts.ClientBody, c.Timeouts.KeepAlive = long, 2*long, 3*long
+			})
 			r.serve(8080, http.HandlerFunc(echo))
 			c := r.dial()
 			c.send(tt.send)
-			if strings.HasPrefix(tt.send, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") {
+			if strings.HasPrefix(tt.send, whole) {
 				c.expect("GET", 200, "")
 			}
+			r.await("all was read", func(s *Stats) bool { return s.ClientBytesIn == uint64(len(tt.send)) })
+			r.elapse(tt.kind, map[wait]time.Duration{waitClientHeader: long, waitClientBody: 2 * long, waitKeepAlive: 3 * long}[tt.kind])
 			if tt.status != 0 {
 				if resp := c.expect("GET", tt.status, ""); !resp.Close {
 					t.Error("no Connection: close")
@@ -87,34 +97,45 @@ func TestTimeoutsLookAtTheInputFirst(t *testing.T) {
 	c.expect("GET", 200, "")
 }
 
+// deadline is when the wait for the next bytes of the only client ends, 0 when none of that
+// kind is on.
+func (r *rig) deadline(kind wait) (at time.Duration) {
+	r.on(func() {
+		if t := &r.worker.sessions.next.reading; t.armed(kind) {
+			at = t.at
+		}
+	})
+	return at
+}
+
 // TestHeaderTimeoutIsForTheWholeHead: a client cannot stretch it by sending byte
 // by byte.
 func TestHeaderTimeoutIsForTheWholeHead(t *testing.T) {
-	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientHeader = 200 * time.Millisecond })
+	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientHeader = long })
 	c := r.dial()
-	stop := make(chan struct{})
-	go func() {
-		say(c.Conn, "GET / HTTP/1.1\r\nX: ")
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(5 * time.Millisecond): // the slow client
-				say(c.Conn, "x")
-			}
+	r.await("the client is there", func(s *Stats) bool { return s.ClientsActive == 1 })
+	at := r.deadline(waitClientHeader)
+	for i, b := range "GET / HTTP/1.1\r\nX: xxxx" {
+		c.send(string(b))
+		r.await("it was read", func(s *Stats) bool { return s.ClientBytesIn == uint64(i+1) })
+		if now := r.deadline(waitClientHeader); now != at {
+			t.Fatalf("byte %d puts the timeout off by %v", i, now-at)
 		}
-	}()
+	}
+	r.elapse(waitClientHeader, long)
 	c.expect("GET", 408, "")
-	close(stop)
 }
 
 func TestBodyTimeoutBeginsAnewWithEveryRead(t *testing.T) {
-	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientBody = 500 * time.Millisecond })
+	r := newRig(t, func(c *config.Config) { c.Timeouts.ClientBody = long })
 	r.serve(8080, http.HandlerFunc(echo))
 	c := r.dial()
-	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+	const head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n"
+	c.send(head)
+	at := time.Duration(0)
 	for range 20 {
-		time.Sleep(40 * time.Millisecond) // the slow client
+		r.until("the timeout is put off", func() bool { return r.deadline(waitClientBody) > at })
+		at = r.deadline(waitClientBody)
 		c.send("x")
 	}
 	c.expect("POST", 200, strings.Repeat("x", 20))

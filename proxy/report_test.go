@@ -24,8 +24,8 @@ func TestFailuresSayWhatHappened(t *testing.T) {
 	}{
 		{"malformed head", nil, nil, "GET / HTTP/1.1\r\nHost : a\r\n\r\n", []string{
 			`level=DEBUG`, `status=400`, `source=client`, `phase="reading the request head"`, `buffer="client receive"`, `offset=20`, `rule="RFC 9112, 5.1"`, `bytes.from_client=28`, `bytes.to_backend=0`}},
-		{"slow head", nil, func(c *config.Config) { c.Timeouts.ClientHeader = short }, "GET / HT", []string{
-			`status=408`, `timeout=60ms`, `bytes.from_client=8`, `error="timed out waiting for the end of the request head (timeouts.client_header)"`}},
+		{"slow head", nil, func(c *config.Config) { c.Timeouts.ClientHeader = long }, "GET / HT", []string{
+			`status=408`, `timeout=1h0m0s`, `bytes.from_client=8`, `error="timed out waiting for the end of the request head (timeouts.client_header)"`}},
 		{"slow body", func(n int, c net.Conn, in *bufio.Reader) { swallow(in) }, func(c *config.Config) { c.Timeouts.ClientBody = short }, post, []string{
 			`status=408`, `source=client`, `phase="reading the request body"`, `backend=10.2.0.2:8080`, `timeout=60ms`, `bytes.from_client=51`, `timeouts.client_body`}},
 		{"refused", nil, nil, get, []string{
@@ -43,8 +43,8 @@ func TestFailuresSayWhatHappened(t *testing.T) {
 			swallow(in)
 		}, nil, get, []string{
 			`status=502`, `phase="waiting for the response"`, `offset=0`, `rule="RFC 9112, 4"`, `bytes.from_backend=11`}},
-		{"silent", func(n int, c net.Conn, in *bufio.Reader) { swallow(in) }, quick, get, []string{
-			`status=504`, `source=backend`, `timeout=100ms`, `error="timed out waiting for the backend to send (timeouts.backend_read)"`}},
+		{"silent", func(n int, c net.Conn, in *bufio.Reader) { swallow(in) }, func(c *config.Config) { c.Timeouts.BackendRead = short }, get, []string{
+			`status=504`, `source=backend`, `timeout=60ms`, `error="timed out waiting for the backend to send (timeouts.backend_read)"`}},
 		{"truncated", func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
 			say(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
@@ -60,6 +60,10 @@ func TestFailuresSayWhatHappened(t *testing.T) {
 			}
 			c := r.dial()
 			c.send(tt.send)
+			if tt.name == "slow head" {
+				r.await("it was read", func(s *Stats) bool { return s.ClientBytesIn == uint64(len(tt.send)) })
+				r.elapse(waitClientHeader, long)
+			}
 			_, _ = io.ReadAll(io.LimitReader(c.in, 1)) // whatever comes
 			r.await("it has failed", func(s *Stats) bool { return s.ErrorsClient+s.ErrorsBackend > 0 })
 			r.stop()

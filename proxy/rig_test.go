@@ -36,7 +36,7 @@ type rig struct {
 
 const (
 	front    = "10.1.0.1:80"
-	patience = 20 * time.Second // longer than anything may take, also under -race
+	patience = time.Minute // longer than anything may take, also under -race
 )
 
 // newRig starts a worker. Its configuration has one upstream with one server,
@@ -149,6 +149,35 @@ func (r *rig) await(what string, ok func(*Stats) bool) Stats {
 			r.t.Fatalf("waited in vain until %s: %+v", what, s)
 		}
 		time.Sleep(time.Millisecond) // between two looks
+	}
+}
+
+// elapse lets the time of a wait come that is on, of a client or of its backend, so that
+// no test has to be quicker than a short timeout. limit, of hours, is what the wait must
+// have been given.
+func (r *rig) elapse(kind wait, limit time.Duration) {
+	r.t.Helper()
+	var left time.Duration
+	r.until(fmt.Sprintf("there is a wait of kind %d", kind), func() (on bool) {
+		r.on(func() {
+			w := r.worker
+			for s := w.sessions.next; s != &w.sessions; s = s.next {
+				waits := []*timer{&s.reading, &s.writing}
+				if s.x != nil && s.x.backend != nil {
+					waits = append(waits, &s.x.backend.reading, &s.x.backend.writing)
+				}
+				for _, t := range waits {
+					if t.armed(kind) {
+						on, left = true, t.at-w.now
+						w.wheel.arm(t, kind, w.now)
+					}
+				}
+			}
+		})
+		return on
+	})
+	if left > limit || left < limit-patience {
+		r.t.Errorf("%v are left of a timeout of %v", left, limit)
 	}
 }
 

@@ -373,11 +373,17 @@ func TestSwitchThatNobodyAskedFor(t *testing.T) {
 	}
 }
 
+// TestTunnelTimeout: the tunnel's own timeout is the only one that counts in it.
 func TestTunnelTimeout(t *testing.T) {
-	timeout := func(c *config.Config) {
-		c.Timeouts.Tunnel = 300 * time.Millisecond
-		c.Timeouts.ClientSend, c.Timeouts.ClientBody, c.Timeouts.KeepAlive, c.Timeouts.ClientHeader = short, short, short, short
-		c.Timeouts.BackendRead, c.Timeouts.BackendSend = short, short // none of them counts in a tunnel
+	timeout := func(c *config.Config) { c.Timeouts.Tunnel = 10 * long }
+	alone := func(r *rig) {
+		r.t.Helper()
+		r.on(func() {
+			s := r.worker.sessions.next
+			if b := s.x.backend; !s.reading.armed(waitTunnel) || s.writing.at != 0 || b.reading.at != 0 || b.writing.at != 0 {
+				r.t.Error("another timeout is on than timeouts.tunnel alone")
+			}
+		})
 	}
 	t.Run("idle", func(t *testing.T) {
 		r := newRig(t, with(tunnels, timeout))
@@ -391,6 +397,8 @@ func TestTunnelTimeout(t *testing.T) {
 		c := r.dial()
 		c.send(upgradeRequest)
 		c.readHeadOf("101")
+		alone(r)
+		r.elapse(waitTunnel, 10*long)
 		if b, err := io.ReadAll(c.in); err == nil {
 			t.Errorf("the client read a clean end after %q", b)
 		}
@@ -406,7 +414,7 @@ func TestTunnelTimeout(t *testing.T) {
 		}
 	})
 	t.Run("stalled", func(t *testing.T) {
-		r := newRig(t, with(tunnels, timeout))
+		r := newRig(t, with(tunnels, func(c *config.Config) { c.Timeouts.Tunnel = 300 * time.Millisecond }))
 		r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
 			say(c, switching)
@@ -418,21 +426,25 @@ func TestTunnelTimeout(t *testing.T) {
 	})
 	t.Run("one direction moves", func(t *testing.T) {
 		r := newRig(t, with(tunnels, timeout))
+		next := make(chan struct{})
 		r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 			readHead(in)
 			say(c, switching)
-			for range 12 {
-				time.Sleep(60 * time.Millisecond) // the slow backend
+			for range next {
 				say(c, "x")
 			}
 		})
 		c := r.dial()
 		c.send(upgradeRequest)
 		c.readHeadOf("101")
-		c.read(strings.Repeat("x", 12))
-		if s := r.stats(); s.TimeoutsTunnel != 0 {
-			t.Error("the timeout expired in between")
+		for range 12 {
+			alone(r)
+			at := r.deadline(waitTunnel)
+			next <- struct{}{}
+			c.read("x")
+			r.until("the timeout is put off", func() bool { return r.deadline(waitTunnel) > at })
 		}
+		close(next)
 		closeWrite(t, c.Conn)
 		c.closed()
 	})
@@ -580,7 +592,7 @@ func TestTunnelSlowReader(t *testing.T) {
 }
 
 func TestTunnelIsCutOffAtTheEndOfADrain(t *testing.T) {
-	r := newRig(t, with(tunnels, func(c *config.Config) { c.Timeouts.Drain = 200 * time.Millisecond }))
+	r := newRig(t, with(tunnels, func(c *config.Config) { c.Timeouts.Drain = long }))
 	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 		readHead(in)
 		say(c, switching)
@@ -592,6 +604,7 @@ func TestTunnelIsCutOffAtTheEndOfADrain(t *testing.T) {
 	r.worker.Drain()
 	c.send("during the drain")
 	c.read("during the drain")
+	r.on(func() { r.worker.drainUntil = r.worker.now })
 	if b, err := io.ReadAll(c.in); err == nil {
 		t.Errorf("the client read a clean end after %q", b)
 	}
