@@ -35,6 +35,12 @@ type HandoverStats struct {
 	RingHighWater uint64 `name:"handover_ring_high_water" unit:"bytes" kind:"gauge" help:"Most bytes seen waiting on a ring to another worker."`
 }
 
+// HandoverLevels tells how full the rings of one worker are, in bytes.
+type HandoverLevels struct {
+	Out, In   int // on the fullest ring to another worker, and from one
+	RingBytes int // capacity of each
+}
+
 // Handed is a frame that another worker handed over.
 type Handed struct {
 	Link   int    // index of the interface in the configuration, as its sender says
@@ -311,6 +317,17 @@ func (h *Handover) Watch(wake func()) {
 			wake()
 		}
 	})
+}
+
+// Levels tells how full the rings are.
+func (h *Handover) Levels() (l HandoverLevels) {
+	for w := range h.peers {
+		if w != h.self {
+			l.Out, l.In = max(l.Out, int(h.out[w].level())), max(l.In, int(h.in[w].level()))
+			l.RingBytes = int(h.out[w].size)
+		}
+	}
+	return l
 }
 
 // Close leaves the handover. What was sent and not flushed is lost.

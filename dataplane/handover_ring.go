@@ -111,6 +111,12 @@ func newHandoverRing(mem []byte, g handoverGeometry, from, to int) handoverRing 
 	}
 }
 
+// level is how many bytes wait on the ring as published.
+func (r *handoverRing) level() uint64 {
+	head := r.sharedHead.Load() // first: the other way round a level could be negative
+	return min(r.sharedTail.Load()-head, r.size)
+}
+
 // sendRing is the sender's end.
 type sendRing struct {
 	handoverRing
@@ -122,8 +128,19 @@ type sendRing struct {
 func adoptSendRing(mem []byte, g handoverGeometry, from, to int) sendRing {
 	r := sendRing{handoverRing: newHandoverRing(mem, g, from, to)}
 	r.tail = alignRecord(r.sharedTail.Load())
-	r.head = r.sharedHead.Load()
+	r.look()
 	return r
+}
+
+// look asks the receiver where it is, and returns how many bytes are on the ring.
+func (r *sendRing) look() (used uint64) {
+	// Acquire: the receiver is done with what is before its head.
+	r.head = r.sharedHead.Load()
+	if used = r.tail - r.head; used > r.size {
+		// That cannot be. Taken for full: the receiver stores the right one when it looks at the ring.
+		r.head, used = r.tail-r.size, r.size
+	}
+	return used
 }
 
 // put writes a record; false: there is no room. Any record of up to half the ring finds room when the ring is empty.
@@ -134,13 +151,8 @@ func (r *sendRing) put(head uint64, frame []byte) bool {
 	if rest := r.size - at; n > rest {
 		padding = rest
 	}
-	if r.tail-r.head+padding+n > r.size {
-		// Acquire: the receiver is done with what is before its head.
-		r.head = r.sharedHead.Load()
-		// A head beyond the tail is wrong; the receiver stores the right one when it looks at the ring.
-		if used := r.tail - r.head; used > r.size || used+padding+n > r.size {
-			return false
-		}
+	if r.tail-r.head+padding+n > r.size && r.look()+padding+n > r.size {
+		return false
 	}
 	if padding > 0 {
 		binary.NativeEndian.PutUint64(r.data[at:], recordHead(kindPadding, 0, 0, int(padding)-recordHeadBytes))
@@ -154,14 +166,10 @@ func (r *sendRing) put(head uint64, frame []byte) bool {
 }
 
 // publish makes what was put visible, and returns how many bytes wait on the ring.
-func (r *sendRing) publish() uint64 {
+func (r *sendRing) publish() (used uint64) {
 	// Release: the records are complete before the tail says so.
 	r.sharedTail.Store(r.tail)
-	r.head = r.sharedHead.Load()
-	if used := r.tail - r.head; used <= r.size {
-		return used
-	}
-	return 0
+	return r.look()
 }
 
 // receiveRing is the receiver's end.
@@ -176,13 +184,13 @@ type receiveRing struct {
 // adoptReceiveRing skips what a predecessor left.
 func adoptReceiveRing(mem []byte, g handoverGeometry, from, to int) receiveRing {
 	r := receiveRing{handoverRing: newHandoverRing(mem, g, from, to)}
-	r.tail = r.sharedTail.Load()
 	r.skip()
 	return r
 }
 
 // skip gives up on what is on the ring.
 func (r *receiveRing) skip() {
+	r.tail = r.sharedTail.Load()
 	r.head, r.held = alignRecord(r.tail), 0
 	r.release()
 }
