@@ -3,8 +3,9 @@
 //
 // An [Interface] is a network interface with the steering program attached. A [Queue] is one AF_XDP socket on one of
 // its queues: a UMEM cut into frames, the four rings, and the account of who owns which frame. A [Waiter] parks the
-// worker while its queues have nothing. [Neighbours] follows the kernel's neighbour and route tables, which tell the
-// layer above what to write in an Ethernet header. There is no TCP here, and nothing looks into a frame.
+// worker while its queues have nothing. A [Handover] passes frames between workers, and a [Placement] chooses source
+// ports so that a NIC's [RSS] makes that seldom necessary. [Neighbours] follows the kernel's neighbour and route tables,
+// which tell the layer above what to write in an Ethernet header. There is no TCP here, and nothing looks into a frame.
 //
 // # The frame's way
 //
@@ -16,6 +17,16 @@
 //  6. A segment is written into a TX frame ([Queue.Reserve], [Queue.Submit]).
 //  7. One kick a turn: publish, sendto until the kernel has taken all ([Queue.Kick]).
 //  8. Completion ring -> free list ([Queue.Reap]).
+//
+// If another worker owns the frame's flow, the copy of step 3 goes to a ring in memory shared with that worker
+// ([Handover.Send]), which goes on from there ([Handover.Receive]).
+//
+// # Processes
+//
+// The master opens the Interface and tells its workers what they must know of it ([Interface.Link]). A worker, which may
+// have no other right left afterwards, binds its sockets ([OpenQueue]) and sends their descriptors ([Queue.FD]) to the
+// master, which has frames steered to them ([Interface.SetSocket]). A socket dies with its worker, and a successor's
+// takes its place; the others notice nothing.
 //
 // # Ownership
 //
@@ -35,10 +46,13 @@
 // frames fill the fill ring (2048 were too few: bulk traffic emptied it), 2048 are for sending. The TX ring may have
 // more slots than there are TX frames.
 //
+// The memory of a Handover is a memfd with a ring of 256 KiB for each ordered pair of workers, whose pages exist once
+// they were written: at most 0.5 MiB for two workers, 3 for four, 60 for sixteen.
+//
 // # Namespaces
 //
 // Interfaces, sockets and netlink belong to the network namespace of the thread that opens them. [OpenInterface],
-// [Interface.OpenQueue] and [NewNeighbours] open everything on the calling goroutine; a caller that changes
+// [OpenQueue], [ReadRSS] and [NewNeighbours] open everything on the calling goroutine; a caller that changes
 // namespaces locks its thread around them. Later calls use the descriptors and may come from any thread.
 //
 // # Not done here

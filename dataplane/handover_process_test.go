@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -336,4 +337,63 @@ func TestHandoverNeverMissesAWakeUp(t *testing.T) {
 		s.waiter.Close()
 		runtime.GOMAXPROCS(before)
 	}
+}
+
+// The same without the sleep, so that there are many more tries at the few instructions in which it is decided: a frame
+// sent while its receiver parks is either seen by the receiver or rung for.
+func TestHandoverParkingReceiverSeesOrIsRungFor(t *testing.T) {
+	const rounds = 50000
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	c := newCrew(t, 2, 0)
+	sender, receiver := c.join(t, 0), c.join(t, 1)
+	var round atomic.Int64
+	var stop atomic.Bool
+	spin := func(done func() bool) bool {
+		for end := time.Now().Add(patience); ; {
+			for range 10000 {
+				if done() {
+					return true
+				}
+			}
+			if stop.Load() || time.Now().After(end) {
+				return false
+			}
+			runtime.Gosched()
+		}
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		frame := make([]byte, 60)
+		for n := range int64(rounds) {
+			if !spin(func() bool { return round.Load() > n }) {
+				return
+			}
+			pass(int(n * 7 % 101))
+			sender.Send(1, 0, 0, frame)
+			sender.Flush()
+		}
+	})
+	seen, rung := 0, 0
+	for n := range rounds {
+		round.Add(1)
+		pass(n * 11 % 97)
+		if receiver.Park() {
+			if !spin(func() bool { return receiver.peers[1].asleep.Load()&1 == 0 }) {
+				t.Errorf("round %d: nobody rings", n)
+				break
+			}
+			receiver.Unpark()
+			rung++
+		} else {
+			seen++
+		}
+		if !spin(func() bool { _, ok := receiver.Receive(); return ok }) {
+			t.Errorf("round %d: no frame", n)
+			break
+		}
+		receiver.Receive()
+	}
+	stop.Store(true)
+	group.Wait()
+	t.Logf("seen %d times, rung for %d times", seen, rung)
 }

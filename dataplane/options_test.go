@@ -100,7 +100,7 @@ func TestSocketMappingsAreTellingAFXDPApart(t *testing.T) {
 }
 
 func TestStatFieldsNameEveryCounter(t *testing.T) {
-	for _, s := range []any{Stats{}, KernelStats{}} {
+	for _, s := range []any{Stats{}, KernelStats{}, HandoverStats{}} {
 		seen := map[string]bool{}
 		for _, f := range StatFields(s) {
 			if f.Unit == "" || f.Help == "" || f.Kind != "counter" && f.Kind != "gauge" || seen[f.Name] {
