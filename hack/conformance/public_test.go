@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ringroad/stack"
 )
 
 // publicCases is where package http1 keeps the cases of the public suites, with their
@@ -185,6 +187,36 @@ func TestPublicCases(t *testing.T) {
 	}
 	b.bystander.close()
 	b.idle(0)
+}
+
+// TestPublicCasesWithHeldACKs: cases of every suite lead to the same when the stack holds its
+// ACKs, as it does unless configured otherwise.
+func TestPublicCasesWithHeldACKs(t *testing.T) {
+	t.Parallel()
+	held, prompt := newBenchOn(t, nil), newBench(t)
+	for i, c := range loadCases(t) {
+		if i%8 != 0 {
+			continue
+		}
+		t.Run(c.Suite+"/"+c.ID, func(t *testing.T) {
+			defer func(t testing.TB) { held.t, prompt.t = t, t }(held.t)
+			held.t, prompt.t = t, t
+			raw := withHost(c.Raw)
+			got, _ := held.deliveries(raw)
+			if want, _ := prompt.trial([]string{raw}); !equal(got, want) {
+				t.Errorf("%v\nwithout: %v", got, want)
+			}
+		})
+	}
+	seen := make(chan stack.LinkStats)
+	held.worker.Post(func() { seen <- held.Stack.LinkStats(1) })
+	if s := <-seen; s.AcksHeld == 0 || s.AcksSaved == 0 || s.AcksExpired == 0 {
+		t.Errorf("%d ACKs held, %d saved, %d sent in the end", s.AcksHeld, s.AcksSaved, s.AcksExpired)
+	}
+	held.bystander.close()
+	prompt.bystander.close()
+	held.idle(0)
+	prompt.idle(0)
 }
 
 // withoutHost tries the case as it is, in the deliveries that can make a difference to

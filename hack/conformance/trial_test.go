@@ -43,8 +43,13 @@ type bench struct {
 // newBench starts a worker that acknowledges at once, so that a client that sends byte by
 // byte never waits for room in its initial window.
 func newBench(t testing.TB) *bench {
-	n := stacktest.New(t, func(c *stack.Config) { c.TCP.AckDelay = -1 })
-	b := &bench{rig: newRigOn(t, n, func(c *config.Config) { c.Limits.KeepAliveRequests = 0 })} // for the bystander
+	return newBenchOn(t, func(c *stack.Config) { c.TCP.AckDelay = -1 })
+}
+
+// newBenchOn is newBench on a stack of which configure, if not nil, may change the
+// configuration.
+func newBenchOn(t testing.TB, configure func(*stack.Config)) *bench {
+	b := &bench{rig: newRigOn(t, stacktest.New(t, configure), func(c *config.Config) { c.Limits.KeepAliveRequests = 0 })} // for the bystander
 	b.witness = b.rig.witness()
 	b.bystander = b.dial()
 	return b
