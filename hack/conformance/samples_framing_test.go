@@ -253,3 +253,27 @@ func TestChunks(t *testing.T) {
 	add("data like an end", "7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", accept, "\r\n0\r\n\r\n")
 	campaign(t, all)
 }
+
+// TestLineEnds: each CR and each LF of a request with chunks, an extension and a trailer is
+// left out, or is another byte (RFC 9112 2.2, 7.1).
+func TestLineEnds(t *testing.T) {
+	t.Parallel()
+	raw := post("Transfer-Encoding: chunked\r\n", "5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n")
+	var all []sample
+	for i := range len(raw) {
+		if raw[i] != '\r' && raw[i] != '\n' {
+			continue
+		}
+		for _, other := range []string{"", "x", " ", "\x00", "\r", "\n"} {
+			if other == raw[i:i+1] {
+				continue
+			}
+			s := sample{name: fmt.Sprintf("%q for %q at %d", other, raw[i:i+1], i), raw: raw[:i] + other + raw[i+1:], class: reject}
+			if other == "" && i == len(raw)-1 {
+				s.class = wait
+			}
+			all = append(all, s)
+		}
+	}
+	campaign(t, all)
+}
