@@ -95,7 +95,8 @@ type TCPOptions struct {
 	AckDelay time.Duration
 	// TimeWait is 2 MSL (RFC 9293 3.4.2), Linux's 60 s by default.
 	TimeWait time.Duration
-	// FinWait2 is how long an orphaned connection waits for the peer's FIN.
+	// FinWait2 is how long an orphaned connection waits for the peer's FIN, or to
+	// take more of what is queued.
 	FinWait2 time.Duration
 	// SynRetries bounds retransmissions of our SYN.
 	SynRetries int

@@ -151,13 +151,21 @@ func (c *Conn) Delivered() bool {
 }
 
 // Close ends both directions: FIN after what is queued, or RST if received
-// data was left unread (RFC 2525 2.17). It never blocks.
+// data was left unread (RFC 2525 2.17). It never blocks. What the peer does not take
+// within TCPOptions.FinWait2 is given up.
 func (c *Conn) Close() {
 	if c.closed {
 		return
 	}
 	c.closed = true
 	c.stack.poller.unregister(&c.source)
+	if !c.Delivered() {
+		// From now on nobody else sees whether the peer takes what is still queued: one
+		// that acknowledges behind a closed window could keep it for ever (RFC 9293
+		// 3.8.6.1). Linux gives such orphans up, too.
+		limit := tcpip.TCPUserTimeoutOption(c.stack.tcp.FinWait2)
+		c.endpoint.SetSockOpt(&limit) //nolint:errcheck // never fails
+	}
 	c.endpoint.Close()
 }
 

@@ -668,6 +668,38 @@ func hangUp(l *loop, e stack.Event) {
 	}
 }
 
+// TestClosedConnectionDoesNotWaitForEver: a peer that acknowledges and never opens its window
+// again cannot keep what was written to it.
+func TestClosedConnectionDoesNotWaitForEver(t *testing.T) {
+	var server *stack.Conn
+	refused := 0
+	l := start(t, func(c *stack.Config) { c.TCP.FinWait2 = 500 * time.Millisecond }, func(l *loop, e stack.Event) {
+		if ln, ok := e.Data.(*stack.Listener); ok {
+			server, _ = ln.Accept()
+			l.Stack.Poller().AddConn(server, stack.Writable, server)
+		}
+	})
+	l.listen("0.0.0.0:80")
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// The client takes what its receive buffer holds, and no more.
+	l.eventually("both buffers are full", func() bool {
+		if server == nil {
+			return false
+		}
+		n, _ := server.Write(make([]byte, 1<<20))
+		if refused++; n > 0 {
+			refused = 0
+		}
+		return refused == 20
+	})
+	l.do(func() { server.Close() })
+	l.eventually("the connection is gone", func() bool { return l.Stack.TCPStats().Endpoints == 1 }) // the listener
+}
+
 func TestTimeWaitAnswersALateFINAndLetsTheTupleBeUsedAgain(t *testing.T) {
 	for _, addr := range []string{"10.1.0.1:80", "[fd00:1::1]:80"} {
 		l := start(t, nil, hangUp)
