@@ -71,6 +71,15 @@
 // A session may move [turnBytes] in a turn; then the others come first and it
 // goes on in the next turn. While the stack has no TX frames left nobody reads.
 //
+// A timeout expires only when the input that came before it has been taken
+// (Worker.expire): a loop that was held up does not take its own delay for a peer's.
+//
+// # The end of a connection
+//
+// Behind the last answer a session lingers until the client has ended its side too
+// (linger.go). It ends with RST where the client must not take what it got for
+// complete.
+//
 // # Ownership
 //
 // Everything belongs to the goroutine that runs [Worker.Run], except [Worker.Stop],
