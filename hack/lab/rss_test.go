@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
@@ -35,9 +34,9 @@ func TestFlowsArriveOnThePredictedQueue(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := up(t, c.options)
+			nic := dataplane.DefaultRSS(c.options.RSS, c.options.Queues)
 			for f, seen := range watchFlows(t, l, 48) {
-				input := f.input()
-				want := int(toeplitz(c.options.RSS, input)%128) % c.options.Queues
+				want := nic.Queue(f.src, f.dst)
 				for queue, frames := range seen.frames {
 					if queue != want {
 						t.Errorf("%v: %d frames on queue %d, want all on %d", f, frames, queue, want)
@@ -72,25 +71,6 @@ func TestFlowsSpreadOverQueuesWithoutRSS(t *testing.T) {
 
 // flow is one direction of a connection.
 type flow struct{ src, dst netip.AddrPort }
-
-// input is what Toeplitz hashes.
-func (f flow) input() []byte {
-	b := append(f.src.Addr().AsSlice(), f.dst.Addr().AsSlice()...)
-	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, f.src.Port()), f.dst.Port())
-}
-
-// toeplitz is the hash bit by bit, as its definition says.
-func toeplitz(key, input []byte) (hash uint32) {
-	bit := func(b []byte, i int) uint32 { return uint32(b[i/8]>>(7-i%8)) & 1 }
-	window := binary.BigEndian.Uint32(key)
-	for i := range 8 * len(input) {
-		if bit(input, i) == 1 {
-			hash ^= window
-		}
-		window = window<<1 | bit(key, i+32)
-	}
-	return hash
-}
 
 // sighting is what the edge has seen of a flow.
 type sighting struct {
