@@ -1,0 +1,484 @@
+package control_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ringroad/cmd/internal/control"
+)
+
+// limit bounds what should take no time.
+const limit = 20 * time.Second
+
+// masterAt makes the test binary a master on the socket that it names.
+const masterAt = "RINGROAD_TEST_MASTER"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(masterAt); path != "" {
+		if err := beMaster(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// beMaster serves until it is asked to end.
+func beMaster(path string) error {
+	l, err := control.Listen(path)
+	if err != nil {
+		return err
+	}
+	m := newMaster()
+	s := control.Serve(l, m, slog.New(slog.DiscardHandler))
+	fmt.Println("ready")
+	if <-m.ended == "quit" {
+		select {} // drains for ever: other goroutines serve
+	}
+	return s.Close()
+}
+
+// startMaster runs a master as a process and waits until it serves.
+func startMaster(t *testing.T, path string) *exec.Cmd {
+	t.Helper()
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), masterAt+"="+path)
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the master said %q, %v", line, err)
+	}
+	return c
+}
+
+// fake is a master without workers.
+type fake struct {
+	status control.Status
+	fail   error // of Status
+	reload func(context.Context) ([]string, error)
+	ended  chan string
+}
+
+func newMaster() *fake {
+	return &fake{status: control.Status{PID: os.Getpid(), State: control.StateRunning}, ended: make(chan string, 2)}
+}
+
+func (f *fake) Reload(ctx context.Context) ([]string, error) { return f.reload(ctx) }
+func (f *fake) Quit()                                        { f.ended <- "quit" }
+func (f *fake) Stop()                                        { f.ended <- "stop" }
+func (f *fake) Status() (control.Status, error)              { return f.status, f.fail }
+
+// serve serves a master in this process and returns a client of it.
+func serve(t *testing.T, m control.Master) (c *control.Client, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "control.sock")
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := control.Serve(l, m, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the socket is still there: %v", err)
+		}
+	})
+	return dial(t, path), path
+}
+
+func dial(t *testing.T, path string) *control.Client {
+	t.Helper()
+	c, err := control.Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestStatusArrivesWhole(t *testing.T) {
+	m := newMaster()
+	at := time.Date(2026, 9, 7, 10, 20, 30, 0, time.UTC)
+	m.status = control.Status{
+		Version: "v1.2.3", PID: 42, Started: at, Uptime: control.Seconds(90 * time.Minute), State: control.StateReloading,
+		DrainTimeout:  control.Seconds(30 * time.Second),
+		Configuration: control.Configuration{File: "/etc/ringroad.yaml", Generation: 3, Loaded: at, Failed: at.Add(time.Hour), Error: "line 1\nline 2"},
+		Interfaces:    []control.Interface{{Name: "eth0", Driver: "mlx5_core", Mode: "native", ZeroCopy: true, Queues: 4}},
+		Listeners:     []string{"0.0.0.0:80"},
+		Upstreams:     []control.Upstream{{Name: "app", Servers: []string{"10.0.0.2:80"}}},
+		Workers: []control.Worker{{
+			Index: 1, PID: 43, CPU: -1, Queues: []int{1, 3}, State: "running", Started: at, Restarts: 2, Clients: 5, Backends: 6,
+			Requests: 1 << 60, HandedOver: 7, Lag: control.Seconds(1500 * time.Microsecond), Beat: control.Seconds(100 * time.Millisecond),
+		}},
+	}
+	c, _ := serve(t, m)
+	got, err := c.Status(within(t))
+	if err != nil || !reflect.DeepEqual(got, m.status) {
+		t.Errorf("%v, got\n%+v\nwant\n%+v", err, got, m.status)
+	}
+	m.fail = errors.New("no memory")
+	if _, err := c.Status(within(t)); err == nil || err.Error() != "no memory" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSpeaksPlainHTTP(t *testing.T) {
+	_, path := serve(t, newMaster())
+	h := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	defer h.CloseIdleConnections()
+	for _, c := range []struct {
+		method, path string
+		code         int
+		body         string
+	}{
+		{"GET", "/status", 200, `"state": "running"`},
+		{"GET", "/reload", 405, ""},
+		{"GET", "/stop", 405, ""},
+		{"POST", "/status", 405, ""},
+		{"POST", "/nothing", 404, ""},
+		{"POST", "/quit", 202, "{}\n"},
+	} {
+		r, err := http.NewRequest(c.method, "http://any"+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := h.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != c.code || !strings.Contains(string(b), c.body) {
+			t.Errorf("%s %s: %d %q, %v, want %d", c.method, c.path, resp.StatusCode, b, err, c.code)
+		}
+	}
+}
+
+func TestReload(t *testing.T) {
+	m := newMaster()
+	c, _ := serve(t, m)
+	m.reload = func(context.Context) ([]string, error) { return []string{"rings.entries: restart needed"}, nil }
+	if warnings, err := c.Reload(within(t)); err != nil || !reflect.DeepEqual(warnings, []string{"rings.entries: restart needed"}) {
+		t.Errorf("%q, %v", warnings, err)
+	}
+	m.reload = func(context.Context) ([]string, error) { return nil, nil }
+	if warnings, err := c.Reload(within(t)); err != nil || warnings != nil {
+		t.Errorf("%q, %v", warnings, err)
+	}
+	m.reload = func(context.Context) ([]string, error) {
+		return []string{"w"}, errors.New("a.yaml:1:1: one\na.yaml:2:1: two")
+	}
+	if warnings, err := c.Reload(within(t)); err == nil || err.Error() != "a.yaml:1:1: one\na.yaml:2:1: two" || len(warnings) != 1 {
+		t.Errorf("%q, %v", warnings, err)
+	}
+}
+
+func TestReloadGoesOnWithoutItsClient(t *testing.T) {
+	m := newMaster()
+	c, _ := serve(t, m)
+	began, leave, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	m.reload = func(ctx context.Context) ([]string, error) {
+		close(began)
+		<-leave
+		ended <- ctx.Err()
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
+	if _, err := c.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	close(leave)
+	if err := <-ended; err != nil {
+		t.Errorf("the reload was cancelled: %v", err)
+	}
+}
+
+func TestAnswersBeforeItEnds(t *testing.T) {
+	for name, end := range map[string]func(*control.Client, context.Context) error{
+		"quit": (*control.Client).Quit, "stop": (*control.Client).Stop,
+	} {
+		m := newMaster()
+		c, _ := serve(t, m)
+		if err := end(c, within(t)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := <-m.ended; got != name {
+			t.Errorf("%s: the master did %s", name, got)
+		}
+	}
+}
+
+func TestWaitForTheProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	master := startMaster(t, path)
+	c := dial(t, path)
+	if err := c.Quit(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	// This one drains for ever.
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("out of patience"))
+	want := fmt.Sprintf("process %d has not ended: out of patience", master.Process.Pid)
+	if err := c.Wait(ctx); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+
+	path = filepath.Join(t.TempDir(), "control.sock")
+	master = startMaster(t, path)
+	c = dial(t, path)
+	if err := c.Stop(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(within(t)); err != nil {
+		t.Error(err)
+	}
+	if err := master.Wait(); err != nil {
+		t.Errorf("the master ended with %v", err)
+	}
+}
+
+func TestListenMakesThePathForItsOwnerAlone(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	path := filepath.Join(t.TempDir(), "a", "b", "control.sock")
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, want := range map[string]os.FileMode{path: os.ModeSocket | 0o600, filepath.Dir(path): os.ModeDir | 0o755} {
+		if info, err := os.Stat(name); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+}
+
+func TestListenReplacesWhatAKilledMasterLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	master := startMaster(t, path)
+	if err := master.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = master.Wait()
+	if _, err := control.Dial(path); err == nil || !strings.Contains(err.Error(), "nobody answers") {
+		t.Errorf("dial: %v", err)
+	}
+	// Of many that find it, one may have it.
+	const n = 8
+	var listeners [n]net.Listener
+	var errs [n]error
+	var done sync.WaitGroup
+	for i := range n {
+		done.Go(func() { listeners[i], errs[i] = control.Listen(path) })
+	}
+	done.Wait()
+	won := 0
+	for i := range n {
+		if errs[i] == nil {
+			won++
+			defer listeners[i].Close()
+		} else if !strings.Contains(errs[i].Error(), "is in use by") {
+			t.Error(errs[i])
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of %d listen", won, n)
+	}
+	dial(t, path)
+}
+
+func TestListenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	live := filepath.Join(dir, "live")
+	master := startMaster(t, live)
+	other := filepath.Join(dir, "other")
+	l, err := net.Listen("unix", other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	for path, want := range map[string]string{
+		"":                             "the path is empty",
+		"/" + strings.Repeat("x", 107): "at most 107 bytes",
+		file:                           file + " exists and is no socket: remove it",
+		filepath.Join(file, "s"):       "not a directory; name another place with --control",
+		live:                           fmt.Sprintf("%s is in use by ringroad, process %d: end it first, or name another place with --control", live, master.Process.Pid),
+		other:                          fmt.Sprintf("%s is in use by process %d: ", other, os.Getpid()),
+	} {
+		l, err := control.Listen(path)
+		if err == nil {
+			l.Close()
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), "open the control socket: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", path, err, want)
+		}
+	}
+	if b, err := os.ReadFile(file); string(b) != "kept" || err != nil {
+		t.Errorf("the file holds %q, %v", b, err)
+	}
+	if _, err := dial(t, live).Status(within(t)); err != nil {
+		t.Errorf("the live one: %v", err)
+	}
+}
+
+func TestDialSaysWhatToDo(t *testing.T) {
+	_, path := serve(t, newMaster())
+	if _, err := control.Dial(path + "x"); err == nil || !strings.Contains(err.Error(), "is ringroad running? with another --control?") {
+		t.Errorf("no such file: %v", err)
+	}
+	// For file permissions this thread is another user for a moment.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := unix.SetfsuidRetUid(12345); err != nil {
+		t.Fatal(err)
+	}
+	_, err := control.Dial(path)
+	if _, back := unix.SetfsuidRetUid(os.Geteuid()); back != nil {
+		t.Fatal(back)
+	}
+	if err == nil || !strings.Contains(err.Error(), "permission denied: run this as") {
+		t.Errorf("another user: %v", err)
+	}
+}
+
+func TestAnotherServerOnTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.NotFoundHandler()}
+	go func() { _ = s.Serve(l) }()
+	defer s.Close()
+	if _, err := dial(t, path).Status(within(t)); err == nil || !strings.Contains(err.Error(), "404 Not Found: is it another version, or another program") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPIDFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "ringroad.pid")
+	remove, err := control.WritePIDFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := strconv.Itoa(os.Getpid()) + "\n"
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != 0o644 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if b, err := os.ReadFile(path); string(b) != own || err != nil {
+		t.Errorf("holds %q, %v", b, err)
+	}
+	if err := remove(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); len(left) > 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if err := remove(); err != nil {
+		t.Errorf("removed twice: %v", err)
+	}
+
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, stale := range []string{strconv.Itoa(ended.Process.Pid), own} {
+		write(t, path, stale)
+		if _, err := control.WritePIDFile(path); err != nil {
+			t.Errorf("over %q: %v", stale, err)
+		}
+		if b, err := os.ReadFile(path); string(b) != own || err != nil {
+			t.Errorf("over %q: holds %q, %v", stale, b, err)
+		}
+	}
+	write(t, path, "1\n")
+	if err := remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error("removed the file of another process")
+	}
+	for content, want := range map[string]string{
+		"1\n":    "names process 1, which is running: end it",
+		"":       "holds no process number",
+		"root:x": "holds no process number",
+		"-1":     "holds no process number",
+	} {
+		write(t, path, content)
+		if _, err := control.WritePIDFile(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("over %q: %v, want %q", content, err, want)
+		}
+		if b, err := os.ReadFile(path); string(b) != content || err != nil {
+			t.Errorf("%q became %q, %v", content, b, err)
+		}
+	}
+	if left, err := filepath.Glob(path + ".*"); len(left) > 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,16 @@
+// Package control is how commands reach a running ringroad: HTTP on a unix
+// socket, whose file only its owner may open.
+//
+//	GET  /status   what runs, as JSON: a Status
+//	POST /reload   read the configuration again: 200 with warnings, 422 with the
+//	               reason why nothing has changed
+//	POST /quit     end when the exchanges under way have: 202
+//	POST /stop     end at once: 202
+//
+// So curl can do all that the commands do:
+//
+//	curl --unix-socket /run/ringroad/control.sock http://ringroad/status
+//
+// The master serves it ([Listen], [Serve]); a command is a client ([Dial]). The
+// package also keeps the pid file, by which other programs find the master.
+package control

@@ -1,0 +1,95 @@
+package control
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// DefaultPath is where the socket is unless --control says otherwise.
+const DefaultPath = "/run/ringroad/control.sock"
+
+// State says what a process is about.
+type State string
+
+// The states of the master. Those of a worker are the master's to name.
+const (
+	StateRunning   State = "running"
+	StateReloading State = "reloading"
+	StateDraining  State = "draining" // accepts nothing more, finishes exchanges
+	StateStopping  State = "stopping"
+)
+
+// Status is one reading of what runs.
+type Status struct {
+	Version       string        `json:"version"`
+	PID           int           `json:"pid"`
+	Started       time.Time     `json:"started"`
+	Uptime        Seconds       `json:"uptime"`
+	State         State         `json:"state"`
+	DrainTimeout  Seconds       `json:"drain_timeout"` // how long quit may take
+	Configuration Configuration `json:"configuration"`
+	Interfaces    []Interface   `json:"interfaces"`
+	Listeners     []string      `json:"listeners"` // addresses
+	Upstreams     []Upstream    `json:"upstreams"`
+	Workers       []Worker      `json:"workers"`
+}
+
+// Configuration says where the one in use came from.
+type Configuration struct {
+	File       string    `json:"file"`       // "": flags
+	Generation int       `json:"generation"` // 1 at start, one more with each reload that succeeded
+	Loaded     time.Time `json:"loaded"`     // when this generation was
+	Failed     time.Time `json:"failed,omitzero"`
+	Error      string    `json:"error,omitempty"` // why the last reload failed; "" when it did not
+}
+
+// Interface is a network interface that is served.
+type Interface struct {
+	Name     string `json:"name"`
+	Driver   string `json:"driver"`
+	Mode     string `json:"mode"` // native or generic
+	ZeroCopy bool   `json:"zero_copy"`
+	Queues   int    `json:"queues"` // receive queues
+}
+
+// Upstream is a pool of backends.
+type Upstream struct {
+	Name    string   `json:"name"`
+	Servers []string `json:"servers"`
+}
+
+// Worker is a worker process.
+type Worker struct {
+	Index      int       `json:"index"`
+	PID        int       `json:"pid"` // 0: it does not run
+	CPU        int       `json:"cpu"` // -1: any
+	Queues     []int     `json:"queues"`
+	State      State     `json:"state"`
+	Started    time.Time `json:"started"`
+	Restarts   int       `json:"restarts"`
+	Clients    uint64    `json:"clients"`  // connections open
+	Backends   uint64    `json:"backends"` // connections open, idle ones included
+	Requests   uint64    `json:"requests"` // since this process started, like all counts
+	HandedOver uint64    `json:"handed_over"`
+	Lag        Seconds   `json:"lag"`  // what the last turn of the loop was late by
+	Beat       Seconds   `json:"beat"` // age of the loop's last sign of life
+}
+
+// Seconds is a duration that JSON has as a number of seconds.
+type Seconds time.Duration
+
+// String is that of time.Duration.
+func (s Seconds) String() string { return time.Duration(s).String() }
+
+// MarshalJSON implements json.Marshaler.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	*s = Seconds(f * float64(time.Second))
+	return nil
+}
