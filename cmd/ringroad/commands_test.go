@@ -105,7 +105,7 @@ func TestMistakes(t *testing.T) {
 		status int
 		want   string
 	}{
-		"no command":       {nil, statusUsage, "ringroad: a command is missing: run, check or version (see `ringroad --help`)\n"},
+		"no command":       {nil, statusUsage, "ringroad: a command is missing: run, check, status, reload, quit, stop or version (see `ringroad --help`)\n"},
 		"unknown command":  {[]string{"chekc"}, statusUsage, "ringroad: unknown command \"chekc\" (did you mean check?) (see `ringroad --help`)\n"},
 		"unknown flag":     {[]string{"run", "--intreface", "x"}, statusUsage, "ringroad: unknown flag: --intreface (see `ringroad run --help`)\n"},
 		"argument":         {[]string{"check", file}, statusUsage, "ringroad: unexpected argument \"" + file + "\" (see `ringroad check --help`)\n"},
@@ -128,14 +128,14 @@ func TestRunHandsOverConfigurationAndLog(t *testing.T) {
 	served := 0
 	serve := func(_ context.Context, c *config.Config, o master.Options) error {
 		served++
-		if c.Interfaces[0] != "eth7" || c.Listeners[0].Address.String() != "192.0.2.1:80" || o.StatsFile != "/run/stats.json" {
+		if c.Interfaces[0] != "eth7" || c.Listeners[0].Address.String() != "192.0.2.1:80" || o.StatsFile != "/run/stats.json" || o.Control != "/run/c.sock" {
 			t.Errorf("got %+v, %+v", c, o)
 		}
 		o.Log.Warn("seen", "port", 80)
 		o.Log.Info("not seen")
 		return nil
 	}
-	stdout, stderr, status := command(serve, "run", "-c", write(t, good), "--interface", "eth7", "--log-level", "warn", "--stats-file", "/run/stats.json")
+	stdout, stderr, status := command(serve, "run", "-c", write(t, good), "--interface", "eth7", "--log-level", "warn", "--stats-file", "/run/stats.json", "--control", "/run/c.sock")
 	if served != 1 || stdout != "" || status != statusOK {
 		t.Errorf("served %d times, status %d, stdout %q", served, status, stdout)
 	}

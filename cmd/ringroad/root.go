@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/master"
 )
 
@@ -57,6 +58,7 @@ func report(err error, stderr io.Writer) int {
 }
 
 func newRoot(serve serveFunc) *cobra.Command {
+	var socket string
 	root := &cobra.Command{
 		Use:   "ringroad",
 		Short: "HTTP reverse proxy on AF_XDP with a TCP of its own",
@@ -68,7 +70,11 @@ the interface goes to the kernel as before.
 Exit status: 0 success, 1 wrong configuration or failure, 2 wrong command line.`,
 		Example: `  ringroad run --interface eth0 --listen :80 --backend 10.2.0.2:8080
   ringroad check -c /etc/ringroad.yaml
-  ringroad run -c /etc/ringroad.yaml`,
+  ringroad run -c /etc/ringroad.yaml
+
+  # of the one that runs
+  ringroad status
+  ringroad reload`,
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -82,14 +88,15 @@ Exit status: 0 success, 1 wrong configuration or failure, 2 wrong command line.`
 			return &usageError{cmd.CommandPath(), err}
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return &usageError{cmd.CommandPath(), errors.New("a command is missing: run, check or version")}
+			return &usageError{cmd.CommandPath(), errors.New("a command is missing: run, check, status, reload, quit, stop or version")}
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{cmd.CommandPath(), err}
 	})
-	root.AddCommand(newRun(serve), newCheck(), newVersion())
+	root.PersistentFlags().StringVar(&socket, "control", control.DefaultPath, "control socket at `PATH`: run makes it, commands reach the running one by it")
+	root.AddCommand(newRun(serve, &socket), newCheck(), newStatus(&socket), newReload(&socket), newQuit(&socket), newStop(&socket), newVersion())
 	return root
 }
 

@@ -19,7 +19,7 @@ import (
 // serveFunc serves a configuration until the context is done: master.Run.
 type serveFunc func(context.Context, *config.Config, master.Options) error
 
-func newRun(serve serveFunc) *cobra.Command {
+func newRun(serve serveFunc, socket *string) *cobra.Command {
 	var flags config.Flags
 	var statsFile, cpuProfile string
 	cmd := &cobra.Command{
@@ -62,7 +62,7 @@ second and once more at the end, so that a reader never sees half of it.`,
 			defer stop()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: cfg.Log.Level}))
 			return profiled(cpuProfile, func() error {
-				return serve(ctx, cfg, master.Options{StatsFile: statsFile, Log: log})
+				return serve(ctx, cfg, master.Options{StatsFile: statsFile, Control: *socket, Log: log})
 			})
 		},
 	}

@@ -24,6 +24,7 @@ import (
 // Options are what the command line adds to the configuration.
 type Options struct {
 	StatsFile string // JSON counters, rewritten every second and at exit; "": none
+	Control   string // path of the control socket
 	Log       *slog.Logger
 }
 

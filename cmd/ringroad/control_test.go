@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"ringroad/cmd/internal/control"
+)
+
+// masterAt makes the test binary a master on the socket that it names, obstinacy one that does not end when it is asked to.
+const (
+	masterAt  = "RINGROAD_TEST_MASTER"
+	obstinacy = "RINGROAD_TEST_OBSTINATE"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(masterAt); path != "" {
+		if err := beMaster(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// beMaster serves until it is asked to end, and says how.
+func beMaster(path string) error {
+	l, err := control.Listen(path)
+	if err != nil {
+		return err
+	}
+	m := &fakeMaster{ended: make(chan string, 1), status: control.Status{PID: os.Getpid(), DrainTimeout: control.Seconds(30 * time.Second)}}
+	s := control.Serve(l, m, slog.New(slog.DiscardHandler))
+	fmt.Println("ready")
+	fmt.Println(<-m.ended)
+	if os.Getenv(obstinacy) != "" {
+		for {
+			time.Sleep(time.Hour)
+		}
+	}
+	return s.Close()
+}
+
+type fakeMaster struct {
+	status   control.Status
+	warnings []string
+	fail     error // of Reload
+	ended    chan string
+}
+
+func (f *fakeMaster) Reload(context.Context) ([]string, error) { return f.warnings, f.fail }
+func (f *fakeMaster) Quit()                                    { f.ended <- "quit" }
+func (f *fakeMaster) Stop()                                    { f.ended <- "stop" }
+func (f *fakeMaster) Status() (control.Status, error)          { return f.status, nil }
+
+// serveMaster serves a master in this process and returns its socket.
+func serveMaster(t *testing.T, m control.Master) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "control.sock")
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := control.Serve(l, m, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { s.Close() })
+	return path
+}
+
+var running = control.Status{
+	Version: "v1.2.3", PID: 4711, State: control.StateRunning,
+	Started: time.Date(2026, 9, 7, 10, 20, 30, 0, time.UTC), Uptime: control.Seconds(27*time.Hour + 5*time.Minute),
+	Configuration: control.Configuration{
+		File: "/etc/ringroad.yaml", Generation: 2, Loaded: time.Date(2026, 9, 7, 11, 0, 0, 0, time.UTC),
+		Failed: time.Date(2026, 9, 8, 9, 0, 0, 0, time.UTC), Error: "a.yaml:1:1: one\na.yaml:2:1: two",
+	},
+	Interfaces: []control.Interface{{Name: "eth0", Driver: "igb", Mode: "native", ZeroCopy: true, Queues: 4}, {Name: "e1", Driver: "veth", Mode: "generic", Queues: 2}},
+	Listeners:  []string{"0.0.0.0:80", "[::]:80"},
+	Upstreams:  []control.Upstream{{Name: "app", Servers: []string{"10.0.0.2:8080", "10.0.0.3:8080"}}, {Name: "api", Servers: []string{"10.0.0.4:80"}}},
+	Workers: []control.Worker{
+		{Index: 0, PID: 4712, CPU: 0, Queues: []int{0, 2}, State: "running", Started: time.Date(2026, 9, 7, 10, 20, 30, 0, time.UTC),
+			Clients: 64, Backends: 32, Requests: 1234567, HandedOver: 3, Lag: control.Seconds(123456), Beat: control.Seconds(98765432)},
+		{Index: 1, CPU: -1, Queues: []int{1, 3}, State: "ended", Started: time.Date(2026, 9, 8, 13, 25, 0, 0, time.UTC), Restarts: 12},
+	},
+}
+
+func TestStatusForPeople(t *testing.T) {
+	local := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = local }()
+	stdout, stderr, status := command(unserved(t), "status", "--control", serveMaster(t, &fakeMaster{status: running}))
+	want := `ringroad v1.2.3 is running: process 4711, since 2026-09-07 10:20:30 (1d3h)
+
+configuration  /etc/ringroad.yaml, generation 2, loaded 2026-09-07 11:00:00
+               the reload of 2026-09-08 09:00:00 failed:
+                 a.yaml:1:1: one
+                 a.yaml:2:1: two
+interfaces     eth0: igb, native, zero-copy, queues 4
+               e1: veth, generic, copies, queues 2
+listeners      0.0.0.0:80, [::]:80
+upstreams      app: 10.0.0.2:8080, 10.0.0.3:8080
+               api: 10.0.0.4:80
+
+WORKER  PID   CPU  QUEUES  STATE    UP    RESTARTS  CLIENTS  BACKENDS  REQUESTS  HANDED OVER  LAG    BEAT
+0       4712  0    0,2     running  1d3h  0         64       32        1234567   3            123µs  99ms
+1       -     any  1,3     ended    -     12        0        0         0         0            0s     0s
+`
+	if stdout != want || stderr != "" || status != statusOK {
+		t.Errorf("status %d, stderr %q, stdout\n%s\nwant\n%s", status, stderr, stdout, want)
+	}
+}
+
+func TestStatusForPrograms(t *testing.T) {
+	stdout, stderr, status := command(unserved(t), "status", "--json", "--control", serveMaster(t, &fakeMaster{status: running}))
+	var got control.Status
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || !reflect.DeepEqual(got, running) || stderr != "" || status != statusOK {
+		t.Errorf("status %d, stderr %q, %v, stdout\n%s", status, stderr, err, stdout)
+	}
+}
+
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 59900 * time.Millisecond: "59s", 61 * time.Second: "1m1s", time.Hour: "1h0m", 26 * time.Hour: "1d2h", 2400 * time.Hour: "100d0h",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestReload(t *testing.T) {
+	m := &fakeMaster{warnings: []string{"rings.entries: restart needed"}}
+	socket := serveMaster(t, m)
+	for _, c := range []struct {
+		fail   error
+		stderr string
+		status int
+	}{
+		{nil, "ringroad: warning: rings.entries: restart needed\n", statusOK},
+		{errors.New("a.yaml:1:1: one\na.yaml:2:1: two"),
+			"ringroad: warning: rings.entries: restart needed\nringroad: a.yaml:1:1: one\nringroad: a.yaml:2:1: two\n", statusFailed},
+	} {
+		m.fail = c.fail
+		if stdout, stderr, status := command(unserved(t), "reload", "--control", socket); stdout != "" || stderr != c.stderr || status != c.status {
+			t.Errorf("status %d, stdout %q, stderr %q, want %d, %q", status, stdout, stderr, c.status, c.stderr)
+		}
+	}
+}
+
+// startMaster runs a master as a process and waits until it serves.
+func startMaster(t *testing.T, environment ...string) (socket string, c *exec.Cmd, out *bufio.Reader) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "control.sock")
+	c = exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), append(environment, masterAt+"="+socket)...)
+	c.Stderr = os.Stderr
+	pipe, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	out = bufio.NewReader(pipe)
+	if line, err := out.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the master said %q, %v", line, err)
+	}
+	return socket, c, out
+}
+
+func TestEndWaitsForTheProcess(t *testing.T) {
+	for _, name := range []string{"quit", "stop"} {
+		socket, c, out := startMaster(t)
+		stdout, stderr, status := command(unserved(t), name, "--control", socket)
+		if stdout != "" || stderr != "" || status != statusOK {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", name, status, stdout, stderr)
+		}
+		// Nobody has taken its exit status yet, so it is there, but as a zombie.
+		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Process.Pid)); err != nil || !strings.Contains(string(state), ") Z ") {
+			t.Errorf("%s: still runs: %s, %v", name, state, err)
+		}
+		if line, err := out.ReadString('\n'); line != name+"\n" {
+			t.Errorf("the master said %q, %v, want %s", line, err, name)
+		}
+		if err := c.Wait(); err != nil {
+			t.Errorf("%s: the master ended with %v", name, err)
+		}
+	}
+}
+
+func TestEndGivesUpWaiting(t *testing.T) {
+	for name, remedy := range map[string]string{"quit": "`ringroad stop` ends it at once", "stop": "SIGKILL does, and leaves nothing attached"} {
+		socket, c, _ := startMaster(t, obstinacy+"=1")
+		_, stderr, status := command(unserved(t), name, "--control", socket, "--timeout", "1ms")
+		want := fmt.Sprintf("ringroad: process %d has not ended: not within 1ms; %s\n", c.Process.Pid, remedy)
+		if stderr != want || status != statusFailed {
+			t.Errorf("%s: status %d, stderr %q, want %q", name, status, stderr, want)
+		}
+	}
+	socket, _, _ := startMaster(t, obstinacy+"=1")
+	if _, stderr, status := command(unserved(t), "quit", "--control", socket, "--timeout", "0s"); stderr != "" || status != statusOK {
+		t.Errorf("without waiting: status %d, stderr %q", status, stderr)
+	}
+}
+
+func TestNothingRuns(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "control.sock")
+	want := "ringroad: " + socket + " does not exist: is ringroad running? with another --control?\n"
+	for _, name := range []string{"status", "reload", "quit", "stop"} {
+		if stdout, stderr, status := command(unserved(t), name, "--control", socket); stdout != "" || stderr != want || status != statusFailed {
+			t.Errorf("%s: status %d, stdout %q, stderr %q, want %q", name, status, stdout, stderr, want)
+		}
+	}
+}
