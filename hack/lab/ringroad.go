@@ -38,10 +38,15 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Ringroad is a ringroad that runs in the edge.
+// Ringroad is a ringroad that runs in the edge. Its process is the master.
 type Ringroad struct {
 	*Process
-	StatsFile string
+	ConfigFile string
+	StatsFile  string
+	Control    string // control socket
+
+	lab    *Lab
+	binary string
 }
 
 // StartRingroad runs the binary in the edge with the given configuration (YAML) and the flags after it. It does not wait until
@@ -51,10 +56,13 @@ func (l *Lab) StartRingroad(binary, configuration string, flags ...string) (*Rin
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, configurationName), []byte(configuration), 0o644); err != nil {
+	r := &Ringroad{
+		ConfigFile: filepath.Join(dir, configurationName), StatsFile: filepath.Join(dir, statsName), Control: filepath.Join(dir, controlName),
+		lab: l, binary: binary,
+	}
+	if err := r.Configure(configuration); err != nil {
 		return nil, err
 	}
-	r := &Ringroad{StatsFile: filepath.Join(dir, statsName)}
 	r.Process, err = l.Start("ringroad", l.Edge.Exec(binary, append(runFlags(dir), flags...)...))
 	return r, err
 }
@@ -63,6 +71,7 @@ func (l *Lab) StartRingroad(binary, configuration string, flags ...string) (*Rin
 const (
 	configurationName = "ringroad.yaml"
 	statsName         = "stats.json"
+	controlName       = "control.sock"
 )
 
 // runFlags are the arguments of every ringroad of a lab: all that it keeps outside its memory is in a directory of its own, so that
@@ -73,6 +82,21 @@ func runFlags(dir string) []string {
 		"-c", filepath.Join(dir, configurationName),
 		"--stats-file", filepath.Join(dir, statsName),
 	}
+}
+
+// Configure replaces the configuration file. Ringroad reads it at its next reload.
+func (r *Ringroad) Configure(configuration string) error {
+	// By rename: whoever reads it never finds half of it.
+	temporary := r.ConfigFile + ".new"
+	if err := os.WriteFile(temporary, []byte(configuration), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, r.ConfigFile)
+}
+
+// Command runs a command that speaks to the master, such as "reload", and returns what it printed.
+func (r *Ringroad) Command(limit time.Duration, name string, args ...string) (string, error) {
+	return r.lab.Edge.Run(limit, r.binary, append([]string{name, "--control", r.Control}, args...)...)
 }
 
 // WaitReady waits until ringroad has said that it serves.
