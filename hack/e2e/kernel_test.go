@@ -100,10 +100,12 @@ func echoConnections(ln net.Listener) {
 }
 
 // kernelEcho sends a line to a server of the edge's kernel and expects it back.
-func kernelEcho(address string) error {
+func kernelEcho(address string) error { return kernelEchoFrom(shared, address) }
+
+func kernelEchoFrom(l *lab.Lab, address string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c, err := shared.Client.Dial(ctx, "tcp", address)
+	c, err := l.Client.Dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}

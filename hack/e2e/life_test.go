@@ -100,7 +100,12 @@ func TestNoResidue(t *testing.T) {
 // attached returns the ids of the XDP programs of the edge's interfaces and of the links that hold them.
 func attached(t *testing.T) (programs []ebpf.ProgramID, links []link.ID) {
 	t.Helper()
-	err := shared.Edge.Do(func() error {
+	return attachedIn(t, shared)
+}
+
+func attachedIn(t *testing.T, l *lab.Lab) (programs []ebpf.ProgramID, links []link.ID) {
+	t.Helper()
+	err := l.Edge.Do(func() error {
 		for _, name := range edgeLinks {
 			l, err := netlink.LinkByName(name)
 			if err != nil {
@@ -132,8 +137,13 @@ func attached(t *testing.T) (programs []ebpf.ProgramID, links []link.ID) {
 // gone reports whether nothing is attached in the edge and the given programs and links exist no more.
 func gone(t *testing.T, programs []ebpf.ProgramID, links []link.ID) (bool, string) {
 	t.Helper()
+	return goneFrom(t, shared, programs, links)
+}
+
+func goneFrom(t *testing.T, l *lab.Lab, programs []ebpf.ProgramID, links []link.ID) (bool, string) {
+	t.Helper()
 	var left []string
-	if now, _ := attached(t); len(now) > 0 {
+	if now, _ := attachedIn(t, l); len(now) > 0 {
 		left = append(left, fmt.Sprintf("attached programs %v", now))
 	}
 	for _, id := range programs {

@@ -81,6 +81,7 @@ func runFlags(dir string) []string {
 		"run",
 		"-c", filepath.Join(dir, configurationName),
 		"--stats-file", filepath.Join(dir, statsName),
+		"--control", filepath.Join(dir, controlName),
 	}
 }
 
