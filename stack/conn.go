@@ -24,6 +24,7 @@ type Conn struct {
 	local, remote netip.AddrPort
 	failure       error // the connection's fatal error, once known
 	closed        bool
+	watched       bool // in the stack's queue of that name
 }
 
 // Connect begins a connection to remote from one of the stack's own addresses
@@ -113,6 +114,9 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	r.Reset(nil)
 	c.stack.stats.BytesWritten += uint64(n)
+	if n > 0 {
+		c.stack.watch(c)
+	}
 	return n, err
 }
 

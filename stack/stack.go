@@ -28,6 +28,7 @@ type Stack struct {
 	waiter   Waiter
 	clock    *clock
 	poller   *Poller
+	watched  watchQueue // connections with output on its way
 	tcp      TCPOptions
 	batch    int
 	spin     time.Duration
@@ -194,6 +195,7 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 		s.stats.BusyTurns++
 		runtime.Gosched() // netstack's processor runs
 	}
+	s.rearm(now)
 	if s.clock.run(now) > 0 {
 		runtime.Gosched()
 	}
@@ -236,6 +238,9 @@ func (s *Stack) Sleep(until time.Duration) {
 		earliest(until)
 	}
 	if at, ok := s.clock.next(); ok {
+		earliest(at)
+	}
+	if at, ok := s.watched.next(); ok {
 		earliest(at)
 	}
 	if s.hasDue {

@@ -5,11 +5,12 @@ package stack
 
 // LoopStats are the counters of the loop, written by the loop alone.
 type LoopStats struct {
-	Turns        uint64 `name:"turns" unit:"turns" kind:"counter" help:"Turns of the event loop."`
-	BusyTurns    uint64 `name:"busy_turns" unit:"turns" kind:"counter" help:"Turns that received frames."`
-	Sleeps       uint64 `name:"sleeps" unit:"sleeps" kind:"counter" help:"Times the loop parked."`
-	BytesRead    uint64 `name:"bytes_read" unit:"bytes" kind:"counter" help:"Bytes read from receive buffers."`
-	BytesWritten uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
+	Turns         uint64 `name:"turns" unit:"turns" kind:"counter" help:"Turns of the event loop."`
+	BusyTurns     uint64 `name:"busy_turns" unit:"turns" kind:"counter" help:"Turns that received frames."`
+	Sleeps        uint64 `name:"sleeps" unit:"sleeps" kind:"counter" help:"Times the loop parked."`
+	BytesRead     uint64 `name:"bytes_read" unit:"bytes" kind:"counter" help:"Bytes read from receive buffers."`
+	BytesWritten  uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
+	TimersRearmed uint64 `name:"timers_rearmed" unit:"timers" kind:"counter" help:"Retransmission timers that netstack had lost, armed again."`
 }
 
 // LinkStats are the counters of one link. RX counters are written by the loop,

@@ -1,0 +1,210 @@
+package stack_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"ringroad/stack"
+)
+
+// scripted is a client of which the test writes every segment and reads every
+// answer. The client host of the network hears nothing.
+type scripted struct {
+	l        *loop
+	local    netip.AddrPort
+	remote   netip.AddrPort
+	seq, ack uint32 // its next sequence number, and the stack's first
+	answers  chan answer
+}
+
+// answer is a segment from the stack. Its sequence number counts from the first
+// byte of data.
+type answer struct {
+	seq   int
+	bytes int
+	flags header.TCPFlags
+}
+
+const (
+	scriptedMSS = 1460
+	// packetBytes is what netstack puts into a packet: it leaves room for a SACK
+	// option of its own.
+	packetBytes = scriptedMSS - 36
+)
+
+// connectScripted opens a connection with selective acknowledgments, without
+// timestamps.
+func connectScripted(l *loop) *scripted {
+	p := &scripted{
+		l: l, local: netip.MustParseAddrPort("10.1.0.2:40000"), remote: netip.MustParseAddrPort("10.1.0.1:80"),
+		seq: 1000, answers: make(chan answer, 1024),
+	}
+	var first uint32
+	l.LoseToClient(func(frame []byte) bool {
+		t := header.TCP(frame[header.EthernetMinimumSize+header.IPv4MinimumSize:])
+		if t.Flags()&header.TCPFlagSyn != 0 {
+			first = t.SequenceNumber() + 1
+			p.ack = first
+		}
+		p.answers <- answer{int(int32(t.SequenceNumber() - first)), len(t.Payload()), t.Flags()}
+		return false
+	})
+	options := make([]byte, 12)
+	header.EncodeMSSOption(scriptedMSS, options)
+	header.EncodeSACKPermittedOption(options[4:])
+	options[6], options[7], options[11] = header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionNOP
+	header.EncodeWSOption(4, options[8:])
+	p.send(header.TCPFlagSyn, 0, options, nil)
+	p.next("SYN and ACK", func(a answer) bool { return a.flags == header.TCPFlagSyn|header.TCPFlagAck })
+	p.seq++
+	p.acknowledge(0)
+	return p
+}
+
+// acknowledge acknowledges the first n bytes of the stack's data, and blocks of
+// bytes behind them.
+func (p *scripted) acknowledge(n int, blocks ...[2]int) {
+	var options []byte
+	if len(blocks) > 0 {
+		options = []byte{header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionSACK, byte(2 + 8*len(blocks))}
+		for _, b := range blocks {
+			options = binary.BigEndian.AppendUint32(options, p.ack+uint32(b[0]))
+			options = binary.BigEndian.AppendUint32(options, p.ack+uint32(b[1]))
+		}
+	}
+	p.send(header.TCPFlagAck, p.ack+uint32(n), options, nil)
+}
+
+// say acknowledges the first n bytes with a byte of data, and waits until the
+// stack has processed both.
+func (p *scripted) say(n int) {
+	p.l.t.Helper()
+	p.send(header.TCPFlagAck|header.TCPFlagPsh, p.ack+uint32(n), nil, []byte("x"))
+	p.seq++
+	p.next("an acknowledgment", func(a answer) bool { return a.bytes == 0 && a.flags == header.TCPFlagAck })
+}
+
+func (p *scripted) send(flags header.TCPFlags, ack uint32, options, data []byte) {
+	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+header.TCPMinimumSize+len(options)+len(data))
+	copy(frame, []byte{2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 8, 0})
+	local, remote := tcpip.AddrFrom4(p.local.Addr().As4()), tcpip.AddrFrom4(p.remote.Addr().As4())
+	ip := header.IPv4(frame[header.EthernetMinimumSize:])
+	ip.Encode(&header.IPv4Fields{
+		TotalLength: uint16(len(ip)), Flags: header.IPv4FlagDontFragment, TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
+		SrcAddr: local, DstAddr: remote,
+	})
+	ip.SetChecksum(^ip.CalculateChecksum())
+	t := header.TCP(ip[header.IPv4MinimumSize:])
+	copy(t[header.TCPMinimumSize:], options)
+	copy(t[header.TCPMinimumSize+len(options):], data)
+	t.Encode(&header.TCPFields{
+		SrcPort: p.local.Port(), DstPort: p.remote.Port(), SeqNum: p.seq, AckNum: ack,
+		DataOffset: uint8(len(t) - len(data)), Flags: flags, WindowSize: 0xffff,
+	})
+	t.SetChecksum(^checksum.Checksum(t, header.PseudoHeaderChecksum(header.TCPProtocolNumber, local, remote, uint16(len(t)))))
+	p.l.InjectFromClient(frame)
+}
+
+// next waits for an answer, passing over others.
+func (p *scripted) next(what string, is func(answer) bool) answer {
+	p.l.t.Helper()
+	limit := time.After(20 * time.Second)
+	var others []answer
+	for {
+		select {
+		case a := <-p.answers:
+			if is(a) {
+				return a
+			}
+			others = append(others, a)
+		case <-limit:
+			p.l.t.Fatalf("the stack never sent %s; it sent %v", what, others)
+		}
+	}
+}
+
+// covers matches a segment with the byte at offset n of the stack's data.
+func covers(n int) func(answer) bool {
+	return func(a answer) bool { return a.seq <= n && n < a.seq+a.bytes }
+}
+
+// After a loss netstack counts packets as delivered that are not, and has no timer
+// for them once its tail loss probe is out. They must be resent all the same, by a
+// connection that lives and by one that was closed.
+func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		accepted := make(chan *stack.Conn, 1)
+		l := start(t, nil, func(l *loop, e stack.Event) {
+			if ln, ok := e.Data.(*stack.Listener); ok {
+				if c, err := ln.Accept(); err == nil {
+					l.Stack.Poller().AddConn(c, 0, c)
+					accepted <- c
+				}
+			}
+		})
+		l.listen("10.1.0.1:80")
+		p := connectScripted(l)
+		c := <-accepted
+		write := func(packets int) {
+			l.do(func() {
+				if n, err := c.Write(make([]byte, packets*packetBytes)); err != nil {
+					t.Errorf("wrote %d bytes, %v", n, err)
+				}
+				if closed && packets > 1 {
+					c.Read(make([]byte, 1)) //nolint:errcheck // what is left unread makes a reset
+					c.Close()
+				}
+			})
+		}
+		// The first packet opens the congestion window to 11, and the next write
+		// fills it with one large segment.
+		write(1)
+		p.next("the first packet", covers(0))
+		p.say(packetBytes)
+		const packets, window = 14, 11
+		write(packets - 1)
+		p.next("a full window", covers(window*packetBytes))
+		// The window's first packet is lost. At the third duplicate ACK it is sent
+		// again, and the rest of the data for the first time: they are lost.
+		for _, n := range []int{3, 4, 9} {
+			p.acknowledge(packetBytes, [2]int{2 * packetBytes, n * packetBytes})
+		}
+		p.next("the lost packet again", covers(packetBytes))
+		p.next("the last packet", covers(packets*packetBytes-1))
+		p.acknowledge((window + 1) * packetBytes)
+		p.next("the probe", covers((window+1)*packetBytes))
+		p.next("the packet once more", covers((window+1)*packetBytes))
+		p.acknowledge(packets * packetBytes)
+		l.do(func() {
+			if n := l.Stack.LoopStats().TimersRearmed; n != 1 {
+				t.Errorf("%d timers were armed again, want 1", n)
+			}
+		})
+	}
+}
+
+// A connection is looked at only as long as it has something to send.
+func TestLoopSleepsWhenAllIsAcknowledged(t *testing.T) {
+	l := start(t, nil, serveEcho)
+	l.listen("10.1.0.1:80")
+	var conns []interface{ Close() error }
+	for range 100 {
+		c, err := l.Client.Dial("10.1.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, payload(5000))
+		conns = append(conns, c)
+	}
+	l.eventually("no timer is armed", func() bool { return l.Stack.TCPStats().Timers == 0 })
+	for _, c := range slices.Backward(conns) {
+		c.Close()
+	}
+}

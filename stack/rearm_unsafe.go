@@ -1,0 +1,98 @@
+package stack
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+	"unsafe"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// sender is the sending side of a netstack endpoint, tcp.sender, as far as rearm.go
+// needs it. It is guarded by the endpoint's lock.
+type sender struct {
+	state         *tcp.TCPSenderState
+	resend, probe *senderTimer
+	writeNext     *unsafe.Pointer
+}
+
+// unsent reports whether there are segments that wait to be sent.
+func (s *sender) unsent() bool { return *s.writeNext != nil }
+
+// senderTimer is laid out as tcp.timer; see there for what the fields mean.
+type senderTimer struct {
+	state       int
+	clock       tcpip.Clock
+	target      tcpip.MonotonicTime
+	clockTarget tcpip.MonotonicTime
+	timer       tcpip.Timer
+	callback    func()
+}
+
+// senderTimerEnabled is tcp.timerStateEnabled.
+const senderTimerEnabled = 2
+
+func (t *senderTimer) enabled() bool { return t.state == senderTimerEnabled }
+
+// enable is tcp.timer.enable. The clock's timer is always set anew: there may be
+// one of an earlier use.
+func (t *senderTimer) enable(c *clock, d time.Duration) {
+	t.target = c.NowMonotonic().Add(d)
+	t.clockTarget = t.target
+	if t.timer == nil {
+		t.timer = c.AfterFunc(d, t.callback)
+	} else {
+		t.timer.Reset(d)
+	}
+	t.state = senderTimerEnabled
+}
+
+// Where the fields are. A netstack that has others makes the program panic at once.
+var (
+	senderField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "snd", reflect.Pointer)
+	stateField     = fieldOf(senderField.Type.Elem(), "TCPSenderState", reflect.Struct)
+	resendField    = timerField("resendTimer")
+	probeField     = timerField("probeTimer")
+	writeNextField = fieldOf(senderField.Type.Elem(), "writeNext", reflect.Pointer)
+)
+
+// senderOf returns the sender of ep; ok is false when it has none yet. The caller
+// holds the lock of ep.
+func senderOf(ep *tcp.Endpoint) (s sender, ok bool) {
+	p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), senderField.Offset))
+	if p == nil {
+		return sender{}, false
+	}
+	return sender{
+		state:     (*tcp.TCPSenderState)(unsafe.Add(p, stateField.Offset)),
+		resend:    (*senderTimer)(unsafe.Add(p, resendField.Offset)),
+		probe:     (*senderTimer)(unsafe.Add(p, probeField.Offset)),
+		writeNext: (*unsafe.Pointer)(unsafe.Add(p, writeNextField.Offset)),
+	}, true
+}
+
+func fieldOf(t reflect.Type, name string, kind reflect.Kind) reflect.StructField {
+	f, ok := t.FieldByName(name)
+	if !ok || f.Type.Kind() != kind {
+		panic(fmt.Sprintf("netstack's %v has no field %s of kind %v: rearm_unsafe.go has to follow", t, name, kind))
+	}
+	return f
+}
+
+// timerField is a field of the sender that is laid out as senderTimer.
+func timerField(name string) reflect.StructField {
+	f := fieldOf(senderField.Type.Elem(), name, reflect.Struct)
+	want := reflect.TypeFor[senderTimer]()
+	same := f.Type.NumField() == want.NumField()
+	for i := 0; same && i < want.NumField(); i++ {
+		a, b := f.Type.Field(i), want.Field(i)
+		same = a.Name == b.Name && a.Offset == b.Offset && a.Type.Kind() == b.Type.Kind() &&
+			(a.Type.Kind() == reflect.Int || a.Type == b.Type)
+	}
+	if !same {
+		panic(fmt.Sprintf("netstack's %v has other fields than expected: rearm_unsafe.go has to follow", f.Type))
+	}
+	return f
+}
