@@ -24,6 +24,7 @@ type Conn struct {
 	local, remote netip.AddrPort
 	failure       error // the connection's fatal error, once known
 	closed        bool
+	measured      bool // the handshake's round trip was looked at
 	watched       bool // in the stack's queue of that name
 }
 
@@ -101,6 +102,10 @@ func (c *Conn) peerSends() bool {
 func (c *Conn) Write(p []byte) (n int, err error) {
 	if c.closed {
 		return 0, ErrClosed
+	}
+	if !c.measured {
+		c.measured = true
+		forgetSlowHandshake(c.endpoint.(*tcp.Endpoint))
 	}
 	r := &c.stack.reader
 	for n < len(p) {

@@ -37,6 +37,15 @@
 // ready list, timers) is locked, because the runtime may preempt it anywhere.
 // With GOMAXPROCS=1 none of these locks is ever contended.
 //
+// # Faults of netstack that are made good here
+//
+//   - It can lose its retransmission timer after a loss, and the connection
+//     stalls for good (rearm.go).
+//   - It takes the wait for a lost SYN for the round trip (handshake.go).
+//
+// Both need fields that netstack does not export; sender_unsafe.go finds them by
+// name, and panics at the start of a program whose netstack has others.
+//
 // # Not done here
 //
 // ARP and neighbour discovery stay with the kernel; a link asks a [Resolver].

@@ -11,9 +11,10 @@ import (
 )
 
 // sender is the sending side of a netstack endpoint, tcp.sender, as far as rearm.go
-// needs it. It is guarded by the endpoint's lock.
+// and handshake.go need it. It is guarded by the endpoint's lock.
 type sender struct {
 	state         *tcp.TCPSenderState
+	rtt           *tcp.TCPRTTState
 	resend, probe *senderTimer
 	writeNext     *unsafe.Pointer
 }
@@ -53,6 +54,8 @@ func (t *senderTimer) enable(c *clock, d time.Duration) {
 var (
 	senderField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "snd", reflect.Pointer)
 	stateField     = fieldOf(senderField.Type.Elem(), "TCPSenderState", reflect.Struct)
+	rttField       = fieldOf(senderField.Type.Elem(), "rtt", reflect.Struct)
+	rttStateField  = fieldOf(rttField.Type, "TCPRTTState", reflect.Struct)
 	resendField    = timerField("resendTimer")
 	probeField     = timerField("probeTimer")
 	writeNextField = fieldOf(senderField.Type.Elem(), "writeNext", reflect.Pointer)
@@ -67,6 +70,7 @@ func senderOf(ep *tcp.Endpoint) (s sender, ok bool) {
 	}
 	return sender{
 		state:     (*tcp.TCPSenderState)(unsafe.Add(p, stateField.Offset)),
+		rtt:       (*tcp.TCPRTTState)(unsafe.Add(p, rttField.Offset+rttStateField.Offset)),
 		resend:    (*senderTimer)(unsafe.Add(p, resendField.Offset)),
 		probe:     (*senderTimer)(unsafe.Add(p, probeField.Offset)),
 		writeNext: (*unsafe.Pointer)(unsafe.Add(p, writeNextField.Offset)),
@@ -76,7 +80,7 @@ func senderOf(ep *tcp.Endpoint) (s sender, ok bool) {
 func fieldOf(t reflect.Type, name string, kind reflect.Kind) reflect.StructField {
 	f, ok := t.FieldByName(name)
 	if !ok || f.Type.Kind() != kind {
-		panic(fmt.Sprintf("netstack's %v has no field %s of kind %v: rearm_unsafe.go has to follow", t, name, kind))
+		panic(fmt.Sprintf("netstack's %v has no field %s of kind %v: sender_unsafe.go has to follow", t, name, kind))
 	}
 	return f
 }
@@ -92,7 +96,7 @@ func timerField(name string) reflect.StructField {
 			(a.Type.Kind() == reflect.Int || a.Type == b.Type)
 	}
 	if !same {
-		panic(fmt.Sprintf("netstack's %v has other fields than expected: rearm_unsafe.go has to follow", f.Type))
+		panic(fmt.Sprintf("netstack's %v has other fields than expected: sender_unsafe.go has to follow", f.Type))
 	}
 	return f
 }

@@ -1,0 +1,16 @@
+package stack
+
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// RoundTrip is netstack's smoothed round trip time of c, 0 before it is measured.
+func (c *Conn) RoundTrip() time.Duration {
+	ep := c.endpoint.(*tcp.Endpoint)
+	ep.LockUser()
+	defer ep.UnlockUser()
+	snd, _ := senderOf(ep)
+	return snd.rtt.SRTT
+}
