@@ -3,8 +3,10 @@ package stack
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -60,6 +62,26 @@ func (l *Listener) Accept() (*Conn, error) {
 	return c, nil
 }
 
+// SetBacklog changes the capacity of the accept queue, as listen(2) on a socket
+// that listens already. It is refused when more connections wait there.
+func (l *Listener) SetBacklog(n int) error {
+	if err := l.endpoint.Listen(n + 1); err != nil {
+		return fmt.Errorf("set the backlog of %s to %d: more connections wait to be accepted", l.addr, n)
+	}
+	return nil
+}
+
+// Refuse answers new SYNs with RST from now on, or takes them again. Handshakes
+// under way go on, and Accept returns what comes of them; Close would reset these.
+func (l *Listener) Refuse(on bool) {
+	ep := l.endpoint.(netstack.TransportEndpoint)
+	s := l.stack
+	s.refusing = slices.DeleteFunc(s.refusing, func(e netstack.TransportEndpoint) bool { return e == ep })
+	if on {
+		s.refusing = append(s.refusing, ep)
+	}
+}
+
 // Addr is the address given to Listen.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
@@ -70,5 +92,6 @@ func (l *Listener) Close() {
 	}
 	l.stack.poller.unregister(&l.source)
 	l.gone = true
+	l.Refuse(false)
 	l.endpoint.Close()
 }

@@ -3,6 +3,7 @@ package stack
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -31,6 +32,7 @@ const (
 // segmentQueuer is the part of netstack's TCP protocol that the path needs.
 type segmentQueuer interface {
 	QueuePacket(netstack.TransportEndpoint, netstack.TransportEndpointID, *netstack.PacketBuffer)
+	HandleUnknownDestinationPacket(netstack.TransportEndpointID, *netstack.PacketBuffer) netstack.UnknownDestinationPacketDisposition
 }
 
 // establishedEntry is a connection that was established when it was looked up.
@@ -258,7 +260,11 @@ func (l *link) queueSegment(s *segment) bool {
 	}
 	p := l.packetOf(s)
 	p.RXChecksumValidated = l.TrustChecksum
-	l.queue.QueuePacket(ep, s.id, p)
+	if len(l.stack.refusing) > 0 && s.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn && slices.Contains(l.stack.refusing, ep) {
+		l.queue.HandleUnknownDestinationPacket(s.id, p) // answers with RST
+	} else {
+		l.queue.QueuePacket(ep, s.id, p)
+	}
 	p.DecRef()
 	return true
 }

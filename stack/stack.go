@@ -41,6 +41,7 @@ type Stack struct {
 	asleep     atomic.Bool
 	generation uint64 // of the routes in use
 	done       chan struct{}
+	refusing   []netstack.TransportEndpoint // listeners that answer SYNs with RST
 
 	reader bytes.Reader      // the source of a Write
 	writer tcpip.SliceWriter // the destination of a Read
