@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ringroad/proxy/config"
 	"ringroad/proxy/http1"
 )
 
@@ -28,8 +29,9 @@ type accessLog struct {
 	flushAt time.Duration // loop time at which current is handed over; 0: it is empty
 	full    chan []byte
 	free    chan []byte
-	done    chan struct{}
-	failed  atomic.Bool // the last write failed; writer only, but for tests
+	done    chan struct{}   // closed when this one and those before are written
+	before  <-chan struct{} // done of the one before; nil: there was none
+	failed  atomic.Bool     // the last write failed; writer only, but for tests
 
 	json   bool   // lines are objects; otherwise nginx's combined format
 	second int64  // that stamp stands for
@@ -38,9 +40,9 @@ type accessLog struct {
 }
 
 // newAccessLog starts the writer. It writes whole lines, one Write at a time.
-func newAccessLog(out io.Writer, log *slog.Logger) *accessLog {
+func newAccessLog(out io.Writer, log *slog.Logger, before <-chan struct{}) *accessLog {
 	a := &accessLog{
-		out: out, log: log,
+		out: out, log: log, before: before,
 		full: make(chan []byte, logBuffers),
 		free: make(chan []byte, logBuffers),
 		done: make(chan struct{}),
@@ -62,6 +64,50 @@ func (a *accessLog) write() {
 		}
 		a.failed.Store(err != nil)
 		a.free <- b[:0]
+	}
+	if a.before != nil {
+		<-a.before
+	}
+}
+
+// setFormat makes lines what the configuration says.
+func (a *accessLog) setFormat(f config.LogFormat) {
+	a.json = f == config.JSON
+	a.stamp = nil // it is another one in each format
+}
+
+// SetAccessLog lets the lines from now on go to out, or to nobody where out is nil.
+// Lines that were logged before still go to the old writer, in a goroutine; the
+// channel that is returned is closed when it is not used any more. It must be called
+// on the loop.
+func (w *Worker) SetAccessLog(out io.Writer) (released <-chan struct{}) {
+	if w.access != nil {
+		w.access.end()
+		w.written = w.access.done
+		w.access = nil
+	}
+	released = w.written
+	if released == nil {
+		none := make(chan struct{})
+		close(none)
+		released = none
+	}
+	if out != nil {
+		w.access = newAccessLog(out, w.log, w.written)
+		w.access.setFormat(w.config.Log.Format)
+	}
+	return released
+}
+
+// closeAccessLog writes what is left, waiting a moment for the writer.
+func (w *Worker) closeAccessLog() {
+	written := w.SetAccessLog(nil)
+	t := time.NewTimer(logStop)
+	defer t.Stop()
+	select {
+	case <-written:
+	case <-t.C:
+		w.log.Error("write access log: the writer does not keep up, the last lines may be lost")
 	}
 }
 
@@ -134,17 +180,10 @@ func (a *accessLog) flush() {
 	a.current = nil
 }
 
-// close writes what is left and stops the writer, waiting a moment for it.
-func (a *accessLog) close() {
+// end hands over what is left. Nothing may be logged any more.
+func (a *accessLog) end() {
 	a.flush()
 	close(a.full)
-	t := time.NewTimer(logStop)
-	defer t.Stop()
-	select {
-	case <-a.done:
-	case <-t.C:
-		a.log.Error("write access log: the writer does not keep up, the last lines may be lost")
-	}
 }
 
 // appendField appends a field of the request, "-" when there is none.

@@ -54,7 +54,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func TestAccessLogNeverBlocks(t *testing.T) {
 	g := &gate{open: make(chan struct{})}
-	a := newAccessLog(g, slog.New(slog.DiscardHandler))
+	a := newAccessLog(g, slog.New(slog.DiscardHandler), nil)
 	var w Worker
 	x := &exchange{}
 	x.session = &session{worker: &w, addrBytes: 1}
@@ -71,7 +71,8 @@ func TestAccessLogNeverBlocks(t *testing.T) {
 		t.Errorf("%d lines taken and %d lost by a writer that stands still", written, lost)
 	}
 	close(g.open)
-	a.close()
+	a.end()
+	<-a.done
 	if got := strings.Count(g.String(), "\n"); got != written {
 		t.Errorf("%d lines written of %d taken", got, written)
 	}
@@ -79,14 +80,15 @@ func TestAccessLogNeverBlocks(t *testing.T) {
 
 func TestAccessLogReportsAFailingDiskOnce(t *testing.T) {
 	var log lockedBuffer
-	a := newAccessLog(writerFunc(func([]byte) (int, error) { return 0, errors.New("no space left") }), slog.New(slog.NewTextHandler(&log, nil)))
+	a := newAccessLog(writerFunc(func([]byte) (int, error) { return 0, errors.New("no space left") }), slog.New(slog.NewTextHandler(&log, nil)), nil)
 	x := &exchange{}
 	x.session = &session{addrBytes: 1}
 	for range 3 {
 		a.line(x, 1, time.Time{})
 		a.flush()
 	}
-	a.close()
+	a.end()
+	<-a.done
 	if n := strings.Count(log.String(), "no space left"); n != 1 {
 		t.Errorf("reported %d times:\n%s", n, log.String())
 	}

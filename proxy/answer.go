@@ -57,7 +57,7 @@ func (x *exchange) reply(status int, page *errorPage, keepAlive bool) {
 	if x.hasHead {
 		x.finishBody()
 	}
-	x.keepAlive = x.keepAlive && x.request.complete && !w.draining && keepAlive
+	x.keepAlive = x.keepAlive && x.request.complete && !s.last() && keepAlive
 	x.began, x.status = true, status
 	minor := uint8(1)
 	if x.hasHead {

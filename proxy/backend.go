@@ -38,6 +38,9 @@ func (w *Worker) dial(server *upstream.Server) (*backend, Error, bool) {
 	b := w.newBackend()
 	b.conn, b.Server = conn, server
 	w.stats.BackendsActive++
+	if server.Removed() {
+		w.stats.Retiring++
+	}
 	w.stats.ConnectionsMax = max(w.stats.ConnectionsMax, uint64(w.connections()))
 	w.poller.AddConn(conn, stack.Readable|stack.Writable, b)
 	return b, Error{}, true
@@ -153,13 +156,24 @@ func (w *Worker) evict() bool {
 	for _, g := range w.groups {
 		for _, s := range g.Servers {
 			if c := s.TakeOldest(); c != nil {
-				w.stats.BackendsIdle--
-				c.Owner.(*backend).close()
+				w.evicted(c)
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// evictAll closes all idle connections.
+func (w *Worker) evictAll() {
+	for w.evict() { //nolint:revive // evict does the work
+	}
+}
+
+// evicted closes a connection that has no place in its pool any more.
+func (w *Worker) evicted(c *upstream.Conn) {
+	w.stats.BackendsIdle--
+	c.Owner.(*backend).close()
 }
 
 // close ends the connection, which is in no pool.
@@ -179,6 +193,9 @@ func (b *backend) end(how func(*stack.Conn)) {
 	w.wheel.remove(&b.writing)
 	how(b.conn)
 	w.stats.BackendsActive--
+	if b.Server.Removed() {
+		w.stats.Retiring--
+	}
 	w.dead.backends = append(w.dead.backends, b)
 }
 

@@ -46,6 +46,15 @@ func newBuffers(maxHead int, inUse *uint64) *buffers {
 	return &buffers{largeBytes: max(relayBytes, maxHead+headBytes), inUse: inUse}
 }
 
+// resize prepares for heads of at most maxHead bytes from now on.
+func (p *buffers) resize(maxHead int) {
+	if n := max(relayBytes, maxHead+headBytes); n != p.largeBytes {
+		p.largeBytes = n
+		clear(p.relays)
+		p.relays = p.relays[:0]
+	}
+}
+
 // head gives b a buffer for a head.
 func (p *buffers) head(b *buffer) {
 	if n := len(p.heads); n > 0 {
@@ -71,9 +80,15 @@ func (p *buffers) relay(b *buffer) {
 }
 
 // grow replaces a head buffer by a relay buffer with the same bytes at the same
-// places: also those that are no longer pending, which a retry may go back to.
-func (p *buffers) grow(b *buffer) {
+// places: also those that are no longer pending, which a retry may go back to. used
+// is what of b is in use; a relay buffer that is full holds a head that began under
+// larger limits, and doubles.
+func (p *buffers) grow(b *buffer, used int) {
 	if len(b.b) >= p.largeBytes {
+		if len(b.b)-used < minRoom {
+			b.b = append(b.b, make([]byte, len(b.b))...)
+			b.b = b.b[:cap(b.b)]
+		}
 		return
 	}
 	old := *b

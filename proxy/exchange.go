@@ -23,7 +23,8 @@ type exchange struct {
 // exchangeState is what begins as zero in every exchange.
 type exchangeState struct {
 	session *session
-	route   *route   // nil before routing
+	limits  *http1.Limits
+	route   *route   // nil before routing; of the configuration that it began with
 	backend *backend // nil: none yet, or no more
 	server  *upstream.Server
 
@@ -69,7 +70,8 @@ func (w *Worker) newExchange(s *session) *exchange {
 	x := w.takeExchange()
 	x.session = s
 	x.times.begun = w.now
-	x.req.Reset(&w.limits)
+	x.limits = w.limits
+	x.req.Reset(x.limits)
 	w.stats.ExchangesActive++
 	return x
 }
@@ -98,7 +100,7 @@ func (x *exchange) start() {
 	x.request.begin(x.req.Framing)
 	s.requests++
 	most := w.config.Limits.KeepAliveRequests
-	x.keepAlive = x.req.KeepAlive && !w.draining && (most == 0 || s.requests < most) && x.req.MethodID != http1.MethodConnect
+	x.keepAlive = x.req.KeepAlive && (most == 0 || s.requests < most) && x.req.MethodID != http1.MethodConnect
 	i := s.listener.config.Index(x.req.Host.Of(x.head()), x.routePath())
 	if i < 0 {
 		x.answer(http.StatusNotFound)
@@ -202,7 +204,7 @@ func (x *exchange) connect(server *upstream.Server) {
 	b.requests++
 	x.moved = true
 	x.touched, x.sent, x.lost = false, false, false
-	x.resp.ResetFor(&w.limits, x.req.MethodID, x.upgrade)
+	x.resp.ResetFor(x.limits, x.req.MethodID, x.upgrade)
 }
 
 // pump moves both directions until neither moves. It reports true when the

@@ -195,7 +195,7 @@ func (w *Worker) readInto(in *buffer, src *peer, floor int) (int, error) {
 	if in.b == nil {
 		w.buffers.relay(in)
 	} else if in.len() == 0 {
-		w.buffers.grow(in)
+		w.buffers.grow(in, floor)
 		in.r, in.w = floor, floor
 	}
 	n, err := src.read(in.b[in.w:])

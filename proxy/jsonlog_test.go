@@ -276,7 +276,7 @@ func TestJSONLineOfATunnel(t *testing.T) {
 // BenchmarkAccessLine is what a request costs more when it is logged.
 func BenchmarkAccessLine(b *testing.B) {
 	head := []byte(plainRequest)
-	s := &session{client: netip.MustParseAddrPort("192.0.2.1:12345"), listener: &listener{config: &config.Listener{Address: netip.MustParseAddrPort("0.0.0.0:80")}}}
+	s := &session{client: netip.MustParseAddrPort("192.0.2.1:12345"), listener: &listener{routing: routing{config: &config.Listener{Address: netip.MustParseAddrPort("0.0.0.0:80")}}}}
 	s.in = buffer{b: head, r: len(head), w: len(head)}
 	x := &exchange{}
 	x.session, x.hasHead, x.floor, x.status, x.written, x.headBytes = s, true, len(head), 200, 300, 100

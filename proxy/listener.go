@@ -1,7 +1,9 @@
 package proxy
 
 import (
-	"ringroad/proxy/config"
+	"slices"
+	"time"
+
 	"ringroad/stack"
 )
 
@@ -9,45 +11,36 @@ import (
 // first.
 const acceptBatch = 256
 
-// listener accepts clients.
+// listener accepts clients. It outlives configurations that name its address.
 type listener struct {
 	*stack.Listener
-	config *config.Listener
+	routing
 	worker *Worker
-	routes []route     // as config.Routes
-	pages  *errorPages // nil: none
-	ready  bool        // Accept may return a connection
-	paused bool        // max_connections is reached
+	ready  bool          // Accept may return a connection
+	paused bool          // max_connections is reached
+	until  time.Duration // loop time at which what is left of its sessions is cut off; 0: not removed
+	gone   time.Duration // loop time at which it is closed; valid iff removed
 }
 
-// listen opens the listener that c describes. read holds the error pages read so
-// far, by file.
-func (w *Worker) listen(c *config.Listener, read map[string]*errorPage) error {
-	routes, err := w.newRoutes(c)
-	if err != nil {
-		return err
-	}
-	pages, err := w.newPages(c, read)
-	if err != nil {
-		return err
-	}
-	sl, err := w.stack.Listen(c.Address, c.Backlog)
-	if err != nil {
-		return err
-	}
-	l := &listener{Listener: sl, config: c, worker: w, routes: routes, pages: pages}
+// removed tells that nothing new is to come from l: its sessions end with the
+// exchange that they are in.
+func (l *listener) removed() bool { return l.until != 0 }
+
+// serve begins to accept on l.
+func (w *Worker) serve(l *listener) {
 	w.listeners = append(w.listeners, l)
-	w.poller.AddListener(sl, l)
-	return nil
+	w.poller.AddListener(l.Listener, l)
 }
 
 // closeListeners stops accepting for good.
 func (w *Worker) closeListeners() {
-	for _, l := range w.listeners {
-		l.ready = false
-		l.Close()
+	for _, list := range [][]*listener{w.listeners, w.leaving} {
+		for _, l := range list {
+			l.ready = false
+			l.Close()
+		}
 	}
-	w.listeners = nil
+	w.listeners, w.leaving = nil, nil
 	w.accepting = false
 }
 
@@ -63,6 +56,9 @@ func (w *Worker) mayAccept() bool {
 func (w *Worker) acceptAll() {
 	w.accepting = false
 	for _, l := range w.listeners {
+		l.accept()
+	}
+	for _, l := range w.leaving {
 		l.accept()
 	}
 }
@@ -107,6 +103,9 @@ func (w *Worker) open(l *listener, conn *stack.Conn) {
 	s.prev.next, s.next.prev = s, s
 	w.stats.ClientsAccepted++
 	w.stats.ClientsActive++
+	if l.removed() {
+		w.stats.Retiring++
+	}
 	w.stats.ConnectionsMax = max(w.stats.ConnectionsMax, uint64(w.connections()))
 	w.wheel.arm(&s.reading, waitClientHeader, w.now+w.timeouts[waitClientHeader])
 	w.poller.AddConn(conn, stack.Readable|stack.Writable, s)
@@ -117,11 +116,16 @@ func (w *Worker) forget(s *session) {
 	s.prev.next, s.next.prev = s.next, s.prev
 	s.next, s.prev = nil, nil
 	w.stats.ClientsActive--
+	if s.listener.removed() {
+		w.stats.Retiring--
+	}
 	w.stats.ClientsClosed++
 	w.dead.sessions = append(w.dead.sessions, s)
-	for _, l := range w.listeners {
-		if l.ready {
-			w.accepting = true
-		}
-	}
+	w.accepting = w.accepting || w.waiting()
+}
+
+// waiting tells whether a listener has more to accept.
+func (w *Worker) waiting() bool {
+	ready := func(l *listener) bool { return l.ready }
+	return slices.ContainsFunc(w.listeners, ready) || slices.ContainsFunc(w.leaving, ready)
 }

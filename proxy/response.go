@@ -134,7 +134,7 @@ func (x *exchange) makeRoom() {
 		n := copy(x.in.b, x.in.pending())
 		x.in.r, x.in.w = 0, n
 	default:
-		w.buffers.grow(&x.in)
+		w.buffers.grow(&x.in, x.in.w)
 	}
 }
 
@@ -158,7 +158,7 @@ func (x *exchange) interim() {
 	}
 	x.in.take(x.resp.HeadBytes, 0)
 	x.continued = x.continued || x.resp.Status == http.StatusContinue
-	x.resp.ResetFor(&w.limits, x.req.MethodID, x.upgrade)
+	x.resp.ResetFor(x.limits, x.req.MethodID, x.upgrade)
 }
 
 // respond begins the response to the client: its head is parsed.
@@ -173,7 +173,7 @@ func (x *exchange) respond() {
 	f.begin(framing)
 	// A client that is still sending its request cannot go on with the next one:
 	// the rest of this one is not read.
-	x.keepAlive = x.keepAlive && x.request.complete && framing != http1.FramingClose && !w.draining
+	x.keepAlive = x.keepAlive && x.request.complete && framing != http1.FramingClose && !s.last()
 	f.space(w)
 	before := f.out.w
 	w.reply = http1.AnswerOptions{

@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"ringroad/proxy/config"
@@ -16,7 +14,7 @@ import (
 type timeouts [waitIdle + 1]time.Duration
 
 // route is a route of a listener with everything that its requests need, made
-// when the worker starts.
+// when the worker starts and at each reload.
 type route struct {
 	config   *config.Route
 	group    *upstream.Group // nil valid iff answer is not
@@ -39,36 +37,27 @@ type fixedAnswer struct {
 	location template   // a field line; nil: none
 }
 
-// errorPage is the body of answers of our own.
-type errorPage struct {
-	body []byte
-	kind string // Content-Type
+// routing is what a listener does with requests, as one configuration says.
+type routing struct {
+	config *config.Listener
+	routes []route     // as config.Routes
+	pages  *errorPages // nil: none
 }
 
-// errorPages holds pages by status, from 400 on.
-type errorPages [200]*errorPage
-
-// of returns the page for a status, nil for the built-in one.
-func (p *errorPages) of(status int) *errorPage {
-	if p == nil || status < 400 || status >= 400+len(p) {
-		return nil
-	}
-	return p[status-400]
-}
-
-// newRoutes prepares the routes of a listener.
-func (w *Worker) newRoutes(l *config.Listener) ([]route, error) {
-	routes := make([]route, len(l.Routes))
-	for i := range routes {
-		if err := w.newRoute(&routes[i], l, &l.Routes[i]); err != nil {
-			return nil, fmt.Errorf("listener %s: route %d: %w", l.Address, i, err)
+// newRouting works out what c says.
+func (s *settings) newRouting(c *config.Listener, read *pages) (r routing, err error) {
+	r = routing{config: c, routes: make([]route, len(c.Routes))}
+	for i := range r.routes {
+		if err := s.newRoute(&r.routes[i], c, &c.Routes[i]); err != nil {
+			return r, fmt.Errorf("listener %s: route %d: %w", c.Address, i, err)
 		}
 	}
-	return routes, nil
+	r.pages, err = s.newPages(c, read)
+	return r, err
 }
 
-func (w *Worker) newRoute(r *route, l *config.Listener, c *config.Route) error {
-	r.config, r.timeouts = c, w.timeouts
+func (s *settings) newRoute(r *route, l *config.Listener, c *config.Route) error {
+	r.config, r.timeouts = c, s.timeouts
 	for kind, d := range map[wait]time.Duration{
 		waitClientBody:  c.Timeouts.ClientBody,
 		waitClientSend:  c.Timeouts.ClientSend,
@@ -81,19 +70,19 @@ func (w *Worker) newRoute(r *route, l *config.Listener, c *config.Route) error {
 		}
 	}
 	if !c.Answers() {
-		r.group = w.groups[c.UpstreamIndex]
+		r.group = s.groups[c.UpstreamIndex]
 	}
 
-	in, err := newEdits(&l.Request, &c.Request, w.config.Forwarded)
+	in, err := newEdits(&l.Request, &c.Request, s.config.Forwarded)
 	if err != nil {
 		return err
 	}
 	in.widen()
 	r.request = in.lines
-	r.forward = w.forward
+	r.forward = s.forward
 	r.forward.Remove = in.remove
 	r.forward.Host = in.host
-	r.forwardedFor = w.config.XForwarded != config.XForwardedOff && !in.removes("X-Forwarded-For")
+	r.forwardedFor = s.config.XForwarded != config.XForwardedOff && !in.removes("X-Forwarded-For")
 	if in.removes("X-Forwarded-Proto") {
 		r.forward.ForwardedProto = nil
 	}
@@ -124,44 +113,6 @@ func (w *Worker) newRoute(r *route, l *config.Listener, c *config.Route) error {
 		}
 	}
 	return nil
-}
-
-// newPages reads the error pages of a listener; nil when there are none. Each file
-// is read once for all listeners.
-func (w *Worker) newPages(l *config.Listener, read map[string]*errorPage) (*errorPages, error) {
-	var pages *errorPages
-	for _, list := range [][]config.ErrorPage{w.config.ErrorPages, l.ErrorPages} {
-		for i := range list {
-			c := &list[i]
-			p := read[c.File]
-			if p == nil {
-				body, err := readPage(c.File)
-				if err != nil {
-					return nil, fmt.Errorf("read error page for %d: %w", c.Status, err)
-				}
-				p = &errorPage{body: body, kind: c.ContentType()}
-				read[c.File] = p
-			}
-			if pages == nil {
-				pages = new(errorPages)
-			}
-			pages[c.Status-400] = p
-		}
-	}
-	return pages, nil
-}
-
-func readPage(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, config.MaxErrorPageBytes+1))
-	if err == nil && len(b) > config.MaxErrorPageBytes {
-		err = fmt.Errorf("%s is longer than %d bytes: make it smaller, or let it refer to a file elsewhere", name, config.MaxErrorPageBytes)
-	}
-	return b, err
 }
 
 // answerRoute answers a request of a route that has no upstream.

@@ -170,7 +170,7 @@ func (s *session) makeRoom() {
 		s.in.r, s.in.w = 0, n
 	default:
 		// The limits end a head before it outgrows the larger buffer.
-		s.worker.buffers.grow(&s.in)
+		s.worker.buffers.grow(&s.in, s.in.w)
 	}
 }
 
@@ -187,8 +187,8 @@ func (s *session) await() {
 			s.close()
 			return
 		}
-		if w.draining && s.served {
-			s.linger() // the last answer did not say that it was the last
+		if s.served && s.leaving() {
+			w.waitFor(lastCall, &s.reading, waitKeepAlive, true, false)
 			return
 		}
 	} else if s.eof {
@@ -220,8 +220,7 @@ func (s *session) expired(kind wait) {
 	w := s.worker
 	switch kind {
 	case waitKeepAlive:
-		w.stats.TimeoutsKeepAlive++
-		s.close()
+		s.expireIdle()
 	case waitClientHeader:
 		w.stats.TimeoutsClientHeader++
 		if s.x == nil || !s.x.req.Started() {
@@ -245,6 +244,31 @@ func (s *session) expired(kind wait) {
 		s.lingered()
 	}
 }
+
+// expireIdle closes a session that waited for a request in vain, but looks once
+// more: one may have come whose event has not, and would be answered with RST.
+func (s *session) expireIdle() {
+	w := s.worker
+	w.congested, s.budget, s.readable = w.stack.Congested(), turnBytes, true
+	switch {
+	case !s.fetch():
+	case s.in.len() > 0:
+		s.run()
+	default:
+		if !s.leaving() {
+			w.stats.TimeoutsKeepAlive++
+		}
+		s.close()
+	}
+}
+
+// leaving tells that the session gets no more requests than those that are on their
+// way already.
+func (s *session) leaving() bool { return s.listener.removed() }
+
+// last tells that the request being answered is the last one: behind it nothing
+// has come yet.
+func (s *session) last() bool { return s.leaving() && s.in.len() == 0 }
 
 // close ends the session with FIN.
 func (s *session) close() { s.end((*stack.Conn).Close) }

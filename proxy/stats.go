@@ -60,7 +60,9 @@ type Stats struct {
 	Congestions    uint64 `name:"congestions" kind:"counter" unit:"times" help:"reads put off because the stack had no TX frame left"`
 	LogLines       uint64 `name:"log_lines" kind:"counter" unit:"lines" help:"lines of the access log"`
 	LogLinesLost   uint64 `name:"log_lines_lost" kind:"counter" unit:"lines" help:"lines of the access log dropped because its writer fell behind"`
-	DrainsCutOff   uint64 `name:"drains_cut_off" kind:"counter" unit:"connections" help:"client connections still open when timeouts.drain expired"`
+	Reloads        uint64 `name:"reloads" kind:"counter" unit:"reloads" help:"configurations that took the place of another one"`
+	Retiring       uint64 `name:"retiring" kind:"gauge" unit:"connections" help:"client connections of removed listeners and connections to removed backends"`
+	DrainsCutOff   uint64 `name:"drains_cut_off" kind:"counter" unit:"connections" help:"client connections cut off because timeouts.drain expired, after a drain or a reload"`
 	ConnectionsMax uint64 `name:"connections_max" kind:"gauge" unit:"connections" help:"most client and backend connections open at a time"`
 }
 

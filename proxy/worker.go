@@ -11,7 +11,6 @@ import (
 
 	"ringroad/proxy/config"
 	"ringroad/proxy/http1"
-	"ringroad/proxy/upstream"
 	"ringroad/stack"
 )
 
@@ -37,29 +36,42 @@ type Options struct {
 	Log       *slog.Logger // nil: slog.Default()
 	AccessLog io.Writer    // gets whole lines from a goroutine of the worker, one Write at a time; nil: off
 	Stats     *Stats       // to be written to; nil: one of its own
+	Pulse     *Pulse       // to be written to; nil: one of its own
+
+	// Pages are the bodies of error pages, by file name, as ReadPages returns them.
+	// nil: they are read from disk.
+	Pages map[string][]byte
+
+	// Tick is called on the loop: at most every TickInterval while something
+	// happens, once more after that, every IdleTick while nothing does, and when
+	// Run ends. nil: never.
+	Tick         func()
+	TickInterval time.Duration // 0: 100 ms
+	IdleTick     time.Duration // 0: 1 s
 }
 
 // Worker is the event loop with everything that it drives. One goroutine runs it.
 type Worker struct {
-	config    *config.Config
+	settings
 	stack     *stack.Stack
 	poller    *stack.Poller
 	log       *slog.Logger
 	logged    [Internal + 1]logLimit
-	access    *accessLog // nil: off
+	access    *accessLog      // nil: off
+	written   <-chan struct{} // closed when the access log before this one is written; nil: there was none
 	stats     *Stats
-	listeners []*listener
-	groups    []*upstream.Group // as config.Upstreams
+	pulse     *Pulse
+	ticker    ticker
+	listeners []*listener   // as config.Listeners
+	leaving   []*listener   // removed: they refuse SYNs and await handshakes under way
+	prepared  *Reload       // neither committed nor aborted; nil: none
+	retireAt  time.Duration // loop time at which retire has something to do; 0: never
 
-	limits   http1.Limits
-	timeouts timeouts
-	forward  http1.ForwardOptions // what those of all routes are made from
-	reply    http1.AnswerOptions  // scratch of respond: a local one would be allocated
-	page     http1.PageOptions    // scratch of answer
-	lines    []byte               // scratch of exchange.lines
-	vias     [2][]byte            // Via lines for what came as HTTP/1.0 and HTTP/1.1; nil: none
-	dateText []byte               // value of Date
-	dateAt   int64                // that dateText stands for, seconds
+	reply    http1.AnswerOptions // scratch of respond: a local one would be allocated
+	page     http1.PageOptions   // scratch of answer
+	lines    []byte              // scratch of exchange.lines
+	dateText []byte              // value of Date
+	dateAt   int64               // that dateText stands for, seconds
 
 	now       time.Duration // loop time of this turn
 	congested bool          // the stack has no TX frame left; as of the session that runs
@@ -100,71 +112,38 @@ func New(o Options) (*Worker, error) {
 	if o.Config == nil || o.Stack == nil {
 		return nil, errors.New("new worker: needs a configuration and a stack")
 	}
-	w := &Worker{config: o.Config, stack: o.Stack, poller: o.Stack.Poller(), log: o.Log, stats: o.Stats}
+	w := &Worker{stack: o.Stack, poller: o.Stack.Poller(), log: o.Log, stats: o.Stats, pulse: o.Pulse, ticker: newTicker(&o)}
 	if w.log == nil {
 		w.log = slog.Default()
 	}
 	if w.stats == nil {
 		w.stats = new(Stats)
 	}
-	c := o.Config
-	w.limits = http1.Limits{
-		RequestLineBytes: c.Limits.RequestLineBytes,
-		FieldsBytes:      c.Limits.FieldsBytes,
-		FieldCount:       c.Limits.FieldCount,
-		BodyBytes:        c.Limits.BodyBytes,
-		AllowConnect:     c.Connects(),
-
-		ChunkExtensionBytes: atMost(c.Limits.ChunkExtensionBytes),
-		ChunkOverheadBytes:  atMost(c.Limits.ChunkOverheadBytes),
-		TrailerBytes:        c.Limits.TrailerBytes,
-		TrailerCount:        c.Limits.TrailerCount,
+	if w.pulse == nil {
+		w.pulse = new(Pulse)
 	}
-	w.timeouts = [...]time.Duration{
-		waitClientHeader: c.Timeouts.ClientHeader,
-		waitKeepAlive:    c.Timeouts.KeepAlive,
-		waitClientBody:   c.Timeouts.ClientBody,
-		waitClientSend:   c.Timeouts.ClientSend,
-		waitConnect:      c.Timeouts.Connect,
-		waitBackendRead:  c.Timeouts.BackendRead,
-		waitBackendSend:  c.Timeouts.BackendSend,
-		waitTunnel:       c.Timeouts.Tunnel,
-		waitIdle:         0, // each upstream has its own
-	}
-	if c.XForwarded != config.XForwardedOff {
-		w.forward.ForwardedProto = []byte("http")
-		w.forward.ForwardedHost = true
-		w.forward.DropForwarded = c.XForwarded == config.XForwardedReplace
-	}
-	if c.Via {
-		w.vias = [2][]byte{[]byte("Via: 1.0 ringroad\r\n"), []byte("Via: 1.1 ringroad\r\n")}
-	}
-	w.buffers = newBuffers(c.Limits.RequestLineBytes+c.Limits.FieldsBytes, &w.stats.BuffersInUse)
+	w.settings = newSettings(o.Config, nil)
+	w.buffers = newBuffers(w.maxHeadBytes(), &w.stats.BuffersInUse)
 	w.scratch = make([]byte, relayBytes)
 	w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
-	for i := range c.Upstreams {
-		w.groups = append(w.groups, upstream.New(&c.Upstreams[i]))
-	}
-	pages := make(map[string]*errorPage)
-	for i := range c.Listeners {
-		if err := w.listen(&c.Listeners[i], pages); err != nil {
-			w.closeListeners()
-			return nil, err
+	read := pages{given: o.Pages}
+	for i := range o.Config.Listeners {
+		c := &o.Config.Listeners[i]
+		r, err := w.newRouting(c, &read)
+		if err == nil {
+			var sl *stack.Listener
+			if sl, err = w.stack.Listen(c.Address, c.Backlog); err == nil {
+				w.serve(&listener{Listener: sl, worker: w, routing: r})
+				continue
+			}
 		}
+		w.closeListeners()
+		return nil, err
 	}
 	if o.AccessLog != nil {
-		w.access = newAccessLog(o.AccessLog, w.log)
-		w.access.json = c.Log.Format == config.JSON
+		w.SetAccessLog(o.AccessLog)
 	}
 	return w, nil
-}
-
-// atMost is n as a limit of package http1, where 0 is a default and less is none.
-func atMost(n int) int {
-	if n == 0 {
-		return -1
-	}
-	return n
 }
 
 // Stats are the worker's counters. They are read on the loop, through Post, or
@@ -179,8 +158,9 @@ func (w *Worker) Stop() {
 }
 
 // Drain makes Run return when the exchanges under way have ended, or after
-// timeouts.drain. Nothing is accepted any more and idle connections are closed
-// at once. Any goroutine may call it.
+// timeouts.drain. New connections are refused at once; a connection that has just
+// been used is kept for a moment, so that a request that is on its way is still
+// answered, as the last one. Any goroutine may call it.
 func (w *Worker) Drain() { w.Post(w.drain) }
 
 // Post lets the loop call f between two turns. Any goroutine may call it; f is
@@ -197,8 +177,10 @@ func (w *Worker) Post(f func()) {
 func (w *Worker) Run() {
 	events := make([]stack.Event, eventBatch)
 	for {
+		w.pulse.turn()
 		now, work := w.stack.Turn()
 		w.now = now
+		w.pulse.set(Serving)
 		if w.posted.Load() {
 			w.runPosts()
 		}
@@ -207,16 +189,23 @@ func (w *Worker) Run() {
 		if w.accepting {
 			w.acceptAll()
 		}
+		w.pulse.set(Timing)
 		w.expire(work == 0 && handled < turnEvents)
+		if w.retireAt != 0 && now >= w.retireAt {
+			w.retire()
+		}
 		w.bury()
 		if w.access != nil && w.access.flushAt != 0 && now >= w.access.flushAt {
 			w.access.flush()
 		}
+		w.ticker.turn(now, work > 0 || handled > 0)
 		if w.stop.Load() || w.draining && w.drained() {
 			break
 		}
+		w.pulse.set(Sending)
 		w.stack.Flush()
 		if work == 0 && handled == 0 && !w.accepting {
+			w.pulse.set(Sleeping)
 			w.stack.Sleep(w.deadline())
 		}
 	}
@@ -325,8 +314,14 @@ func (w *Worker) deadline() time.Duration {
 	if w.draining {
 		earliest(w.drainUntil)
 	}
+	if w.retireAt != 0 {
+		earliest(w.retireAt)
+	}
 	if len(w.resumed) > 0 {
 		earliest(w.now + congestionPause)
+	}
+	if at, ok := w.ticker.due(); ok {
+		earliest(at)
 	}
 	return d
 }
@@ -343,36 +338,11 @@ func (w *Worker) runPosts() {
 	}
 }
 
-// drain begins a graceful stop.
-func (w *Worker) drain() {
-	if w.draining {
-		return
-	}
-	w.draining = true
-	w.drainUntil = w.now + w.config.Timeouts.Drain
-	w.closeListeners()
-	for s := w.sessions.next; s != &w.sessions; {
-		next := s.next
-		if s.state == awaiting && s.served && s.in.len() == 0 {
-			s.close()
-		}
-		s = next
-	}
-	for w.evict() { //nolint:revive // evict does the work
-	}
-}
-
-// drained tells whether a graceful stop is complete, or has to be.
-func (w *Worker) drained() bool {
-	if w.now >= w.drainUntil {
-		w.stats.DrainsCutOff += w.stats.ClientsActive
-		return true
-	}
-	return w.stats.ClientsActive == 0
-}
-
 // shut ends everything that is left.
 func (w *Worker) shut() {
+	if w.prepared != nil {
+		w.prepared.Abort()
+	}
 	w.closeListeners()
 	for w.sessions.next != &w.sessions {
 		s := w.sessions.next
@@ -386,13 +356,11 @@ func (w *Worker) shut() {
 			s.close()
 		}
 	}
-	for w.evict() { //nolint:revive // evict does the work
-	}
+	w.evictAll()
 	w.bury()
 	w.stack.Flush()
-	if w.access != nil {
-		w.access.close()
-	}
+	w.closeAccessLog()
+	w.ticker.last()
 }
 
 // connections is the number of connections that count against max_connections.

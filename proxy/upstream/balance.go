@@ -28,8 +28,9 @@ type Group struct {
 type Server struct {
 	Addr  netip.AddrPort
 	Group *Group
+	Until time.Duration // loop time at which what is left of its connections is cut off; 0: not removed
 
-	index     int
+	index     int           // in Group.Servers; of a removed one, where it was
 	downUntil time.Duration // loop time; 0: never failed since it last worked
 	idle      pool
 }
@@ -50,8 +51,10 @@ func New(c *config.Upstream) *Group {
 // header names: the backend would take any other client's request for the first
 // one's, so none may be given to Put.
 func (g *Group) Private() bool {
-	return g.ProxyProtocol == config.ProxyV1 || g.ProxyProtocol == config.ProxyV2
+	return private(g.ProxyProtocol)
 }
+
+func private(p config.ProxyProtocol) bool { return p == config.ProxyV1 || p == config.ProxyV2 }
 
 // Pick returns the server whose turn it is at loop time now. Servers that failed
 // lately are passed over; when all did, their turn counts as if none had.
@@ -72,17 +75,13 @@ func (g *Group) Pick(now time.Duration) *Server {
 // After returns the next server behind s that has not failed lately, nil when
 // there is no other. The turn of Pick stays where it is.
 func (g *Group) After(s *Server, now time.Duration) *Server {
-	for i := s.index + 1; ; i++ {
-		if i == len(g.Servers) {
-			i = 0
-		}
-		if i == s.index {
-			return nil
-		}
-		if g.Servers[i].Up(now) {
-			return g.Servers[i]
+	for n := range g.Servers {
+		next := g.Servers[(s.index+1+n)%len(g.Servers)]
+		if next != s && next.Up(now) {
+			return next
 		}
 	}
+	return nil
 }
 
 // Up tells whether the server may be chosen at loop time now.

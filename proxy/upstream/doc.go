@@ -10,6 +10,8 @@
 //  3. After a clean end [Server.Put] makes the connection idle again. The caller
 //     still gets its events: data or an end on an idle connection must lead to
 //     [Server.Remove], because it cannot carry another request.
+//  4. A reload makes a group another one with [Group.Update]; servers that stay
+//     keep their connections.
 //
 // # Ownership
 //
