@@ -384,67 +384,6 @@ func TestIdleBackendConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-func TestDrain(t *testing.T) {
-	r := newRig(t, nil)
-	finish := make(chan struct{})
-	r.serve(8080, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
-			w.(http.Flusher).Flush()
-			<-finish
-		}
-		say(w, "done")
-	}))
-	idle, busy, late := r.dial(), r.dial(), r.dial()
-	idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	idle.expect("GET", 200, "done")
-	busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-	late.send("GET / HTTP/1.1\r\nHost: a\r\n")
-	r.await("one exchange waits for its backend and one request is half there", func(s *Stats) bool { return s.ExchangesActive == 2 && s.Responses2xx == 2 })
-	r.worker.Drain()
-	idle.closed()
-	if _, err := r.Client.Dial(front); err == nil {
-		t.Error("a client can connect to a draining worker")
-	}
-	late.send("\r\n")
-	if resp := late.expect("GET", 200, "done"); !resp.Close {
-		t.Error("no Connection: close while draining")
-	}
-	late.closed()
-	late.Close()
-	close(finish)
-	busy.expect("GET", 200, "done")
-	busy.closed()
-	busy.Close()
-	select {
-	case <-r.done:
-	case <-time.After(patience):
-		t.Fatal("Run does not return after the last exchange")
-	}
-	if s := r.worker.stats; s.DrainsCutOff != 0 {
-		t.Errorf("%d connections cut off", s.DrainsCutOff)
-	}
-}
-
-func TestDrainIsCutOff(t *testing.T) {
-	r := newRig(t, func(c *config.Config) { c.Timeouts.Drain = short })
-	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) { swallow(in) })
-	c := r.dial()
-	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	r.await("the exchange is under way", func(s *Stats) bool { return s.BackendBytesOut > 0 })
-	r.worker.Drain()
-	select {
-	case <-r.done:
-	case <-time.After(patience):
-		t.Fatal("Run does not return after timeouts.drain")
-	}
-	if s := r.worker.stats; s.DrainsCutOff != 1 {
-		t.Errorf("%d connections cut off, want 1", s.DrainsCutOff)
-	}
-	if _, err := io.ReadAll(c.in); err == nil {
-		t.Error("the client saw a clean end")
-	}
-}
-
 // TestOneBulkTransferLeavesRoomForOthers: a download as fast as the machine allows
 // must not keep the loop from other sessions.
 func TestOneBulkTransferLeavesRoomForOthers(t *testing.T) {

@@ -46,9 +46,8 @@ func newRig(t testing.TB, change func(*config.Config)) *rig {
 	return newRigOn(t, nil, change)
 }
 
-// newRigOn is newRig on a stack of which configure may change the configuration.
-func newRigOn(t testing.TB, configure func(*stack.Config), change func(*config.Config)) *rig {
-	t.Helper()
+// newConfig makes the configuration of newRig.
+func newConfig(change func(*config.Config)) *config.Config {
 	c := config.Default()
 	c.Interfaces = []string{"test0"}
 	c.Limits.KeepAliveRequests = 0 // tests count connections
@@ -64,6 +63,13 @@ func newRigOn(t testing.TB, configure func(*stack.Config), change func(*config.C
 	if change != nil {
 		change(c)
 	}
+	return c
+}
+
+// newRigOn is newRig on a stack of which configure may change the configuration.
+func newRigOn(t testing.TB, configure func(*stack.Config), change func(*config.Config)) *rig {
+	t.Helper()
+	c := newConfig(change)
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +292,12 @@ type raw struct {
 
 func (r *rig) dial() *raw {
 	r.t.Helper()
-	c, err := r.Client.Dial(front)
+	return r.dialTo(front)
+}
+
+func (r *rig) dialTo(address string) *raw {
+	r.t.Helper()
+	c, err := r.Client.Dial(address)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -90,6 +90,15 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			for range 100 {
 				k.exchange(t)
 			}
+			k.r.reload(func(c *config.Config) { // to the same, with other limits
+				if tt.change != nil {
+					tt.change(c)
+				}
+				c.Limits.FieldsBytes *= 2
+			})
+			for range 100 {
+				k.exchange(t)
+			}
 			k.r.stats() // the loop is between two turns from here on
 			runtime.MemProfileRate = 1
 			before := ownAllocations()

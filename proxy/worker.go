@@ -361,6 +361,7 @@ func (w *Worker) shut() {
 	w.stack.Flush()
 	w.closeAccessLog()
 	w.ticker.last()
+	w.pulse.set(Ended)
 }
 
 // connections is the number of connections that count against max_connections.
