@@ -46,9 +46,21 @@
 // # Routes
 //
 // What the configuration says about a listener and its routes is worked out once,
-// when the worker starts (route.go, edit.go): the fields that change, with the
+// when the worker starts and at each reload (settings.go, route.go, edit.go): the fields that change, with the
 // places that a request fills in, the timeouts, and answers that need no backend.
 // A request looks its route up and finds everything there.
+//
+// # Reload and end
+//
+// [Worker.Prepare] makes all that a new configuration needs and may fail, then
+// [Reload.Commit] swaps it in between two turns (reload.go). Listeners, upstreams
+// and servers that stay are the same objects, with their queues, sessions and
+// pools; an exchange holds the route that it began with, and the next request
+// looks its route up anew. What a configuration removed, and everything when the
+// worker drains, retires (retire.go): a listener refuses SYNs but awaits handshakes
+// under way, a session is kept for a moment after its last answer, because the next
+// request may be on its way, and that is answered with Connection: close. At the end
+// of timeouts.drain what is left is cut off.
 //
 // # Failures
 //
@@ -83,9 +95,9 @@
 // # Ownership
 //
 // Everything belongs to the goroutine that runs [Worker.Run], except [Worker.Stop],
-// [Worker.Drain] and [Worker.Post], which any goroutine may call, and the writer
-// of the access log, which runs in a goroutine of its own so that a slow disk
-// cannot hold up the loop.
+// [Worker.Drain] and [Worker.Post], which any goroutine may call, [Pulse], which any
+// may read, and the writer of the access log, which runs in a goroutine of its own so
+// that a slow disk cannot hold up the loop.
 //
 // # What is not done
 //

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"ringroad/proxy/config"
 	"ringroad/stack"
 )
 
@@ -19,12 +20,36 @@ type listener struct {
 	ready  bool          // Accept may return a connection
 	paused bool          // max_connections is reached
 	until  time.Duration // loop time at which what is left of its sessions is cut off; 0: not removed
-	gone   time.Duration // loop time at which it is closed; valid iff removed
+	gone   time.Duration // loop time at which it is closed; valid iff removed; never: a reload may want it back
 }
 
 // removed tells that nothing new is to come from l: its sessions end with the
 // exchange that they are in.
 func (l *listener) removed() bool { return l.until != 0 }
+
+// begin opens the listener that c describes. read holds the error pages read so far.
+func (w *Worker) begin(c *config.Listener, read *pages) error {
+	r, err := w.newRouting(c, read)
+	if err != nil {
+		return err
+	}
+	l, err := w.listen(c)
+	if err != nil {
+		return err
+	}
+	l.routing = r
+	w.serve(l)
+	return nil
+}
+
+// listen makes a listener that queues connections.
+func (w *Worker) listen(c *config.Listener) (*listener, error) {
+	l, err := w.stack.Listen(c.Address, c.Backlog)
+	if err != nil {
+		return nil, err
+	}
+	return &listener{Listener: l, worker: w}, nil
+}
 
 // serve begins to accept on l.
 func (w *Worker) serve(l *listener) {

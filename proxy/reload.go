@@ -52,12 +52,13 @@ func (r *Reload) listen(c *config.Listener, read *pages) error {
 		return err
 	}
 	l := w.listenerOn(c)
-	if l == nil {
-		sl, err := w.stack.Listen(c.Address, c.Backlog)
-		if err != nil {
+	switch {
+	case l == nil:
+		if l, err = w.listen(c); err != nil {
 			return err
 		}
-		l = &listener{Listener: sl, worker: w}
+	case l.removed():
+		l.gone = never
 	}
 	r.listeners = append(r.listeners, l)
 	r.routings = append(r.routings, routing)
@@ -84,8 +85,11 @@ func (r *Reload) Abort() {
 		return
 	}
 	for _, l := range r.listeners {
-		if l.config == nil {
+		switch {
+		case l.config == nil:
 			l.Close()
+		case l.removed():
+			w.endSoon(l)
 		}
 	}
 	r.over()

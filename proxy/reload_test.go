@@ -360,7 +360,7 @@ func TestListenerRemovedAndBackAgain(t *testing.T) {
 		c.Listeners = c.Listeners[:1]
 		c.Listeners[0].Address = netip.MustParseAddrPort("10.1.0.1:8000")
 	}
-	// Both reloads in one turn, so that no time passes in between.
+	// Both reloads in one turn, and the second one late.
 	away, back := r.variant(elsewhere), r.variant(nil)
 	r.on(func() {
 		for _, c := range []*config.Config{away, back} {
@@ -369,6 +369,8 @@ func TestListenerRemovedAndBackAgain(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			r.worker.now += 2 * lastCall
+			r.worker.retire()
 			re.Commit()
 		}
 		if n := r.worker.stats.Retiring; n != 0 {
@@ -525,8 +527,9 @@ func TestLimitsOfAHeadUnderWay(t *testing.T) {
 				return
 			}
 			say(c, "HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("y", 300<<10))
-			in.Peek(1) //nolint:errcheck // waits until the test says so
-			in.ReadByte()
+			if _, err := in.ReadByte(); err != nil { // the test says when
+				return
+			}
 			fmt.Fprintf(c, "\r\nContent-Length: 0\r\nX-Request: %d\r\n\r\n", len(head))
 		}
 	})

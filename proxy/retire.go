@@ -22,12 +22,18 @@ var errRemoved = errors.New("a reload removed the listener or the backend, and t
 
 // remove lets nothing new come from l. What is in its accept queue is accepted.
 func (w *Worker) remove(l *listener, until time.Duration) {
-	l.until, l.gone = until, w.now+lastCall
+	l.until = until
 	w.leaving = append(w.leaving, l)
-	w.retireAt = earlier(w.retireAt, l.gone)
+	w.endSoon(l)
 	l.Refuse(true)
 	l.ready = true
 	w.accepting = true
+}
+
+// endSoon lets l be closed when handshakes under way are over.
+func (w *Worker) endSoon(l *listener) {
+	l.gone = w.now + lastCall
+	w.retireAt = earlier(w.retireAt, l.gone)
 }
 
 // restore takes new connections on l again.
@@ -50,6 +56,9 @@ func earlier(a, b time.Duration) time.Duration {
 func (w *Worker) retire() {
 	w.retireAt = 0
 	w.leaving = slices.DeleteFunc(w.leaving, func(l *listener) bool {
+		if l.gone == never {
+			return false
+		}
 		if w.now < l.gone {
 			w.retireAt = earlier(w.retireAt, l.gone)
 			return false
@@ -74,6 +83,9 @@ func (w *Worker) retire() {
 		default:
 			s.cutOff()
 			cut++
+			if s.state != ended && s.until() != 0 { // a last answer, for those who take it soon
+				w.retireAt = earlier(w.retireAt, w.now+lastCall)
+			}
 		}
 		s = next
 	}

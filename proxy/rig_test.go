@@ -104,9 +104,9 @@ func newRigOn(t testing.TB, configure func(*stack.Config), change func(*config.C
 func (r *rig) checkRest() {
 	r.t.Helper()
 	s := r.worker.stats
-	if s.ClientsActive != 0 || s.BackendsActive != 0 || s.BackendsIdle != 0 || s.ExchangesActive != 0 || s.BuffersInUse != 0 {
-		r.t.Errorf("after the end: %d clients, %d backends (%d idle), %d exchanges, %d buffers",
-			s.ClientsActive, s.BackendsActive, s.BackendsIdle, s.ExchangesActive, s.BuffersInUse)
+	if s.ClientsActive != 0 || s.BackendsActive != 0 || s.BackendsIdle != 0 || s.ExchangesActive != 0 || s.BuffersInUse != 0 || s.Retiring != 0 {
+		r.t.Errorf("after the end: %d clients, %d backends (%d idle), %d exchanges, %d buffers, %d retiring",
+			s.ClientsActive, s.BackendsActive, s.BackendsIdle, s.ExchangesActive, s.BuffersInUse, s.Retiring)
 	}
 	if d := r.worker.wheel.deadline(); d >= 0 {
 		r.t.Error("after the end: a timer is left")

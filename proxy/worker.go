@@ -128,17 +128,10 @@ func New(o Options) (*Worker, error) {
 	w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
 	read := pages{given: o.Pages}
 	for i := range o.Config.Listeners {
-		c := &o.Config.Listeners[i]
-		r, err := w.newRouting(c, &read)
-		if err == nil {
-			var sl *stack.Listener
-			if sl, err = w.stack.Listen(c.Address, c.Backlog); err == nil {
-				w.serve(&listener{Listener: sl, worker: w, routing: r})
-				continue
-			}
+		if err := w.begin(&o.Config.Listeners[i], &read); err != nil {
+			w.closeListeners()
+			return nil, err
 		}
-		w.closeListeners()
-		return nil, err
 	}
 	if o.AccessLog != nil {
 		w.SetAccessLog(o.AccessLog)
