@@ -24,15 +24,15 @@ type HandoverOptions struct {
 
 // HandoverStats counts what one worker handed over and was handed. Its fields follow the rules of [Stats].
 type HandoverStats struct {
-	Sent     uint64 `name:"handover_sent" unit:"frames" kind:"counter" help:"Frames handed over to other workers."`
-	Bytes    uint64 `name:"handover_bytes" unit:"bytes" kind:"counter" help:"Bytes handed over to other workers, Ethernet headers included."`
-	Full     uint64 `name:"handover_full" unit:"frames" kind:"counter" help:"Frames not handed over because the ring to their worker was full."`
-	Refused  uint64 `name:"handover_refused" unit:"frames" kind:"counter" help:"Frames not handed over because they were too long, or meant for no other worker."`
-	Bells    uint64 `name:"handover_bells" unit:"calls" kind:"counter" help:"Times a sleeping worker was woken for frames handed over."`
-	Received uint64 `name:"handover_received" unit:"frames" kind:"counter" help:"Frames handed over by other workers."`
-	Resyncs  uint64 `name:"handover_resyncs" unit:"events" kind:"counter" help:"Times a ring held what no worker writes, and was skipped to its end."`
+	Sent     uint64 `name:"sent" unit:"frames" kind:"counter" help:"Frames handed over to other workers."`
+	Bytes    uint64 `name:"bytes" unit:"bytes" kind:"counter" help:"Bytes handed over to other workers, Ethernet headers included."`
+	Full     uint64 `name:"full" unit:"frames" kind:"counter" help:"Frames not handed over because the ring to their worker was full."`
+	Refused  uint64 `name:"refused" unit:"frames" kind:"counter" help:"Frames not handed over because they were too long, or meant for no other worker."`
+	Bells    uint64 `name:"bells" unit:"calls" kind:"counter" help:"Times a sleeping worker was woken for frames handed over."`
+	Received uint64 `name:"received" unit:"frames" kind:"counter" help:"Frames handed over by other workers."`
+	Resyncs  uint64 `name:"resyncs" unit:"events" kind:"counter" help:"Times a ring held what no worker writes, and was skipped to its end."`
 
-	RingHighWater uint64 `name:"handover_ring_high_water" unit:"bytes" kind:"gauge" help:"Most bytes seen waiting on a ring to another worker."`
+	RingHighWater uint64 `name:"ring_high_water" unit:"bytes" kind:"gauge" help:"Most bytes seen waiting on a ring to another worker."`
 }
 
 // HandoverLevels tells how full the rings of one worker are, in bytes.
@@ -233,12 +233,13 @@ func (h *Handover) Flush() {
 	}
 }
 
+// oneRing is what is written to an eventfd.
+var oneRing = binary.NativeEndian.AppendUint64(nil, 1)
+
 // ringBell wakes the owner of a bell.
 func ringBell(bell int) {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
 	// It can only fail where it would overflow, when the bell is ringing anyway.
-	_, _ = unix.Write(bell, one[:])
+	_, _ = unix.Write(bell, oneRing)
 }
 
 // Receive returns the next frame handed to us, of one sender after the other; false: there is none now. The frame is

@@ -342,7 +342,7 @@ func TestHandoverNeverMissesAWakeUp(t *testing.T) {
 // The same without the sleep, so that there are many more tries at the few instructions in which it is decided: a frame
 // sent while its receiver parks is either seen by the receiver or rung for.
 func TestHandoverParkingReceiverSeesOrIsRungFor(t *testing.T) {
-	const rounds = 50000
+	const rounds = 20000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	c := newCrew(t, 2, 0)
 	sender, receiver := c.join(t, 0), c.join(t, 1)

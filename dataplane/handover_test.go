@@ -317,13 +317,14 @@ func TestHandoverSurvivesALateRinger(t *testing.T) {
 // Whatever a dead or mad worker left in the memory, receiving comes to an end, and the next frames but a few get through.
 func TestHandoverHealsAfterCorruption(t *testing.T) {
 	source := rand.New(rand.NewPCG(1, 2))
-	c := newCrew(t, 2, 4096)
-	a, b := c.join(t, 0), c.join(t, 1)
-	g := handoverGeometry{workers: 2, ringBytes: 4096}
-	tail, head := word(a.mem, g.ringAt(0, 1)), word(a.mem, g.ringAt(0, 1)+handoverHeadAt)
-	data := a.out[1].data
+	resyncs := uint64(0) // of every receiver so far
+	c := newCrew(t, 3, 4096)
+	a, b, other := c.join(t, 0), c.join(t, 1), c.join(t, 2)
+	g := handoverGeometry{workers: 3, ringBytes: 4096}
+	broken := newHandoverRing(other.mem, g, 0, 1)
+	tail, head, data := broken.sharedTail, broken.sharedHead, broken.data
 	frame := make([]byte, 100)
-	for round := range 20000 {
+	for round := range 10000 {
 		for range source.IntN(30) {
 			a.Send(1, 0, 0, frame[:source.IntN(100)])
 		}
@@ -347,11 +348,12 @@ func TestHandoverHealsAfterCorruption(t *testing.T) {
 				data[i] = byte(source.Uint32())
 			}
 		}
-		b.peers[1].ready.Or(source.Uint64())
+		other.peers[1].ready.Or(source.Uint64())
 		if source.IntN(4) == 0 { // either may have died of it
 			must(t, a.Close())
 			a = c.join(t, 0)
 		} else if source.IntN(4) == 0 {
+			resyncs += b.stats.Resyncs
 			must(t, b.Close())
 			b = c.join(t, 1)
 		}
@@ -382,8 +384,8 @@ func TestHandoverHealsAfterCorruption(t *testing.T) {
 			t.Fatalf("round %d: received %d frames, the last %+v", round, n, last)
 		}
 	}
-	if b.stats.Resyncs == 0 {
-		t.Errorf("statistics %+v", *b.stats)
+	if resyncs == 0 {
+		t.Error("nothing was ever wrong")
 	}
 }
 

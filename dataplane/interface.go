@@ -219,6 +219,16 @@ func (i *Interface) SetSocket(queue, fd int) error {
 	return nil
 }
 
+// Check reports an interface that was removed, as [ErrInterfaceGone]. Its queues find out by themselves only when asked.
+func (i *Interface) Check() error {
+	if _, err := i.netlink.LinkByIndex(i.link.Index); errors.As(err, new(netlink.LinkNotFoundError)) {
+		return fmt.Errorf("interface %s: %w", i.link.Name, ErrInterfaceGone)
+	} else if err != nil {
+		return fmt.Errorf("read the state of %s: %w", i.link.Name, err)
+	}
+	return nil
+}
+
 // Steer replaces what is steered to the queues; see [bpf.Steer.Configure].
 func (i *Interface) Steer(c bpf.Config) error {
 	if err := i.steer.Configure(c); err != nil {

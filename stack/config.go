@@ -42,7 +42,7 @@ type Resolver interface {
 	Changed() <-chan struct{}
 }
 
-// Link describes one interface's queue to the stack.
+// Link describes one interface's queues to the stack.
 type Link struct {
 	Name      string
 	Index     int // kernel interface index
@@ -53,6 +53,10 @@ type Link struct {
 	// TrustChecksum skips verification of received TCP checksums; sound only
 	// where the peer hands frames over in memory (veth).
 	TrustChecksum bool
+	// More are further queues of the interface, which only receive.
+	More []Device
+	// Placement chooses the ports of backend connections; nil: any port.
+	Placement Placement
 }
 
 // Config is what New needs. Zero values of the scalar fields mean defaults.
@@ -60,10 +64,16 @@ type Config struct {
 	Links    []Link
 	Resolver Resolver
 	Waiter   Waiter
-	// FirstPort and LastPort bound the local ports of backend connections,
-	// inclusive. XDP steers exactly these to the worker.
+	// FirstPort and LastPort bound the local ports of the backend connections of
+	// all workers, inclusive. XDP steers exactly these. This worker uses its
+	// PortBlock of them.
 	FirstPort, LastPort uint16
-	TCP                 TCPOptions
+	// Worker is this one of Workers, counted from 0; both 0: there is but one.
+	Worker, Workers int
+	// Handover joins the workers. Nil: a frame for another worker is answered
+	// as one for nobody.
+	Handover Handover
+	TCP      TCPOptions
 	// Batch is the most frames taken from one queue in a turn. Default 32: at
 	// 1,000 connections 128 cost a tenth of the requests and 512 half of them,
 	// because what was injected has left the cache when its session runs.

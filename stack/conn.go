@@ -29,25 +29,42 @@ type Conn struct {
 }
 
 // Connect begins a connection to remote from one of the stack's own addresses
-// and backend ports. A nil error means that it is in progress: a Writable event
+// and the worker's backend ports, where possible one that the link's Placement
+// names. A nil error means that it is in progress: a Writable event
 // tells that it is established, Error or Hangup that it failed, and Err why.
 // ErrNoRoute: no route over one of the links. ErrNoPort: all local ports toward
 // remote are in use.
 func (s *Stack) Connect(remote netip.AddrPort) (*Conn, error) {
 	c := &Conn{stack: s, queue: new(waiter.Queue), remote: remote}
-	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(remote.Addr()), c.queue)
-	if err != nil {
-		return nil, errorOf(err)
+	place := s.place(remote)
+	for {
+		ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(remote.Addr()), c.queue)
+		if err != nil {
+			return nil, errorOf(err)
+		}
+		wanted, bound := place.wanted(), false
+		if wanted {
+			// Lets a port serve several backends, the ones netstack chooses too.
+			ep.SocketOptions().SetReuseAddress(true)
+			bound = place.bind(ep)
+		}
+		err = ep.Connect(fullAddress(remote))
+		if err := errorOf(err); err != nil && !errors.Is(err, ErrWouldBlock) {
+			ep.Close()
+			if bound && (errors.Is(err, ErrInUse) || errors.Is(err, ErrNotLocal)) {
+				continue
+			}
+			return nil, err
+		}
+		if wanted {
+			place.count(bound)
+		}
+		c.endpoint = ep
+		if a, err := ep.GetLocalAddress(); err == nil {
+			c.local = addrPort(a)
+		}
+		return c, nil
 	}
-	c.endpoint = ep
-	if err := errorOf(ep.Connect(fullAddress(remote))); err != nil && !errors.Is(err, ErrWouldBlock) {
-		ep.Close()
-		return nil, err
-	}
-	if a, err := ep.GetLocalAddress(); err == nil {
-		c.local = addrPort(a)
-	}
-	return c, nil
 }
 
 // Established reports whether the handshake is done and the connection lives.

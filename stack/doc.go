@@ -6,7 +6,8 @@
 //  1. XDP steers the frame to the queue's socket (package bpf).
 //  2. An RX descriptor makes the frame the worker's (package dataplane).
 //  3. [Stack.Turn] injects the batch: one copy from UMEM into a pooled view,
-//     then the frame goes back to the fill ring (receive.go).
+//     then the frame goes back to the fill ring (receive.go). What belongs to
+//     another worker is handed over to it instead (handover.go).
 //  4. netstack's processor runs, fills receive buffers, and its notifications
 //     append connections to the [Poller]'s ready list (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
@@ -28,6 +29,14 @@
 //	close with SO_LINGER 0          Conn.Abort
 //	epoll_ctl with EPOLLET          Poller.AddConn, ModConn, AddListener
 //	epoll_wait                      Poller.Wait (ready list), Stack.Sleep (blocking)
+//
+// # Several workers
+//
+// Each worker has a Stack of its own, on its own queues of the same interfaces,
+// with the same addresses and listeners. A connection lives in one of them. The
+// local ports of backend connections are divided ([PortBlock]), and chosen so
+// that replies come in at the right worker ([Placement]); what comes in at a
+// wrong one is handed over ([Handover]).
 //
 // # Ownership
 //

@@ -14,3 +14,6 @@ func (c *Conn) RoundTrip() time.Duration {
 	snd, _ := senderOf(ep)
 	return snd.rtt.SRTT
 }
+
+// Watched is how many connections the stack looks at for a lost timer.
+func (s *Stack) Watched() int { return len(s.watched.entries) - s.watched.head }

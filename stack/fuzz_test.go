@@ -35,6 +35,54 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
+// FuzzHandover throws frames at one of three workers, on a queue or handed over
+// by another. Besides what FuzzFrames asks, a frame must not travel for ever, and
+// must be answered by at most one.
+func FuzzHandover(f *testing.F) {
+	for i, frame := range seedFrames() {
+		f.Add(frame, uint8(i%3), int8(0), int8(-1))
+		f.Add(frame, uint8(i%3), int8(0), int8(i%3))
+		f.Add(frame, uint8(i%3), int8(i-1), int8(7))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, worker uint8, link, origin int8) {
+		n := stacktest.NewWorkers(t, 3, nil)
+		for _, s := range n.Stacks {
+			ln, err := s.Listen(netip.MustParseAddrPort("0.0.0.0:80"), 16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Poller().AddListener(ln, ln)
+		}
+		w := int(worker % 3)
+		if origin < 0 {
+			n.InjectAt(int(uint8(link)%2), w, frame)
+		} else {
+			n.InjectHanded(w, int(link), int(origin), frame)
+		}
+		for range 4 {
+			for i := range n.Stacks {
+				s := n.Stacks[(w+i)%3]
+				s.Turn()
+				s.Poller().Wait(make([]stack.Event, 4))
+				s.Flush()
+			}
+		}
+		if waiting := n.HandedWaiting(); waiting != 0 {
+			t.Errorf("%d frames are still on their way", waiting)
+		}
+		var resets uint64
+		for _, s := range n.Stacks {
+			resets += s.TCPStats().ResetsSent
+		}
+		if resets > 1 {
+			t.Errorf("%d resets were sent", resets)
+		}
+		if client, backend, all := n.FreeFrames(); client != all || backend != all {
+			t.Errorf("TX frames free: %d and %d of %d", client, backend, all)
+		}
+	})
+}
+
 // seedFrames are a SYN, with and without options, of both IP versions, a
 // fragment, an ICMP error, and cut and corrupted ones.
 func seedFrames() [][]byte {

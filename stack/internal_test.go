@@ -46,6 +46,32 @@ func TestClockFiresInOrderAndOnce(t *testing.T) {
 	}
 }
 
+func TestWatchQueueKeepsOrderAndMemory(t *testing.T) {
+	var q watchQueue
+	conns := make([]*Conn, 10)
+	for i := range conns {
+		conns[i] = new(Conn)
+		q.push(watched{conns[i], time.Duration(i)})
+	}
+	entries := cap(q.entries)
+	for i := range 1000 {
+		at, ok := q.next()
+		if c := q.pop(); !ok || at != time.Duration(i) || c != conns[i%len(conns)] {
+			t.Fatalf("entry %d: due at %v, %v", i, at, ok)
+		}
+		q.push(watched{conns[i%len(conns)], time.Duration(i + len(conns))})
+	}
+	if cap(q.entries) > 2*entries {
+		t.Errorf("room for %d entries of %d", cap(q.entries), len(conns))
+	}
+	for range conns {
+		q.pop()
+	}
+	if _, ok := q.next(); ok || len(q.entries) != 0 {
+		t.Error("not empty after all was taken")
+	}
+}
+
 func TestMonotonicIsWhatNetstackMakes(t *testing.T) {
 	for _, d := range []time.Duration{0, 1, time.Second, 1<<62 + 12345} {
 		if got, want := monotonic(d), (tcpip.MonotonicTime{}).Add(d); got != want {

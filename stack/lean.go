@@ -28,12 +28,16 @@ func (s *Stack) lean(f netstack.NetworkProtocolFactory) netstack.NetworkProtocol
 
 // NewEndpoint implements netstack.NetworkProtocol.
 func (p *leanProtocol) NewEndpoint(nic netstack.NetworkInterface, d netstack.TransportDispatcher) netstack.NetworkEndpoint {
+	l := p.stack.links[nic.ID()-1]
+	if p.stack.peers != nil {
+		d = &handoverDispatcher{d, l}
+	}
 	stock := p.NetworkProtocol.NewEndpoint(nic, d)
 	e := &leanEndpoint{
 		NetworkEndpoint:     stock,
 		AddressableEndpoint: stock.(netstack.AddressableEndpoint),
 		stack:               p.stack,
-		link:                p.stack.links[nic.ID()-1],
+		link:                l,
 	}
 	if p.Number() == header.IPv6ProtocolNumber {
 		return &leanIPv6{e}

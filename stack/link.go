@@ -22,17 +22,19 @@ const (
 	unresolvedWait = time.Second // RFC 1122 2.3.2.2 asks to keep at least one, not for how long
 )
 
-// link is the netstack.LinkEndpoint of one interface's queue. It builds the
+// link is the netstack.LinkEndpoint of one interface's queues. It builds the
 // Ethernet header itself, so netstack hands it network packets.
 type link struct {
 	stack *Stack
 	id    tcpip.NICID
 	Link
+	devices    []Device // Device and More
 	dispatcher netstack.NetworkDispatcher
 	addresses  map[netip.Addr]struct{}
 	lastOwn    tcpip.Address // the own address seen last
 	queue      segmentQueuer
 	merges     []merge // open only while a batch is delivered
+	origin     int     // worker whose queue the frame being delivered came from; fromQueue: this one's
 
 	established [1 << establishedBits]establishedEntry // loop only
 
@@ -54,7 +56,8 @@ var (
 )
 
 func newLink(s *Stack, id tcpip.NICID, l Link) *link {
-	k := &link{stack: s, id: id, Link: l}
+	k := &link{stack: s, id: id, Link: l, origin: fromQueue}
+	k.devices = append(append(k.devices, l.Device), l.More...)
 	k.flows.init()
 	return k
 }

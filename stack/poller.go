@@ -63,6 +63,7 @@ func (p *Poller) unregister(s *source) {
 		return
 	}
 	s.gone = true
+	s.data = nil // a closed connection may be watched for a while (rearm.go)
 	if s.notifier != nil {
 		s.notifier.EventUnregister(&s.entry)
 	}

@@ -10,10 +10,11 @@ import (
 // packets in flight is above zero (postXmit in snd.go), and after a loss that
 // count reaches zero too early: SetPipe leaves out of it what was selectively
 // acknowledged or lost, packet by packet, while a cumulative acknowledgment takes
-// whole segments off again, of up to 64 KB. When the tail loss probe (RFC 8985
-// 7.3) has been sent then and is lost too, nothing is sent any more until the peer
-// speaks. At 1 % loss every 250th transfer of 1 MiB came into this state, and about
-// one of a hundred of those stalled for good.
+// whole segments off again, of up to 64 KB. Once the tail loss probe (RFC 8985 7.3)
+// is sent then, or a selective acknowledgment stops its timer, no timer is left:
+// what is lost now is never sent again, unless the peer speaks. With 2 % of the
+// frames lost on every wire, one of 230 transfers of 1 MiB came into this state and
+// one of 900 stalled for good.
 //
 // So the stack looks at every connection with output that is not acknowledged each
 // rearmInterval, and arms the timer where there is none.

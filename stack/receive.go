@@ -50,6 +50,7 @@ const establishedBits = 9
 type segment struct {
 	id      netstack.TransportEndpointID
 	number  tcpip.NetworkProtocolNumber
+	frame   []byte
 	packet  []byte // from the IP header to the end of the payload
 	ipBytes int
 	tcp     header.TCP // header with options
@@ -67,7 +68,25 @@ type merge struct {
 	bytes    int        // payload bytes so far
 }
 
-// deliver injects one received frame. The frame is copied.
+// receive delivers up to max frames from each queue and returns how many came.
+func (l *link) receive(max int) (work int) {
+	for _, d := range l.devices {
+		n := d.Peek(max)
+		if n == 0 {
+			continue
+		}
+		for i := range n {
+			l.deliver(d.Frame(i))
+		}
+		l.flushMerges()
+		d.Release(n)
+		work += n
+	}
+	l.stats.RXFrames += uint64(work)
+	return work
+}
+
+// deliver injects one received frame, or hands it over. The frame is copied.
 func (l *link) deliver(frame []byte) {
 	if len(frame) < etherBytes {
 		l.stats.RXMalformed++
@@ -103,13 +122,20 @@ func (l *link) deliver(frame []byte) {
 		l.stats.RXMalformed++
 		return
 	}
+	peers := l.stack.peers
 	if plain && l.owns(s.id.LocalAddress) && plausibleSource(s.id.RemoteAddress) {
+		s.frame = frame
+		if peers != nil && l.handToOwner(s.id.LocalPort, frame, &peers.stats.Owner) {
+			return
+		}
 		if s.tcp.Flags()&header.TCPFlagFin != 0 {
 			l.notePeerFIN(&s)
 		}
 		if l.mergeSegment(&s) || l.queueSegment(&s) {
 			return
 		}
+	} else if peers != nil && l.handError(s.number, packet, frame) {
+		return
 	}
 	// It may belong to a flow that is being merged, and must not overtake it.
 	l.flushMerges()
@@ -205,7 +231,7 @@ func (l *link) mergeSegment(s *segment) bool {
 		return false
 	}
 	ep := l.endpointOf(s)
-	if ep == nil {
+	if ep == nil || l.stack.peers != nil && !l.stack.peers.claims(s, ep) {
 		return false
 	}
 	if len(l.merges) == openMerges {
@@ -248,11 +274,11 @@ func (l *link) flushMerge(i int) {
 	m.packet.DecRef()
 }
 
-// queueSegment queues s for its endpoint, the connection's or the listener's. It
-// reports false when there is none: the stock way answers it.
+// queueSegment queues s for its endpoint, the connection's or the listener's, or
+// passes it on. It reports false when there is none: the stock way answers it.
 func (l *link) queueSegment(s *segment) bool {
 	ep := l.endpointOf(s)
-	if (ep == nil || isListener(ep)) && l.answerTimeWait(s) {
+	if (ep == nil || isListener(ep)) && l.answerTimeWait(s) || l.stack.peers != nil && l.passStray(s, ep) {
 		return true
 	}
 	if ep == nil {

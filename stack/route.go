@@ -32,6 +32,7 @@ func (s *Stack) updateRoutes() {
 		table = append(table, route)
 	}
 	s.net.SetRouteTable(table)
+	clear(s.outlets)
 }
 
 func (s *Stack) linkByIndex(index int) *link {

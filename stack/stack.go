@@ -29,6 +29,7 @@ type Stack struct {
 	clock    *clock
 	poller   *Poller
 	watched  watchQueue // connections with output on its way
+	peers    *peers     // nil: alone
 	tcp      TCPOptions
 	batch    int
 	spin     time.Duration
@@ -39,7 +40,8 @@ type Stack struct {
 	due        time.Duration // when the links want a turn; valid iff hasDue
 	hasDue     bool
 	asleep     atomic.Bool
-	generation uint64 // of the routes in use
+	generation uint64                // of the routes in use
+	outlets    map[netip.Addr]outlet // found with these routes
 	done       chan struct{}
 	refusing   []netstack.TransportEndpoint // listeners that answer SYNs with RST
 
@@ -54,6 +56,15 @@ func New(c Config) (*Stack, error) {
 	if len(c.Links) == 0 || c.Resolver == nil || c.Waiter == nil {
 		return nil, errors.New("new stack: needs at least one link, a resolver and a waiter")
 	}
+	if c.Workers == 0 {
+		c.Workers = 1
+	}
+	if c.Worker < 0 || c.Worker >= c.Workers {
+		return nil, fmt.Errorf("new stack: there is no worker %d of %d", c.Worker, c.Workers)
+	}
+	if c.Workers > 1 && c.FirstPort == 0 {
+		return nil, errors.New("new stack: several workers need backend ports to divide")
+	}
 	s := &Stack{
 		resolver: c.Resolver,
 		waiter:   c.Waiter,
@@ -61,12 +72,14 @@ func New(c Config) (*Stack, error) {
 		batch:    c.Batch,
 		spin:     c.Spin,
 		done:     make(chan struct{}),
+		outlets:  make(map[netip.Addr]outlet),
 	}
 	if s.batch <= 0 {
 		s.batch = defaultBatch
 	}
 	s.clock = newClock(s.wakeIfAsleep)
 	s.poller = &Poller{stack: s}
+	s.peers = newPeers(&c)
 	s.tick()
 	s.net = netstack.New(netstack.Options{
 		NetworkProtocols: []netstack.NetworkProtocolFactory{
@@ -83,9 +96,10 @@ func New(c Config) (*Stack, error) {
 		return nil, err
 	}
 	if c.FirstPort != 0 {
-		if err := s.net.SetPortRange(c.FirstPort, c.LastPort); err != nil {
+		first, last := PortBlock(c.FirstPort, c.LastPort, c.Worker, c.Workers)
+		if err := s.net.SetPortRange(first, last); err != nil {
 			s.net.Destroy()
-			return nil, fmt.Errorf("set backend ports %d-%d: %w", c.FirstPort, c.LastPort, errorOf(err))
+			return nil, fmt.Errorf("set backend ports of %d-%d for worker %d of %d: %w", c.FirstPort, c.LastPort, c.Worker, c.Workers, errorOf(err))
 		}
 	}
 	for i, l := range c.Links {
@@ -170,8 +184,9 @@ func (s *Stack) setOptions() error {
 	return nil
 }
 
-// Turn begins a loop turn (steps 2 to 4): it takes a batch from every queue,
-// lets netstack run, and fires due timers. now is the loop time of the turn,
+// Turn begins a loop turn (steps 2 to 4): it takes a batch from every queue and
+// from the other workers, hands over what is theirs, lets netstack run, and fires
+// due timers. now is the loop time of the turn,
 // from an arbitrary origin; work is how many frames came.
 func (s *Stack) Turn() (now time.Duration, work int) {
 	now = s.tick()
@@ -179,17 +194,11 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 		s.updateRoutes()
 	}
 	for _, l := range s.links {
-		n := l.Device.Peek(s.batch)
-		if n == 0 {
-			continue
-		}
-		for i := range n {
-			l.deliver(l.Device.Frame(i))
-		}
-		l.flushMerges()
-		l.Device.Release(n)
-		l.stats.RXFrames += uint64(n)
-		work += n
+		work += l.receive(s.batch)
+	}
+	if s.peers != nil {
+		work += s.receiveHanded()
+		s.peers.flush()
 	}
 	s.stats.Turns++
 	if work > 0 {
@@ -228,6 +237,12 @@ func (s *Stack) Sleep(until time.Duration) {
 	defer s.asleep.Store(false)
 	if s.poller.Ready() || s.pendingOutput() {
 		return
+	}
+	if s.peers != nil {
+		if !s.peers.handover.Park() {
+			return
+		}
+		defer s.peers.handover.Unpark()
 	}
 	d := time.Duration(-1)
 	earliest := func(at time.Duration) {

@@ -31,7 +31,12 @@ type loop struct {
 }
 
 func start(t *testing.T, configure func(*stack.Config), ready func(*loop, stack.Event)) *loop {
-	l := &loop{Network: stacktest.New(t, configure), t: t, calls: make(chan func(), 64), every: func() {}}
+	return drive(t, stacktest.New(t, configure), ready)
+}
+
+// drive starts the loop of the network's Stack.
+func drive(t *testing.T, n *stacktest.Network, ready func(*loop, stack.Event)) *loop {
+	l := &loop{Network: n, t: t, calls: make(chan func(), 64), every: func() {}}
 	l.ready = func(e stack.Event) { ready(l, e) }
 	l.done.Add(1)
 	go l.run()

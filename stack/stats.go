@@ -16,7 +16,7 @@ type LoopStats struct {
 // LinkStats are the counters of one link. RX counters are written by the loop,
 // the others under the link's lock.
 type LinkStats struct {
-	RXFrames            uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames injected into netstack."`
+	RXFrames            uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames received from the queues."`
 	RXLean              uint64 `name:"rx_lean" unit:"segments" kind:"counter" help:"Received segments that took the lean path."`
 	RXMerged            uint64 `name:"rx_merged" unit:"segments" kind:"counter" help:"Received segments merged into the one before (GRO)."`
 	RXMalformed         uint64 `name:"rx_malformed" unit:"frames" kind:"counter" help:"Frames with a truncated or unknown link header, dropped."`
@@ -33,6 +33,8 @@ type LinkStats struct {
 	FinsMerged          uint64 `name:"fins_merged" unit:"segments" kind:"counter" help:"FINs that left with the last data instead of a frame of their own."`
 	TimeWaitSegments    uint64 `name:"time_wait_segments" unit:"segments" kind:"counter" help:"Segments received for connections in TIME_WAIT."`
 	TimeWait            uint64 `name:"time_wait" unit:"connections" kind:"gauge" help:"Connections in TIME_WAIT."`
+	PortsPlaced         uint64 `name:"ports_placed" unit:"connections" kind:"counter" help:"Backend connections whose port steers their replies to this worker."`
+	PortsUnplaced       uint64 `name:"ports_unplaced" unit:"connections" kind:"counter" help:"Backend connections for which no free port was found that does."`
 	KickErrors          uint64 `name:"kick_errors" unit:"kicks" kind:"counter" help:"Kicks that failed: the interface is gone."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`
@@ -66,6 +68,14 @@ type TCPStats struct {
 
 // LoopStats returns the loop's counters.
 func (s *Stack) LoopStats() LoopStats { return s.stats }
+
+// HandoverStats returns the counters of handing over; all zero when alone.
+func (s *Stack) HandoverStats() HandoverStats {
+	if s.peers == nil {
+		return HandoverStats{}
+	}
+	return s.peers.stats
+}
 
 // LinkStats returns the counters of the link with this kernel interface index.
 func (s *Stack) LinkStats(index int) LinkStats {

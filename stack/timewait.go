@@ -207,6 +207,10 @@ func (l *link) answerTimeWait(s *segment) bool {
 	if w == nil || !w.complete || !l.intact(s) {
 		return false
 	}
+	if p := l.stack.peers; p != nil && l.origin != p.self && int32(s.tcp.SequenceNumber()-w.recvNxt) > 0 &&
+		s.tcp.Flags()&header.TCPFlagSyn == 0 {
+		return false // of a new connection, which another worker has
+	}
 	now := millis(l.stack.Now())
 	flags := s.tcp.Flags()
 	stamp, _, stamped := timestamps(s.tcp)

@@ -54,6 +54,9 @@ func (l *link) carryACK(o *outgoing) bool {
 	}
 	if flags&header.TCPFlagSyn != 0 {
 		// No state for a handshake: a flood of SYNs must not fill the table.
+		if l.stack.peers != nil && flags&header.TCPFlagAck != 0 {
+			l.stack.peers.noteHandshake(&key, t)
+		}
 		return false
 	}
 	if flags&header.TCPFlagRst != 0 {

@@ -8,6 +8,10 @@
 //
 // No privilege is needed. Frames travel through the stack's link endpoints in
 // both directions as they do on AF_XDP, with checksums filled and verified.
+//
+// The stack may be several, the workers of one host, joined by a handover in
+// memory. Each interface has two queues for each worker; queue q is that of
+// worker q modulo their number, and the test says which frame comes in where.
 package stacktest
 
 import (
@@ -37,12 +41,15 @@ const mtu = 1500
 
 // Network is the stack under test and its two neighbours.
 type Network struct {
-	Stack           *stack.Stack // driven by the test's loop
+	Stack           *stack.Stack   // driven by the test's loop
+	Stacks          []*stack.Stack // of all workers; Stack is the first
 	Client, Backend *Host
 
-	devices [2]*device
-	wires   [4]*wire // client->stack, stack->client, backend->stack, stack->backend
-	resolve *resolver
+	devices  [2][]*device // of the first queue of each worker
+	inbound  [2]*fan      // client->stack, backend->stack
+	outbound [2]*wire     // stack->client, stack->backend
+	resolve  *resolver
+	exchange *exchange
 }
 
 // Host is a peer with blocking sockets.
@@ -52,82 +59,156 @@ type Host struct {
 	v4, v6   tcpip.Address
 	mac      [6]byte
 	peerMAC  [6]byte
-	outbound *wire
+	outbound *fan
 
 	// Several goroutines of the host's netstack announce output, and several of
 	// the stack deliver input; frames must keep their order.
 	sending, receiving sync.Mutex
 }
 
+// queuesPerWorker is how many queues a worker has on each interface.
+const queuesPerWorker = 2
+
 // New builds the network; it is taken down at the end of the test. configure,
 // if not nil, may change the stack's configuration before it is built.
 func New(t testing.TB, configure func(*stack.Config)) *Network {
 	t.Helper()
-	n := &Network{resolve: &resolver{changed: make(chan struct{}, 1)}}
-	for i := range n.wires {
-		n.wires[i] = &wire{notify: func() {}}
-	}
-	waiter := &parker{wake: make(chan struct{}, 1)}
-	n.wires[0].notify, n.wires[2].notify = waiter.Wake, waiter.Wake
-	n.devices = [2]*device{newDevice(n.wires[0], n.wires[1]), newDevice(n.wires[2], n.wires[3])}
-	c := stack.Config{Resolver: n.resolve, Waiter: waiter, FirstPort: 20000, LastPort: 29999}
-	for i, d := range n.devices {
-		net := byte(i + 1)
-		l := stack.Link{
-			Name: []string{"client", "backend"}[i], Index: i + 1, Device: d, MTU: mtu,
-			MAC: [6]byte{2, 0, 0, 0, net, 1},
-			Addresses: []netip.Prefix{
-				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, net, 0, 1}), 24),
-				netip.PrefixFrom(address6(net, 1), 64),
-			},
+	return NewWorkers(t, 1, func(_ int, c *stack.Config) {
+		if configure != nil {
+			configure(c)
 		}
-		c.Links = append(c.Links, l)
-		for _, p := range l.Addresses {
-			n.resolve.routes = append(n.resolve.routes, dataplane.Route{Prefix: p.Masked(), IfIndex: l.Index, Source: p.Addr()})
+	})
+}
+
+// NewWorkers is New with several workers. All frames come in on queue 0 until
+// the test steers them.
+func NewWorkers(t testing.TB, workers int, configure func(worker int, c *stack.Config)) *Network {
+	t.Helper()
+	n := &Network{resolve: &resolver{changed: make(chan struct{}, 1), macs: map[netip.Addr][6]byte{}}, exchange: newExchange(workers)}
+	for i := range n.inbound {
+		n.inbound[i], n.outbound[i] = &fan{}, &wire{}
+		for range queuesPerWorker * workers {
+			n.inbound[i].wires = append(n.inbound[i].wires, &wire{})
 		}
 	}
-	n.Client = newHost(t, 1, n.wires[0])
-	n.Backend = newHost(t, 2, n.wires[2])
-	n.wires[1].notify = n.Client.receiver(n.wires[1])
-	n.wires[3].notify = n.Backend.receiver(n.wires[3])
-	n.resolve.macs = map[netip.Addr][6]byte{}
+	n.Client = newHost(t, 1, n.inbound[0])
+	n.Backend = newHost(t, 2, n.inbound[1])
 	for i, h := range []*Host{n.Client, n.Backend} {
+		n.outbound[i].notify = h.receiver(n.outbound[i])
 		net := byte(i + 1)
+		for _, p := range addresses(net) {
+			n.resolve.routes = append(n.resolve.routes, dataplane.Route{Prefix: p.Masked(), IfIndex: i + 1, Source: p.Addr()})
+		}
 		n.resolve.macs[netip.AddrFrom4([4]byte{10, net, 0, 2})] = h.mac
 		n.resolve.macs[address6(net, 2)] = h.mac
 	}
 	n.resolve.known.Store(true)
-	if configure != nil {
-		configure(&c)
+	for w := range workers {
+		c := n.config(w, workers)
+		if configure != nil {
+			configure(w, &c)
+		}
+		s, err := stack.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Stacks = append(n.Stacks, s)
 	}
-	s, err := stack.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Stack = s
+	n.Stack = n.Stacks[0]
 	t.Cleanup(func() {
-		s.Close()
+		for _, s := range n.Stacks {
+			s.Close()
+		}
 		n.Client.close()
 		n.Backend.close()
 	})
 	return n
 }
 
+// config is the configuration of one worker.
+func (n *Network) config(worker, workers int) stack.Config {
+	waiter := &parker{wake: make(chan struct{}, 1)}
+	c := stack.Config{
+		Resolver: n.resolve, Waiter: waiter, FirstPort: 20000, LastPort: 29999,
+		Worker: worker, Workers: workers,
+	}
+	if workers > 1 {
+		h := n.exchange.workers[worker]
+		h.wake = waiter.Wake
+		c.Handover = h
+	}
+	for i := range n.inbound {
+		net := byte(i + 1)
+		l := stack.Link{
+			Name: []string{"client", "backend"}[i], Index: i + 1, MTU: mtu,
+			MAC:       [6]byte{2, 0, 0, 0, net, 1},
+			Addresses: addresses(net),
+		}
+		for q := worker; q < len(n.inbound[i].wires); q += workers {
+			in := n.inbound[i].wires[q]
+			in.notify = waiter.Wake
+			d := newDevice(in, n.outbound[i])
+			if q != worker {
+				l.More = append(l.More, d)
+				continue
+			}
+			l.Device = d
+			n.devices[i] = append(n.devices[i], d)
+		}
+		c.Links = append(c.Links, l)
+	}
+	return c
+}
+
+// addresses are those of the workers on one of the networks.
+func addresses(net byte) []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{10, net, 0, 1}), 24),
+		netip.PrefixFrom(address6(net, 1), 64),
+	}
+}
+
 // LoseToClient and the like set which frames of one direction are lost: those
 // for which keep returns false. keep runs on the sender's goroutine.
-func (n *Network) LoseFromClient(keep func(frame []byte) bool) { n.wires[0].setFilter(keep) }
+func (n *Network) LoseFromClient(keep func(frame []byte) bool) { n.inbound[0].setFilter(keep) }
 
 // LoseToClient filters frames from the stack to the client.
-func (n *Network) LoseToClient(keep func(frame []byte) bool) { n.wires[1].setFilter(keep) }
+func (n *Network) LoseToClient(keep func(frame []byte) bool) { n.outbound[0].setFilter(keep) }
 
 // LoseFromBackend filters frames from the backend to the stack.
-func (n *Network) LoseFromBackend(keep func(frame []byte) bool) { n.wires[2].setFilter(keep) }
+func (n *Network) LoseFromBackend(keep func(frame []byte) bool) { n.inbound[1].setFilter(keep) }
 
 // LoseToBackend filters frames from the stack to the backend.
-func (n *Network) LoseToBackend(keep func(frame []byte) bool) { n.wires[3].setFilter(keep) }
+func (n *Network) LoseToBackend(keep func(frame []byte) bool) { n.outbound[1].setFilter(keep) }
+
+// SteerFromClient sets the queue that each frame from the client comes in on.
+// queue runs on the sender's goroutine.
+func (n *Network) SteerFromClient(queue func(frame []byte) int) { n.inbound[0].setSteer(queue) }
+
+// SteerFromBackend is the same for frames from the backend.
+func (n *Network) SteerFromBackend(queue func(frame []byte) int) { n.inbound[1].setSteer(queue) }
 
 // InjectFromClient puts a raw Ethernet frame on the wire to the stack.
-func (n *Network) InjectFromClient(frame []byte) { n.wires[0].put(frame) }
+func (n *Network) InjectFromClient(frame []byte) { n.inbound[0].put(frame) }
+
+// InjectAt puts a raw Ethernet frame on a queue of the link of the given index,
+// past filters and steering.
+func (n *Network) InjectAt(link, queue int, frame []byte) { n.inbound[link].wires[queue].put(frame) }
+
+// InjectHanded hands a frame to a worker as if another one had.
+func (n *Network) InjectHanded(worker, link, origin int, frame []byte) {
+	n.exchange.inject(worker, dataplane.Handed{Link: link, Origin: origin, Frame: frame})
+}
+
+// HandedWaiting is how many frames were handed over and not yet received.
+func (n *Network) HandedWaiting() int { return n.exchange.waiting() }
+
+// LimitHandover bounds the frames that wait for a worker to be received.
+func (n *Network) LimitHandover(frames int) {
+	n.exchange.mu.Lock()
+	n.exchange.limit = frames
+	n.exchange.mu.Unlock()
+}
 
 // SetNeighboursKnown makes the resolver forget all neighbours, or know them.
 func (n *Network) SetNeighboursKnown(known bool) {
@@ -137,41 +218,42 @@ func (n *Network) SetNeighboursKnown(known bool) {
 	case n.resolve.changed <- struct{}{}:
 	default:
 	}
+	for _, s := range n.Stacks[1:] {
+		s.Wake()
+	}
 }
 
 // StallBackendTX makes the device toward the backend take no frames, or take
 // them again.
 func (n *Network) StallBackendTX(stalled bool) {
-	d := n.devices[1]
-	d.mu.Lock()
-	d.stalled = stalled
-	d.mu.Unlock()
-	if !stalled {
-		n.Stack.Wake()
-	}
-}
-
-// FreeFrames is how many TX frames the device of each link has free.
-func (n *Network) FreeFrames() (client, backend, all int) {
-	count := func(d *device) int {
+	for i, d := range n.devices[1] {
 		d.mu.Lock()
-		defer d.mu.Unlock()
-		return len(d.free)
+		d.stalled = stalled
+		d.mu.Unlock()
+		if !stalled {
+			n.Stacks[i].Wake()
+		}
 	}
-	return count(n.devices[0]), count(n.devices[1]), txFrames
 }
 
-func (w *wire) setFilter(keep func([]byte) bool) {
-	w.mu.Lock()
-	w.filter = keep
-	w.mu.Unlock()
+// FreeFrames is how many TX frames the devices of each link have free.
+func (n *Network) FreeFrames() (client, backend, all int) {
+	count := func(devices []*device) (free int) {
+		for _, d := range devices {
+			d.mu.Lock()
+			free += len(d.free)
+			d.mu.Unlock()
+		}
+		return free
+	}
+	return count(n.devices[0]), count(n.devices[1]), txFrames * len(n.Stacks)
 }
 
 func address6(net, host byte) netip.Addr {
 	return netip.AddrFrom16([16]byte{0: 0xfd, 3: net, 15: host})
 }
 
-func newHost(t testing.TB, net byte, outbound *wire) *Host {
+func newHost(t testing.TB, net byte, outbound *fan) *Host {
 	t.Helper()
 	h := &Host{
 		v4: tcpip.AddrFrom4([4]byte{10, net, 0, 2}), v6: tcpip.AddrFrom16(address6(net, 2).As16()),
@@ -181,6 +263,11 @@ func newHost(t testing.TB, net byte, outbound *wire) *Host {
 		NetworkProtocols:   []netstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{})},
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
 	})
+	// With RACK a host could stall after a loss (stack/rearm.go).
+	recovery := tcpip.TCPRecovery(0)
+	if err := h.net.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery); err != nil {
+		t.Fatal(err)
+	}
 	h.link = channel.New(ringFrames, mtu, "")
 	h.link.AddNotify(h)
 	fatal := func(err tcpip.Error) {

@@ -33,6 +33,45 @@ func (w *wire) put(frame []byte) {
 	notify()
 }
 
+func (w *wire) setFilter(keep func([]byte) bool) {
+	w.mu.Lock()
+	w.filter = keep
+	w.mu.Unlock()
+}
+
+// fan is the wire from a host, which ends in the queues of an interface.
+type fan struct {
+	mu     sync.Mutex
+	wires  []*wire // of each queue
+	filter func([]byte) bool
+	steer  func([]byte) int // nil: queue 0
+}
+
+func (f *fan) put(frame []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.filter != nil && !f.filter(frame) {
+		return
+	}
+	queue := 0
+	if f.steer != nil {
+		queue = f.steer(frame)
+	}
+	f.wires[queue].put(frame)
+}
+
+func (f *fan) setFilter(keep func([]byte) bool) {
+	f.mu.Lock()
+	f.filter = keep
+	f.mu.Unlock()
+}
+
+func (f *fan) setSteer(queue func([]byte) int) {
+	f.mu.Lock()
+	f.steer = queue
+	f.mu.Unlock()
+}
+
 func (w *wire) take(max int) [][]byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()

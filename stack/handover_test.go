@@ -1,0 +1,868 @@
+package stack_test
+
+import (
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"ringroad/stack"
+	"ringroad/stack/stacktest"
+)
+
+// workers are the loops of several stacks of one host.
+type workers []*loop
+
+// startWorkers drives n stacks, each by a loop of its own. They listen on port
+// 80 of all addresses.
+func startWorkers(t *testing.T, n int, backlog int, ready func(*loop, stack.Event)) workers {
+	t.Helper()
+	network := stacktest.NewWorkers(t, n, nil)
+	var ws workers
+	for _, s := range network.Stacks {
+		own := *network
+		own.Stack = s
+		ws = append(ws, drive(t, &own, ready))
+	}
+	for _, w := range ws {
+		w.do(func() {
+			for _, a := range []string{"0.0.0.0:80", "[::]:80"} {
+				ln, err := w.Stack.Listen(netip.MustParseAddrPort(a), backlog)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				w.Stack.Poller().AddListener(ln, ln)
+			}
+		})
+	}
+	return ws
+}
+
+// tcp returns the sum of all workers' counters, which are read on their loops.
+func (ws workers) tcp() (sum stack.TCPStats) {
+	for _, w := range ws {
+		w.do(func() {
+			t := w.Stack.TCPStats()
+			sum.ResetsSent += t.ResetsSent
+			sum.Endpoints += t.Endpoints
+			sum.SynCookiesReceived += t.SynCookiesReceived
+			sum.SynCookiesInvalid += t.SynCookiesInvalid
+		})
+	}
+	return sum
+}
+
+// handover is a worker's counters.
+func (l *loop) handover() (st stack.HandoverStats) {
+	l.do(func() { st = l.Stack.HandoverStats() })
+	return st
+}
+
+func (l *loop) passiveOpens() (n uint64) {
+	l.do(func() { n = l.Stack.TCPStats().PassiveOpens })
+	return n
+}
+
+// handedFrames are the frames handed over by all workers.
+func (ws workers) handedFrames() (n uint64) {
+	for _, w := range ws {
+		st := w.handover()
+		n += st.Owner + st.Walk + st.ICMP
+	}
+	return n
+}
+
+// frameTCP is the TCP segment in a frame without options and extension headers,
+// nil if there is none.
+func frameTCP(f []byte) header.TCP {
+	switch {
+	case len(f) >= 14+20+20 && f[14] == 0x45 && f[14+9] == 6:
+		return f[14+20 : 14+int(binary.BigEndian.Uint16(f[16:]))]
+	case len(f) >= 14+40+20 && f[14]>>4 == 6 && f[14+6] == 6:
+		return f[14+40:]
+	}
+	return nil
+}
+
+func frameFlags(f []byte) header.TCPFlags {
+	if t := frameTCP(f); t != nil {
+		return t.Flags()
+	}
+	return 0
+}
+
+var bothVersions = []string{"10.1.0.1:80", "[fd00:1::1]:80"}
+
+func TestClientFlowMovesToAnotherWorker(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		workers int
+		queue   func(frame int) int // of the frames behind the SYN
+		loss    float64
+	}{
+		{"behind the handshake", 2, func(int) int { return 1 }, 0},
+		{"in the middle", 2, func(n int) int { return min(n/20, 1) }, 0},
+		{"to the last of three", 3, func(n int) int { return min(n/10, 2) }, 0},
+		{"to and fro, second queues too, with loss", 2, func(n int) int { return n / 30 % 4 }, 0.01},
+		{"round three, with loss", 3, func(n int) int { return n / 50 % 3 }, 0.01},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ws := startWorkers(t, c.workers, 128, serveEcho)
+			idle := ws.tcp().Endpoints
+			var resets, frames atomic.Int32
+			ws[0].SteerFromClient(func(f []byte) int {
+				if frameFlags(f)&header.TCPFlagSyn != 0 {
+					frames.Store(0)
+					return 0
+				}
+				return c.queue(int(frames.Add(1)))
+			})
+			ws[0].LoseToClient(func(f []byte) bool {
+				if frameFlags(f)&header.TCPFlagRst != 0 {
+					resets.Add(1)
+				}
+				return true
+			})
+			r := rand.New(rand.NewPCG(5, 1))
+			var finLost bool // the first of each connection
+			ws[0].LoseFromClient(func(f []byte) bool {
+				switch flags := frameFlags(f); {
+				case flags&header.TCPFlagSyn != 0:
+					finLost = false
+				case flags&header.TCPFlagFin != 0 && !finLost:
+					finLost = true
+					return false
+				}
+				return r.Float64() >= c.loss
+			})
+			for _, addr := range bothVersions {
+				conn, err := ws[0].Client.Dial(addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				roundTrip(t, conn, payload(200_000))
+				conn.Close()
+			}
+			ws[0].eventually("closed", func() bool { return ws[0].Stack.TCPStats().Endpoints*uint64(len(ws)) <= idle })
+			if n := ws[0].passiveOpens(); n != 2 {
+				t.Errorf("worker 0 accepted %d connections, want both", n)
+			}
+			if n := ws.tcp().ResetsSent; n != 0 || resets.Load() != 0 {
+				t.Errorf("%d resets were sent, the client saw %d", n, resets.Load())
+			}
+			if ws.handedFrames() == 0 {
+				t.Error("nothing was handed over")
+			}
+		})
+	}
+}
+
+// caller sends a body to a backend that echoes, and collects the echo.
+type caller struct {
+	conn *stack.Conn
+	rest []byte
+	got  []byte
+	err  error
+}
+
+func (c *caller) run() {
+	for c.err == nil && len(c.rest) > 0 {
+		var n int
+		n, c.err = c.conn.Write(c.rest)
+		c.rest = c.rest[n:]
+		if len(c.rest) == 0 {
+			c.conn.CloseWrite()
+		}
+	}
+	if c.err == stack.ErrWouldBlock {
+		c.err = nil
+	}
+	p := make([]byte, 64<<10)
+	for c.err == nil {
+		var n int
+		n, c.err = c.conn.Read(p)
+		c.got = append(c.got, p[:n]...)
+	}
+	if c.err == stack.ErrWouldBlock {
+		c.err = nil
+	}
+}
+
+func serveCalls(l *loop, e stack.Event) {
+	if c, ok := e.Data.(*caller); ok {
+		if e.Events&(stack.Error|stack.Hangup) != 0 && c.conn.Err() != nil {
+			c.err = c.conn.Err()
+			return
+		}
+		c.run()
+		return
+	}
+	serveEcho(l, e)
+}
+
+// echoBackend echoes on a port of the backend until the test ends.
+func echoBackend(t *testing.T, h *stacktest.Host, addr string) {
+	t.Helper()
+	ln, err := h.Listen(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(c, c) //nolint:errcheck // the caller tells
+				c.Close()
+			}()
+		}
+	}()
+}
+
+// call begins a connection to addr that sends body.
+func (l *loop) call(addr string, body []byte) *caller {
+	l.t.Helper()
+	c := &caller{rest: body}
+	l.do(func() {
+		var err error
+		if c.conn, err = l.Stack.Connect(netip.MustParseAddrPort(addr)); err != nil {
+			l.t.Error(err)
+			return
+		}
+		l.Stack.Poller().AddConn(c.conn, stack.Readable|stack.Writable, c)
+	})
+	if c.conn == nil {
+		l.t.FailNow()
+	}
+	return c
+}
+
+func TestBackendRepliesAtTheWrongWorker(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		workers int
+		queue   func(f []byte) int
+	}{
+		{"always the other", 2, func([]byte) int { return 1 }},
+		{"by port", 3, func(f []byte) int { return int(frameTCP(f).DestinationPort()) % 6 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ws := startWorkers(t, c.workers, 128, serveCalls)
+			for _, addr := range []string{"10.2.0.2:8080", "[fd00:2::2]:8080"} {
+				echoBackend(t, ws[0].Backend, addr)
+			}
+			ws[0].SteerFromBackend(c.queue)
+			body := payload(300_000)
+			calls := map[*caller]*loop{}
+			for i := range 8 {
+				w := ws[i%len(ws)]
+				calls[w.call([]string{"10.2.0.2:8080", "[fd00:2::2]:8080"}[i/4], body)] = w
+			}
+			for c, w := range calls {
+				w.eventually("the echo ends", func() bool { return c.err != nil })
+				if c.err != io.EOF || string(c.got) != string(body) {
+					t.Errorf("got %d of %d bytes, %v", len(c.got), len(body), c.err)
+				}
+			}
+			if n := ws.tcp().ResetsSent; n != 0 {
+				t.Errorf("%d resets were sent", n)
+			}
+			var owner, walk uint64
+			for _, w := range ws {
+				st := w.handover()
+				owner, walk = owner+st.Owner, walk+st.Walk
+			}
+			if owner == 0 || walk != 0 {
+				t.Errorf("%d frames were handed to the owner of the port, %d walked", owner, walk)
+			}
+		})
+	}
+}
+
+// rawTCP is a frame from the client's host with a segment to the stack's.
+func rawTCP(v6 bool, from, to uint16, seq, ack uint32, flags header.TCPFlags, data string) []byte {
+	ip := header.IPv4MinimumSize
+	if v6 {
+		ip = header.IPv6MinimumSize
+	}
+	f := make([]byte, 14+ip+header.TCPMinimumSize+len(data))
+	copy(f, []byte{2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 0x08, 0x00})
+	p := f[14:]
+	addresses := p[12:20]
+	if v6 {
+		f[12], f[13] = 0x86, 0xdd
+		addresses = p[8:40]
+		p[0], p[6], p[7] = 0x60, 6, 64
+		binary.BigEndian.PutUint16(p[4:], uint16(len(p)-ip))
+		copy(p[8:], netip.MustParseAddr("fd00:1::2").AsSlice())
+		copy(p[24:], netip.MustParseAddr("fd00:1::1").AsSlice())
+	} else {
+		p[0], p[8], p[9] = 0x45, 64, 6
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+		copy(p[12:], []byte{10, 1, 0, 2, 10, 1, 0, 1})
+		header.IPv4(p).SetChecksum(^header.IPv4(p).CalculateChecksum())
+	}
+	s := header.TCP(p[ip:])
+	s.Encode(&header.TCPFields{SrcPort: from, DstPort: to, SeqNum: seq, AckNum: ack, DataOffset: 20, Flags: flags, WindowSize: 1000})
+	copy(s[header.TCPMinimumSize:], data)
+	sum := checksum.Combine(checksum.Checksum(addresses, 6), uint16(len(s)))
+	s.SetChecksum(^checksum.Checksum(s, sum))
+	return f
+}
+
+func TestUnknownFlowGoesRoundAndIsAnsweredOnce(t *testing.T) {
+	const syn, ack, rst = header.TCPFlagSyn, header.TCPFlagAck, header.TCPFlagRst
+	for _, c := range []struct {
+		name   string
+		port   uint16
+		flags  header.TCPFlags
+		data   string
+		resets int32
+		walk   uint64 // frames passed on by each of the workers
+		owner  uint64 // frames handed to the owner
+	}{
+		{"ACK for a listener", 80, ack, "", 1, 1, 0},
+		{"data for a listener", 80, ack, string(payload(900)), 1, 1, 0},
+		{"ACK for nobody", 81, ack, "", 1, 1, 0},
+		{"SYN-ACK for a listener", 80, syn | ack, "", 1, 1, 0},
+		{"reset", 80, rst, "", 0, 1, 0},
+		{"SYN for nobody", 81, syn, "", 1, 0, 0},
+		{"backend port of another", 29000, ack, "", 1, 0, 1},
+		{"backend port of our own", 24000, ack, "", 1, 0, 0},
+		{"remainder of the backend ports", 29999, ack, "", 1, 1, 0},
+	} {
+		for _, v6 := range []bool{false, true} {
+			ws := startWorkers(t, 3, 128, serveEcho)
+			var resets atomic.Int32
+			ws[0].LoseToClient(func(f []byte) bool {
+				if frameFlags(f)&rst != 0 {
+					resets.Add(1)
+				}
+				return false
+			})
+			ws[0].InjectAt(0, 1, rawTCP(v6, 5000, c.port, 7, 8, c.flags, c.data))
+			ws[1].eventually(c.name+": answered", func() bool {
+				st := ws[1].Stack.HandoverStats()
+				return st.WalkEnded == c.walk && st.Owner == c.owner && resets.Load() == c.resets
+			})
+			for i, w := range ws {
+				if st := w.handover(); st.Walk != c.walk || st.Invalid != 0 {
+					t.Errorf("%s: worker %d: %+v", c.name, i, st)
+				}
+			}
+			if n := resets.Load(); n != c.resets {
+				t.Errorf("%s: %d resets", c.name, n)
+			}
+		}
+	}
+}
+
+// fragmentationNeeded is an ICMP error, from the client's or the backend's host,
+// that quotes the headers of a segment of ours.
+func fragmentationNeeded(link int, quoted []byte, mtu uint16) []byte {
+	net := byte(link + 1)
+	f := []byte{2, 0, 0, 0, net, 1, 2, 0, 0, 0, net, 2, 0x08, 0x00}
+	if quoted[0]>>4 == 4 {
+		quoted = quoted[:28]
+		icmp := header.ICMPv4(append(make([]byte, 8), quoted...))
+		icmp.SetType(header.ICMPv4DstUnreachable)
+		icmp.SetCode(header.ICMPv4FragmentationNeeded)
+		icmp.SetMTU(mtu)
+		icmp.SetChecksum(^checksum.Checksum(icmp, 0))
+		ip := header.IPv4(make([]byte, 20))
+		ip[0], ip[8], ip[9] = 0x45, 64, 1
+		ip.SetTotalLength(uint16(20 + len(icmp)))
+		copy(ip[12:], []byte{10, net, 0, 2, 10, net, 0, 1})
+		ip.SetChecksum(^ip.CalculateChecksum())
+		return append(append(f, ip...), icmp...)
+	}
+	f[12], f[13] = 0x86, 0xdd
+	icmp := header.ICMPv6(append(make([]byte, 8), quoted...))
+	icmp.SetType(header.ICMPv6PacketTooBig)
+	icmp.SetMTU(uint32(mtu))
+	ip := header.IPv6(make([]byte, 40))
+	ip[0], ip[6], ip[7] = 0x60, 58, 64
+	ip.SetPayloadLength(uint16(len(icmp)))
+	copy(ip[8:], quoted[24:40])
+	copy(ip[24:], quoted[8:24])
+	sum := checksum.Combine(checksum.Checksum(ip[8:40], 58), uint16(len(icmp)))
+	icmp.SetChecksum(^checksum.Checksum(icmp, sum))
+	return append(append(f, ip...), icmp...)
+}
+
+// watcher remembers the largest data frame of one direction, and its packet.
+type watcher struct {
+	mu      sync.Mutex
+	largest int
+	packet  []byte
+}
+
+func (w *watcher) see(f []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(f) - 14; frameTCP(f) != nil && n > w.largest {
+		w.largest, w.packet = n, append([]byte(nil), f[14:]...)
+	}
+	return true
+}
+
+func (w *watcher) take() (largest int, packet []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	largest, packet = w.largest, w.packet
+	w.largest, w.packet = 0, nil
+	return largest, packet
+}
+
+func TestICMPErrorReachesTheWorkerOfTheFlow(t *testing.T) {
+	const mtu = 1300
+	for _, addr := range bothVersions {
+		ws := startWorkers(t, 3, 128, serveEcho)
+		var seen watcher
+		ws[0].LoseToClient(seen.see)
+		ws[0].SteerFromClient(func([]byte) int { return 2 })
+		c, err := ws[0].Client.Dial(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func() {
+			c.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // shows in Read
+			go c.Write(payload(20_000))                     //nolint:errcheck // shows in Read
+			if _, err := io.ReadFull(c, make([]byte, 20_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send()
+		largest, packet := seen.take()
+		if largest < 1400 {
+			t.Fatalf("%s: the largest packet has %d bytes before", addr, largest)
+		}
+		ws[0].InjectAt(0, 0, fragmentationNeeded(0, packet, mtu)) // goes by 0 and 1 to 2
+		ws[2].eventually("received", func() bool { return ws[2].Stack.HandoverStats().Received == 1 })
+		send()
+		if largest, _ := seen.take(); largest > mtu {
+			t.Errorf("%s: the largest packet has %d bytes", addr, largest)
+		}
+		if a, b := ws[0].handover(), ws[1].handover(); a.ICMP != 1 || b.ICMP != 1 {
+			t.Errorf("%s: handed over %+v, %+v", addr, a, b)
+		}
+		c.Close()
+	}
+	for _, addr := range []string{"10.2.0.2:8080", "[fd00:2::2]:8080"} {
+		ws := startWorkers(t, 3, 128, serveCalls)
+		echoBackend(t, ws[0].Backend, addr)
+		var seen watcher
+		ws[0].LoseToBackend(seen.see)
+		ws[0].SteerFromBackend(func([]byte) int { return 1 })
+		c := ws[1].call(addr, nil)
+		send := func() {
+			ws[1].do(func() {
+				c.got = nil
+				if _, err := c.conn.Write(payload(20_000)); err != nil {
+					t.Error(err)
+				}
+			})
+			ws[1].eventually("the echo", func() bool { return len(c.got) == 20_000 })
+		}
+		ws[1].eventually("established", func() bool { return c.conn.Established() })
+		send()
+		_, packet := seen.take()
+		ws[0].InjectAt(1, 0, fragmentationNeeded(1, packet, mtu))
+		ws[1].eventually("received", func() bool { return ws[1].Stack.HandoverStats().Received == 1 })
+		send()
+		if largest, _ := seen.take(); largest > mtu {
+			t.Errorf("%s: the largest packet has %d bytes", addr, largest)
+		}
+		if a := ws[0].handover(); a.ICMP != 1 {
+			t.Errorf("%s: handed over %+v", addr, a)
+		}
+		// One about a flow that nobody has goes round and is dropped.
+		binary.BigEndian.PutUint16(packet[len(packet)-len(frameTCP(append(make([]byte, 14), packet...))):], 80)
+		ws[0].InjectAt(1, 0, fragmentationNeeded(1, packet, mtu))
+		ws[0].eventually("dropped", func() bool { return ws[0].Stack.HandoverStats().WalkEnded == 1 })
+	}
+}
+
+// fragments cuts the packet of a frame into two fragments.
+func fragments(f []byte, first int) [][]byte {
+	cut := func(f []byte, ip, from, to int, more bool) []byte {
+		g := append(append([]byte(nil), f[:14+ip]...), f[14+ip+from:14+ip+to]...)
+		p := g[14:]
+		field := uint16(from)
+		if p[0]>>4 == 4 {
+			field >>= 3
+			if more {
+				field |= 0x2000
+			}
+			binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+			binary.BigEndian.PutUint16(p[4:], 77)
+			binary.BigEndian.PutUint16(p[6:], field)
+			header.IPv4(p).SetChecksum(0)
+			header.IPv4(p).SetChecksum(^header.IPv4(p).CalculateChecksum())
+			return g
+		}
+		if more {
+			field |= 1
+		}
+		binary.BigEndian.PutUint16(p[4:], uint16(8+to-from))
+		p[6] = 44
+		extension := []byte{6, 0, byte(field >> 8), byte(field), 0, 0, 0, 77}
+		return append(append(append([]byte(nil), g[:14+ip]...), extension...), g[14+ip:]...)
+	}
+	ip := 20
+	if f[14]>>4 == 6 {
+		ip = 40
+	}
+	all := len(f) - 14 - ip
+	return [][]byte{cut(f, ip, 0, first, true), cut(f, ip, first, all, false)}
+}
+
+// withOptions puts an IPv4 option, or an IPv6 hop-by-hop header, into a frame.
+func withOptions(f []byte) [][]byte {
+	ip, options := 20, []byte{1, 1, 1, 0}
+	if f[14]>>4 == 6 {
+		ip, options = 40, []byte{6, 0, 1, 4, 0, 0, 0, 0}
+	}
+	g := append(append(append([]byte(nil), f[:14+ip]...), options...), f[14+ip:]...)
+	p := g[14:]
+	if ip == 40 {
+		p[6] = 0
+		binary.BigEndian.PutUint16(p[4:], uint16(len(p)-40))
+	} else {
+		p[0] = 0x46
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+		header.IPv4(p).SetChecksum(0)
+		header.IPv4(p).SetChecksum(^header.IPv4(p).CalculateChecksum())
+	}
+	return [][]byte{g}
+}
+
+func TestStockWayIsHandedOverPlain(t *testing.T) {
+	for name, change := range map[string]func([]byte) [][]byte{
+		"fragments": func(f []byte) [][]byte { return fragments(f, 64) },
+		"options":   withOptions,
+	} {
+		for _, addr := range bothVersions {
+			ws := startWorkers(t, 2, 128, serveEcho)
+			ws[0].LoseFromClient(func(f []byte) bool {
+				s := frameTCP(f)
+				if s == nil || len(s) < 100 {
+					return true
+				}
+				for _, g := range change(f) {
+					ws[0].InjectAt(0, 1, g)
+				}
+				return false
+			})
+			c, err := ws[0].Client.Dial(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			roundTrip(t, c, payload(50_000))
+			if n := ws.tcp().ResetsSent; n != 0 {
+				t.Errorf("%s, %s: %d resets were sent", name, addr, n)
+			}
+			if st := ws[1].handover(); st.Walk < 50_000/1500 || st.WalkEnded != 0 {
+				t.Errorf("%s, %s: %+v", name, addr, st)
+			}
+			c.Close()
+		}
+	}
+	// The same for a backend flow.
+	ws := startWorkers(t, 2, 128, serveCalls)
+	echoBackend(t, ws[0].Backend, "10.2.0.2:8080")
+	ws[0].LoseFromBackend(func(f []byte) bool {
+		s := frameTCP(f)
+		if s == nil || len(s) < 100 {
+			return true
+		}
+		for _, g := range fragments(f, 64) {
+			ws[0].InjectAt(1, 1, g)
+		}
+		return false
+	})
+	c := ws[0].call("10.2.0.2:8080", payload(50_000))
+	ws[0].eventually("the echo ends", func() bool { return c.err != nil })
+	if c.err != io.EOF || len(c.got) != 50_000 || ws[1].handover().Owner < 50_000/1500 {
+		t.Errorf("got %d bytes, %v, handed over %+v", len(c.got), c.err, ws[1].handover())
+	}
+}
+
+// A SYN that comes again at another worker starts a second handshake there. It
+// must end by itself, wherever the connection's segments come in from then on.
+func TestRetransmittedSYNAtAnotherWorker(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lost bool // the first worker's SYN-ACK, until the second's has come
+		then int  // worker that further segments come in at
+		has  int  // worker that has the connection
+	}{
+		{"a late copy, frames at the first worker", false, 0, 0},
+		{"a late copy, frames at the second worker", false, 1, 0},
+		{"the SYN-ACK was lost, frames at the first worker", true, 0, 1},
+		{"the SYN-ACK was lost, frames at the second worker", true, 1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ws := startWorkers(t, 2, 128, serveEcho)
+			var mu sync.Mutex
+			var syn []byte
+			var syns, resets, answers int
+			var first uint32 // sequence number of the first worker's SYN-ACK
+			lose := c.lost
+			ws[0].SteerFromClient(func(f []byte) int {
+				mu.Lock()
+				defer mu.Unlock()
+				if frameFlags(f)&header.TCPFlagSyn == 0 {
+					return c.then
+				}
+				syn = append([]byte(nil), f...)
+				syns++
+				return min(syns-1, 1)
+			})
+			ws[0].LoseToClient(func(f []byte) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				flags := frameFlags(f)
+				if flags&header.TCPFlagRst != 0 {
+					resets++
+				}
+				if flags&header.TCPFlagSyn == 0 {
+					return true
+				}
+				sequence := frameTCP(f).SequenceNumber()
+				if answers++; answers == 1 {
+					first = sequence
+				}
+				return !lose || sequence != first
+			})
+			conn, err := ws[0].Client.Dial("10.1.0.1:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			echo := func() {
+				conn.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // shows in Read
+				if _, err := conn.Write([]byte("ping")); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			echo()
+			mu.Lock()
+			before, copied := answers, syn
+			lose = false
+			mu.Unlock()
+			if !c.lost {
+				ws[0].InjectAt(0, 1, copied)
+			}
+			// The SYN-ACK of the handshake that is left over comes, and the
+			// client answers it.
+			ws[0].eventually("a SYN-ACK too many", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return answers > before
+			})
+			echo()
+			roundTrip(t, conn, payload(100_000))
+			mu.Lock()
+			defer mu.Unlock()
+			if resets != 0 {
+				t.Errorf("%d resets were sent", resets)
+			}
+			if a, b := ws[c.has].passiveOpens(), ws[1-c.has].passiveOpens(); a != 1 || b != 0 {
+				t.Errorf("worker %d accepted %d connections, the other %d", c.has, a, b)
+			}
+		})
+	}
+}
+
+func TestFullHandoverRingIsLossThatTCPHeals(t *testing.T) {
+	ws := startWorkers(t, 2, 128, serveEcho)
+	ws[0].SteerFromClient(func(f []byte) int {
+		if frameFlags(f)&header.TCPFlagSyn != 0 {
+			return 0
+		}
+		return 1
+	})
+	ws[0].LimitHandover(0)
+	c, err := ws[0].Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		ws[1].eventually("frames were lost", func() bool { return ws[1].Stack.HandoverStats().Full >= 2 })
+		ws[0].LimitHandover(8) // still loses some of a window
+	}()
+	roundTrip(t, c, payload(200_000))
+	if n := ws.tcp().ResetsSent; n != 0 {
+		t.Errorf("%d resets were sent", n)
+	}
+	if st := ws[1].handover(); st.Full < 2 || st.Walk == 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// The SYN queue of a backlog of 0 is always full.
+func TestSYNCookiesAreCompletedByTheirWorker(t *testing.T) {
+	for _, moved := range []bool{false, true} {
+		ws := startWorkers(t, 3, 0, serveEcho)
+		var established atomic.Bool
+		ws[0].SteerFromClient(func([]byte) int {
+			if moved && established.Load() {
+				return 2
+			}
+			return 1
+		})
+		for i, addr := range bothVersions {
+			established.Store(false)
+			c, err := ws[0].Client.Dial(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ws[1].eventually("accepted", func() bool { return ws[1].Stack.TCPStats().PassiveOpens == uint64(i+1) })
+			established.Store(true)
+			roundTrip(t, c, payload(50_000))
+			c.Close()
+		}
+		if st := ws.tcp(); st.ResetsSent != 0 || st.SynCookiesReceived != 2 || st.SynCookiesInvalid != 0 {
+			t.Errorf("moved %v: %+v", moved, st)
+		}
+	}
+}
+
+func TestTimeWaitOfAnotherWorker(t *testing.T) {
+	for _, addr := range bothVersions {
+		ws := startWorkers(t, 2, 128, hangUp)
+		var queue, finSeen, lost, resets atomic.Int32
+		ws[0].SteerFromClient(func(f []byte) int {
+			if frameFlags(f)&header.TCPFlagFin != 0 && finSeen.Add(1) > 1 {
+				return 1 // a FIN that is sent again
+			}
+			return int(queue.Load())
+		})
+		// The ACK of the client's FIN is lost, so that the FIN comes again.
+		ws[0].LoseToClient(func(f []byte) bool {
+			flags := frameFlags(f)
+			if flags&header.TCPFlagRst != 0 {
+				resets.Add(1)
+			}
+			return finSeen.Load() == 0 || flags != header.TCPFlagAck || !lost.CompareAndSwap(0, 1)
+		})
+		say := func() {
+			c, err := ws[0].Client.DialFrom(40000, addr)
+			if err != nil {
+				t.Fatalf("%s: %v", addr, err)
+			}
+			c.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // shows in Read
+			if queue.Load() == 1 {
+				queue.Store(0) // where the old connection waits
+			}
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(c); err != nil || string(got) != "bye" {
+				t.Fatalf("%s: read %q, %v", addr, got, err)
+			}
+			c.Close()
+		}
+		say()
+		ws[0].eventually("the FIN came again and was answered", func() bool {
+			return finSeen.Load() >= 2 && ws[0].Stack.LinkStats(1).TimeWaitSegments >= 1
+		})
+		ws[0].eventually("the client is done", func() bool { return ws[0].Client.Connections() == 0 })
+		queue.Store(1)
+		say() // the same tuple, accepted by worker 1
+		if n := ws[1].passiveOpens(); n != 1 {
+			t.Errorf("%s: worker 1 accepted %d connections", addr, n)
+		}
+		if n := resets.Load(); n != 0 {
+			t.Errorf("%s: %d resets were sent", addr, n)
+		}
+	}
+}
+
+func TestFramesOfFurtherQueuesAreReceived(t *testing.T) {
+	l := start(t, nil, serveEcho)
+	l.listen("10.1.0.1:80")
+	var flows atomic.Int32
+	l.SteerFromClient(func(f []byte) int { return int(frameTCP(f).SourcePort() % 2) })
+	for flows.Load() < 4 {
+		c, err := l.Client.Dial("10.1.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		flows.Add(int32(c.LocalAddr().(*net.TCPAddr).Port%2)*2 + 1)
+		roundTrip(t, c, payload(100_000))
+		c.Close()
+	}
+}
+
+func TestPortBlock(t *testing.T) {
+	for _, c := range []struct {
+		first, last     uint16
+		worker, workers int
+		from, to        uint16
+	}{
+		{10000, 29999, 0, 1, 10000, 29999},
+		{10000, 29999, 0, 2, 10000, 19999},
+		{10000, 29999, 1, 2, 20000, 29999},
+		{10000, 29999, 2, 3, 23332, 29997},
+		{1024, 65535, 63, 64, 64528, 65535},
+		{1, 65535, 0, 1, 1, 65535},
+	} {
+		if from, to := stack.PortBlock(c.first, c.last, c.worker, c.workers); from != c.from || to != c.to {
+			t.Errorf("worker %d of %d in %d-%d: %d-%d", c.worker, c.workers, c.first, c.last, from, to)
+		}
+	}
+}
+
+func TestPortsStayWithinTheBlock(t *testing.T) {
+	n := stacktest.NewWorkers(t, 3, func(_ int, c *stack.Config) { c.FirstPort, c.LastPort = 20000, 20010 })
+	for w, s := range n.Stacks {
+		first, last := stack.PortBlock(20000, 20010, w, 3)
+		for range 3 {
+			c, err := s.Connect(netip.MustParseAddrPort("10.2.0.2:8080"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := c.LocalAddr().Port(); p < first || p > last {
+				t.Errorf("worker %d connects from %d, its block is %d-%d", w, p, first, last)
+			}
+			defer c.Abort()
+		}
+		if _, err := s.Connect(netip.MustParseAddrPort("10.2.0.2:8080")); err != stack.ErrNoPort {
+			t.Errorf("worker %d: a fourth connection from three ports: %v", w, err)
+		}
+	}
+}
+
+func TestConfigurationOfWorkersIsChecked(t *testing.T) {
+	var good stack.Config
+	stacktest.NewWorkers(t, 2, func(w int, c *stack.Config) { good = *c })
+	for name, change := range map[string]func(*stack.Config){
+		"no such worker":    func(c *stack.Config) { c.Worker = 2 },
+		"too few ports":     func(c *stack.Config) { c.LastPort = c.FirstPort },
+		"no ports":          func(c *stack.Config) { c.FirstPort, c.LastPort = 0, 0 },
+		"a negative worker": func(c *stack.Config) { c.Worker = -1 },
+	} {
+		c := good
+		change(&c)
+		if _, err := stack.New(c); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
