@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -252,7 +253,11 @@ func TestIdleTimeoutSeesWhatHasCome(t *testing.T) {
 	c.send(get("/"))
 	r.until("the request is on the wire", func() bool { return n.Load() > 0 })
 	r.worker.Post(func() {
-		// Its frame was taken in this turn, its event not yet.
+		// Its frame was taken in this turn. Here netstack may run on another
+		// processor; its event is there when it has.
+		for end := time.Now().Add(patience); !r.Stack.Poller().Ready() && time.Now().Before(end); {
+			runtime.Gosched()
+		}
 		r.worker.sessions.next.expired(waitKeepAlive)
 	})
 	thaw()

@@ -39,6 +39,9 @@ type Config struct {
 	origin origin // where each value was written, for messages
 }
 
+// MaxWorkers is the most workers there can be.
+const MaxWorkers = 64
+
 // Affinity says on which CPUs workers run. The zero value is auto: each on one of
 // those that the process may use.
 type Affinity struct {

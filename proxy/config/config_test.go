@@ -413,3 +413,23 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestKeepFixed(t *testing.T) {
+	used, err := ParseFile("testdata/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Default()
+	c.Upstreams, c.Listeners = used.Upstreams, used.Listeners
+	if differ := c.Fixed(used); len(differ) < 10 {
+		t.Fatalf("only %v differ before: the test shows nothing", differ)
+	}
+	drain := c.Timeouts.Drain
+	c.KeepFixed(used)
+	if differ := c.Fixed(used); differ != nil {
+		t.Errorf("%v still differ", differ)
+	}
+	if c.Timeouts.Drain != drain || drain == used.Timeouts.Drain {
+		t.Errorf("timeouts.drain became %v: it is not fixed", c.Timeouts.Drain)
+	}
+}

@@ -19,3 +19,14 @@ func (c *Config) Fixed(other *Config) (differ []string) {
 	})
 	return differ
 }
+
+// KeepFixed gives the keys that no reload can change the values that are in use.
+// It is for a configuration that nobody else has yet.
+func (c *Config) KeepFixed(used *Config) {
+	for i := range table {
+		if k := &table[i]; k.fixed && k.at != nil {
+			to, from := reflect.ValueOf(k.at(&scope{config: c})), reflect.ValueOf(k.at(&scope{config: used}))
+			to.Elem().Set(from.Elem())
+		}
+	}
+}
