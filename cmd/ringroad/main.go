@@ -5,11 +5,16 @@ package main
 import (
 	"context"
 	"os"
+
+	"ringroad/cmd/internal/worker"
 )
 
 // version is set by the linker (-X main.version=...).
 var version string
 
 func main() {
+	if worker.IsProcess() {
+		os.Exit(worker.Main())
+	}
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

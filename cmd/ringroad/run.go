@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/signal"
-	"runtime/pprof"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,13 +23,19 @@ func newRun(serve serveFunc, socket *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run {-c FILE | --interface NAME --listen ADDRESS --backend ADDRESS}",
 		Short: "Serve until SIGTERM or SIGINT",
-		Long: `run serves in the foreground. SIGTERM and SIGINT stop it at once; SIGQUIT stops
-it gracefully (what is under way is finished, within timeouts.drain); SIGUSR1
-opens the access log anew, after it was renamed.
+		Long: `run serves in the foreground: a master process, and a worker process for each
+receive queue. Signals to the master:
+
+  TERM, INT  stop at once (ringroad stop)
+  QUIT       finish what is under way, within timeouts.drain, and end (ringroad quit)
+  HUP        read the configuration again (ringroad reload)
+  USR1       open the access log anew, after it was renamed
+  WINCH      drain the workers and give their traffic to the kernel, until HUP
 
 It needs root, or the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and
-CAP_PERFMON. Messages go to standard error; where requests are logged is the
-configuration's to say (log.access).
+CAP_PERFMON; workers give up all of them, and root, once their sockets are open.
+Messages go to standard error; where requests are logged is the configuration's
+to say (log.access).
 
 Without a file, the three flags --interface, --listen and --backend say all that
 is needed, and everything else has its default. Beside a file, --interface and
@@ -60,33 +64,19 @@ second and once more at the end, so that a reader never sees half of it.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			context.AfterFunc(ctx, stop)
 			defer stop()
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: cfg.Log.Level}))
-			return profiled(cpuProfile, func() error {
-				return serve(ctx, cfg, master.Options{StatsFile: statsFile, Control: *socket, Log: log})
+			var level slog.LevelVar
+			level.Set(cfg.Log.Level)
+			return serve(ctx, cfg, master.Options{
+				Load: func() (*config.Config, error) { return load(cmd, flags) },
+				File: flags.File, Version: version, Control: *socket, StatsFile: statsFile, CPUProfile: cpuProfile,
+				Level: &level, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &level})),
 			})
 		},
 	}
 	flags.Register(cmd.Flags())
-	cmd.Flags().StringVar(&cpuProfile, "cpu-profile", "", "write a CPU profile of the whole run to `FILE`, for go tool pprof")
+	cmd.Flags().StringVar(&cpuProfile, "cpu-profile", "", "write a CPU profile of the first worker to `FILE`, for go tool pprof; those of others have the worker's number behind the name")
 	cmd.Flags().StringVar(&statsFile, "stats-file", "", "write all counters as JSON to `FILE`, every second and at the end")
 	return cmd
-}
-
-// profiled calls f under the CPU profiler if a file is named.
-func profiled(path string, f func() error) error {
-	if path == "" {
-		return f()
-	}
-	out, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("write the CPU profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(out); err != nil {
-		return errors.Join(err, out.Close())
-	}
-	err = f()
-	pprof.StopCPUProfile()
-	return errors.Join(err, out.Close())
 }
 
 // load makes the configuration that the flags of a command ask for. Flags that

@@ -25,7 +25,7 @@ import (
 func startPair(t *testing.T, more ...string) (*wide, *lab.Ringroad) {
 	t.Helper()
 	w := upWide(t, lab.Options{Queues: 2, RSS: rss.DefaultKey})
-	return w, startIn(t, w.Lab, w.configuration(bothFamilies, more...))
+	return w, startIn(t, w.Lab, w.configuration(bothFamilies, append(more, "limits: {keepalive_requests: 0}")...))
 }
 
 // workerPID returns the id of a worker's process.
@@ -358,7 +358,7 @@ func TestQuitUnderLoadLosesNothingInFlight(t *testing.T) {
 		}
 		answers = append(answers, in)
 	}
-	if out, err := r.Command(stopLimit, "quit"); err != nil {
+	if out, err := r.Command(stopLimit, "quit", "--timeout", "0s"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if err := r.WaitLine("draining", stopLimit); err != nil {

@@ -43,7 +43,7 @@ type Ringroad struct {
 	*Process
 	ConfigFile string
 	StatsFile  string
-	Control    string // control socket
+	Control    string // path of the control socket
 
 	lab    *Lab
 	binary string
@@ -95,9 +95,15 @@ func (r *Ringroad) Configure(configuration string) error {
 	return os.Rename(temporary, r.ConfigFile)
 }
 
-// Command runs a command that speaks to the master, such as "reload", and returns what it printed.
+// Command runs a command that speaks to the master, such as "reload", and returns all that it printed.
 func (r *Ringroad) Command(limit time.Duration, name string, args ...string) (string, error) {
-	return r.lab.Edge.Run(limit, r.binary, append([]string{name, "--control", r.Control}, args...)...)
+	p, err := r.lab.Start("ringroad "+name, r.lab.Edge.Exec(r.binary, append([]string{name, "--control", r.Control}, args...)...))
+	if err != nil {
+		return "", err
+	}
+	err = p.Wait(limit)
+	p.Stop(0)
+	return p.Output(), err
 }
 
 // WaitReady waits until ringroad has said that it serves.

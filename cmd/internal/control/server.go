@@ -31,8 +31,9 @@ type Master interface {
 
 // Server answers commands. Close ends it.
 type Server struct {
-	http   *http.Server
-	cancel context.CancelFunc
+	http     *http.Server
+	listener net.Listener
+	cancel   context.CancelFunc
 }
 
 // result is what /reload, /quit and /stop answer.
@@ -51,7 +52,7 @@ func Serve(l net.Listener, m Master, log *slog.Logger) *Server {
 	mux.HandleFunc("POST /reload", h.reload(ctx))
 	mux.HandleFunc("POST /quit", h.end("quit", m.Quit))
 	mux.HandleFunc("POST /stop", h.end("stop", m.Stop))
-	s := &Server{cancel: cancel, http: &http.Server{
+	s := &Server{cancel: cancel, listener: l, http: &http.Server{
 		Handler: mux, ReadTimeout: readTimeout, MaxHeaderBytes: headerBytes,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}
@@ -69,10 +70,15 @@ func (s *Server) Close() error {
 	s.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if err := s.http.Shutdown(ctx); err == nil {
-		return nil
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = s.http.Close()
 	}
-	return s.http.Close()
+	// Serve may not have come to know the listener yet.
+	if closeErr := s.listener.Close(); !errors.Is(closeErr, net.ErrClosed) {
+		err = errors.Join(err, closeErr)
+	}
+	return err
 }
 
 type handler struct {

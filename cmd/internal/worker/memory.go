@@ -45,10 +45,3 @@ func (m *Memory) Tick() {
 	metrics.Read(m.samples[:])
 	m.cycles = m.samples[0].Value.Uint64()
 }
-
-// liveHeap is what the last collection found alive, in bytes.
-func liveHeap() uint64 {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(s)
-	return s[0].Value.Uint64()
-}

@@ -2,110 +2,138 @@ package worker
 
 import (
 	"reflect"
-	"runtime"
+	"runtime/metrics"
 	"time"
 
-	"ringroad/bpf"
 	"ringroad/dataplane"
+	"ringroad/proxy"
+	"ringroad/stack"
 )
 
-// snapshotTimeout bounds how long Snapshot waits for the loop.
-const snapshotTimeout = time.Second
-
-// Snapshot is one reading of every counter and gauge, by name.
-type Snapshot struct {
-	Time       time.Time         `json:"time"`
-	Interfaces []InterfaceStats  `json:"interfaces"`
-	Stack      map[string]uint64 `json:"stack"` // the loop's and netstack's TCP counters
-	Proxy      map[string]uint64 `json:"proxy"`
-	Process    map[string]uint64 `json:"process"`
+// values are all statistics of a worker.
+type values struct {
+	at       time.Time
+	loop     stack.LoopStats
+	tcp      stack.TCPStats
+	proxy    proxy.Stats
+	handover dataplane.HandoverStats
+	process  ProcessStats
+	links    []linkValues
 }
 
-// InterfaceStats are the counters of one interface.
-type InterfaceStats struct {
-	Name     string            `json:"name"`
-	Driver   string            `json:"driver"`
-	Mode     string            `json:"mode"`     // native or generic
-	Verdicts map[string]uint64 `json:"verdicts"` // of the XDP program
-	Queues   []QueueStats      `json:"queues"`
+type linkValues struct {
+	link   stack.LinkStats
+	queues []queueValues
 }
 
-// QueueStats are the counters of one AF_XDP socket.
-type QueueStats struct {
-	Queue    int               `json:"queue"`
-	ZeroCopy bool              `json:"zero_copy"`
-	Ours     map[string]uint64 `json:"ours"`
-	Kernel   map[string]uint64 `json:"kernel"` // XDP_STATISTICS
-	Levels   map[string]int    `json:"levels"` // where the frames are
-	Link     map[string]uint64 `json:"link"`   // of the stack's link endpoint
+type queueValues struct {
+	ours   dataplane.Stats
+	kernel dataplane.KernelStats
+	levels LevelStats
 }
 
-// Snapshot reads everything between two turns of the loop. ok is false when
-// the loop did not answer in time, or has ended. Any goroutine may call it.
-func (w *Worker) Snapshot() (s Snapshot, ok bool) {
-	read := make(chan Snapshot, 1)
-	w.proxy.Post(func() { read <- w.Read() })
-	select {
-	case s = <-read:
-		return s, true
-	case <-time.After(snapshotTimeout):
-		return Snapshot{}, false
+// ProcessStats are the runtime's.
+type ProcessStats struct {
+	Goroutines  uint64 `name:"goroutines" unit:"goroutines" kind:"gauge" help:"Goroutines that exist."`
+	HeapBytes   uint64 `name:"heap_bytes" unit:"bytes" kind:"gauge" help:"Heap in use, garbage included."`
+	HeapLive    uint64 `name:"heap_live" unit:"bytes" kind:"gauge" help:"Heap that the last collection found alive."`
+	HeapObjects uint64 `name:"heap_objects" unit:"objects" kind:"gauge" help:"Objects on the heap, garbage included."`
+	SysBytes    uint64 `name:"sys_bytes" unit:"bytes" kind:"gauge" help:"Memory that the runtime has mapped."`
+	GCCycles    uint64 `name:"gc_cycles" unit:"collections" kind:"counter" help:"Garbage collections."`
+	Mallocs     uint64 `name:"mallocs" unit:"objects" kind:"counter" help:"Objects allocated."`
+}
+
+// LevelStats tell where the frames of a queue are: dataplane.Levels.
+type LevelStats struct {
+	Frames         uint64 `name:"frames" unit:"frames" kind:"gauge" help:"Frames of the UMEM."`
+	Free           uint64 `name:"free" unit:"frames" kind:"gauge" help:"Frames on the TX free list."`
+	Fill           uint64 `name:"fill" unit:"frames" kind:"gauge" help:"Frames with the kernel, to receive into."`
+	RX             uint64 `name:"rx" unit:"frames" kind:"gauge" help:"Frames that the loop reads."`
+	TX             uint64 `name:"tx" unit:"frames" kind:"gauge" help:"Frames that the loop writes or the kernel sends."`
+	FillRing       uint64 `name:"fill_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the fill ring."`
+	RXRing         uint64 `name:"rx_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the RX ring."`
+	TXRing         uint64 `name:"tx_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the TX ring."`
+	CompletionRing uint64 `name:"completion_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the completion ring."`
+	RingEntries    uint64 `name:"ring_entries" unit:"descriptors" kind:"gauge" help:"Slots of each ring."`
+}
+
+func levelStats(l dataplane.Levels) LevelStats {
+	return LevelStats{
+		Frames: uint64(l.Frames), Free: uint64(l.Free), Fill: uint64(l.Fill), RX: uint64(l.RX), TX: uint64(l.TX),
+		FillRing: uint64(l.FillRing), RXRing: uint64(l.RXRing), TXRing: uint64(l.TXRing), CompletionRing: uint64(l.CompletionRing),
+		RingEntries: uint64(l.RingEntries),
 	}
 }
 
-// Read is Snapshot for the loop's own goroutine.
-func (w *Worker) Read() Snapshot {
-	s := Snapshot{Time: w.stack.WallTime(), Stack: map[string]uint64{}, Proxy: map[string]uint64{}}
-	for k, i := range w.interfaces {
-		s.Interfaces = append(s.Interfaces, w.readInterface(i, w.queues[k]))
+// newValues are those of a worker with these links, all zero.
+func newValues(links []Link) *values {
+	v := &values{links: make([]linkValues, len(links))}
+	for i := range links {
+		v.links[i].queues = make([]queueValues, len(links[i].Queues))
 	}
-	put(s.Stack, w.stack.LoopStats())
-	put(s.Stack, w.stack.TCPStats())
-	put(s.Proxy, *w.proxy.Stats())
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	s.Process = map[string]uint64{
-		"goroutines":   uint64(runtime.NumGoroutine()),
-		"heap_bytes":   m.HeapAlloc, // garbage included
-		"heap_live":    liveHeap(),
-		"heap_objects": m.HeapObjects,
-		"sys_bytes":    m.Sys,
-		"gc_cycles":    uint64(m.NumGC),
-		"mallocs":      m.Mallocs,
-	}
-	return s
+	return v
 }
 
-func (w *Worker) readInterface(i *dataplane.Interface, q *dataplane.Queue) InterfaceStats {
-	s := InterfaceStats{Name: i.Name(), Driver: i.Driver(), Mode: i.Mode().String(), Verdicts: map[string]uint64{}}
-	if c, err := i.Counters(); err == nil {
-		for v, n := range c {
-			s.Verdicts[bpf.Verdict(v).String()] = n
+// empty returns values of the same shape, all zero.
+func (v *values) empty() *values {
+	e := &values{links: make([]linkValues, len(v.links))}
+	for i := range v.links {
+		e.links[i].queues = make([]queueValues, len(v.links[i].queues))
+	}
+	return e
+}
+
+// each calls f with every statistics struct, in the order of the page.
+func (v *values) each(f func(statistics reflect.Value)) {
+	call := func(p any) { f(reflect.ValueOf(p).Elem()) }
+	call(&v.loop)
+	call(&v.tcp)
+	call(&v.proxy)
+	call(&v.handover)
+	call(&v.process)
+	for i := range v.links {
+		l := &v.links[i]
+		call(&l.link)
+		for k := range l.queues {
+			q := &l.queues[k]
+			call(&q.ours)
+			call(&q.kernel)
+			call(&q.levels)
 		}
 	}
-	l := q.Levels()
-	qs := QueueStats{
-		ZeroCopy: q.ZeroCopy(),
-		Ours:     map[string]uint64{}, Kernel: map[string]uint64{}, Link: map[string]uint64{},
-		Levels: map[string]int{
-			"frames": l.Frames, "free": l.Free, "fill": l.Fill, "rx": l.RX, "tx": l.TX,
-			"fill_ring": l.FillRing, "rx_ring": l.RXRing, "tx_ring": l.TXRing, "completion_ring": l.CompletionRing,
-			"ring_entries": l.RingEntries,
-		},
-	}
-	put(qs.Ours, *q.Stats())
-	if k, err := q.KernelStats(); err == nil {
-		put(qs.Kernel, k)
-	}
-	put(qs.Link, w.stack.LinkStats(i.Index()))
-	s.Queues = []QueueStats{qs}
-	return s
 }
 
-// put adds the fields of a statistics struct under their names.
-func put(m map[string]uint64, statistics any) {
-	v := reflect.ValueOf(statistics)
-	for i, f := range dataplane.StatFields(statistics) {
-		m[f.Name] = v.Field(i).Uint()
+// words is the size of the page.
+func (v *values) words() int {
+	n := headerWords
+	v.each(func(statistics reflect.Value) { n += statistics.NumField() })
+	return n
+}
+
+// runtimeSamples are the fields of ProcessStats, in their order.
+var runtimeSamples = []string{
+	"/sched/goroutines:goroutines",
+	"/memory/classes/heap/objects:bytes",
+	"/gc/heap/live:bytes",
+	"/gc/heap/objects:objects",
+	"/memory/classes/total:bytes",
+	"/gc/cycles/total:gc-cycles",
+	"/gc/heap/allocs:objects",
+}
+
+// processReader reads ProcessStats without stopping anything.
+type processReader struct{ samples []metrics.Sample }
+
+func (r *processReader) read(to *ProcessStats) {
+	if r.samples == nil {
+		r.samples = make([]metrics.Sample, len(runtimeSamples))
+		for i, name := range runtimeSamples {
+			r.samples[i].Name = name
+		}
+	}
+	metrics.Read(r.samples)
+	fields := reflect.ValueOf(to).Elem()
+	for i := range r.samples {
+		fields.Field(i).SetUint(r.samples[i].Value.Uint64())
 	}
 }

@@ -1,14 +1,19 @@
-// Package worker wires one set of queues to one event loop: an AF_XDP socket
-// on each interface, a TCP stack on them, the proxy on the stack. It is what a
-// worker process runs; nothing in it is shared with another worker.
+// Package worker is a worker process and what its master needs to know of it.
+//
+// A worker wires its queues to one event loop: AF_XDP sockets on each interface, a
+// TCP stack on them, the proxy on the stack (worker.go). It shares nothing with
+// another worker but the rings by which frames are handed over.
+//
+// The process (process.go) is started by the master with a socket, over which it
+// is told what to do (channel.go, protocol.go). Once its sockets are bound it gives
+// up every privilege (package sandbox): what needs one, or a file, it is given by
+// the master. What it counts it shows on a page of shared memory (page.go).
 package worker
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -20,105 +25,179 @@ import (
 
 // Options are what a worker is given.
 type Options struct {
-	Config     *config.Config
-	Interfaces []*dataplane.Interface
-	Queue      int // of every interface
-	Log        *slog.Logger
-	AccessLog  io.Writer // nil: none
+	*Start
+	Config    *config.Config
+	Log       *slog.Logger
+	AccessLog io.Writer // nil: none
+	files     files
 }
 
 // Worker owns its queues from New to the end of Run.
 type Worker struct {
-	queues     []*dataplane.Queue
-	interfaces []*dataplane.Interface
-	waiter     *dataplane.Waiter
-	neighbours *dataplane.Neighbours
-	stack      *stack.Stack
-	proxy      *proxy.Worker
+	index, workers int
+	ports          config.PortRange // of this worker's connections to backends
+	links          []link
+	waiter         *dataplane.Waiter
+	neighbours     *dataplane.Neighbours
+	handover       *dataplane.Handover // nil: there is one worker
+	stack          *stack.Stack
+	proxy          *proxy.Worker
+	memory         *Memory
+	page           *Page
+
+	values   *values // what was published last
+	reader   processReader
+	handed   dataplane.HandoverStats
+	log      *slog.Logger
+	nextTick time.Time // of memory
 }
 
-// New binds the sockets, builds the stack and listens. Frames may come from
-// then on; they are answered once Run runs.
+// link is an interface with the worker's sockets on it.
+type link struct {
+	Link
+	queues []queue
+}
+
+type queue struct {
+	*dataplane.Queue
+	number int
+}
+
+// New binds the sockets, builds the stack and listens. Frames may come once the
+// master has entered the sockets; they are answered once Run runs.
 func New(o Options) (*Worker, error) {
-	w := &Worker{interfaces: o.Interfaces}
+	w := &Worker{index: o.Index, workers: o.Workers, log: o.Log, memory: NewMemory()}
 	if err := w.build(o); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-func (w *Worker) build(o Options) error {
+func (w *Worker) build(o Options) (err error) {
 	c := o.Config
-	indexes := make([]int, 0, len(o.Interfaces))
-	for _, i := range o.Interfaces {
-		q, err := i.OpenQueue(dataplane.QueueOptions{
-			Queue:       o.Queue,
-			RingEntries: c.Rings.Entries,
-			FrameBytes:  frameBytes(c.Rings.FrameBytes, i.MTU()),
-			Frames:      c.Rings.Frames,
-			ZeroCopy:    zeroCopyModes[c.ZeroCopy],
-		})
-		if err != nil {
-			return err
-		}
-		w.queues = append(w.queues, q)
-		indexes = append(indexes, i.Index())
-		o.Log.Info("queue open", "interface", i.Name(), "queue", o.Queue, "driver", i.Driver(),
-			"mode", i.Mode().String(), "zero_copy", q.ZeroCopy())
-	}
-	var err error
-	if w.waiter, err = dataplane.NewWaiter(w.queues); err != nil {
+	w.ports.First, w.ports.Last = stack.PortBlock(c.BackendPorts.First, c.BackendPorts.Last, w.index, w.workers)
+	if w.page, err = OpenPage(o.files.page, o.Links); err != nil {
 		return err
+	}
+	w.values = newValues(o.Links)
+	queues, err := w.openQueues(o)
+	if err != nil {
+		return err
+	}
+	if w.waiter, err = dataplane.NewWaiter(queues); err != nil {
+		return err
+	}
+	indexes := make([]int, len(w.links))
+	links := make([]stack.Link, len(w.links))
+	for i := range w.links {
+		l := &w.links[i]
+		indexes[i] = l.Index
+		links[i] = stack.Link{
+			Name: l.Name, Index: l.Index, Device: l.queues[0], MAC: l.MAC, MTU: l.MTU,
+			Addresses:     l.Addresses,
+			TrustChecksum: trustChecksum(c.RXChecksum, l.Driver),
+			Placement:     w.placement(l.RSS),
+		}
+		for _, q := range l.queues[1:] {
+			links[i].More = append(links[i].More, q)
+		}
 	}
 	if w.neighbours, err = dataplane.NewNeighbours(indexes...); err != nil {
 		return err
 	}
-	links := make([]stack.Link, len(o.Interfaces))
-	for k, i := range o.Interfaces {
-		addresses, err := i.Addresses()
-		if err != nil {
-			return err
-		}
-		links[k] = stack.Link{
-			Name: i.Name(), Index: i.Index(), Device: w.queues[k], MAC: i.MAC(), MTU: i.MTU(),
-			Addresses:     addresses,
-			TrustChecksum: trustChecksum(c.RXChecksum, i.Driver()),
-		}
-	}
-	w.stack, err = stack.New(stack.Config{
+	s := stack.Config{
 		Links: links, Resolver: w.neighbours, Waiter: w.waiter,
+		Worker: w.index, Workers: w.workers,
 		FirstPort: c.BackendPorts.First, LastPort: c.BackendPorts.Last,
 		TCP:  tcpOptions(&c.TCP),
 		Spin: spin(c),
-	})
-	if err != nil {
+	}
+	if w.workers > 1 {
+		w.handover, err = dataplane.OpenHandover(dataplane.HandoverOptions{
+			Memory: o.files.memory, Bells: o.files.bells, Self: w.index, Stats: &w.handed,
+		})
+		if err != nil {
+			return err
+		}
+		s.Handover = w.handover
+	}
+	o.files.close()
+	if w.stack, err = stack.New(s); err != nil {
 		return err
 	}
-	w.warnUnreachable(o)
-	w.proxy, err = proxy.New(proxy.Options{Config: c, Stack: w.stack, Log: o.Log, AccessLog: o.AccessLog})
+	if w.handover != nil {
+		w.handover.Watch(w.stack.Wake)
+	}
+	w.warnUnreachable(c)
+	w.proxy, err = proxy.New(proxy.Options{
+		Config: c, Stack: w.stack, Log: o.Log, AccessLog: o.AccessLog, Pages: o.Reload.Pages, Stats: &w.values.proxy,
+		Pulse: w.page.pulse(), Tick: w.tick, TickInterval: tickInterval, IdleTick: idleTick,
+	})
 	return err
 }
 
+// openQueues binds the sockets of every interface.
+func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
+	c := o.Config
+	for i := range o.Links {
+		l := link{Link: o.Links[i]}
+		w.links = append(w.links, l)
+		for k, number := range l.Queues {
+			q, err := dataplane.OpenQueue(l.LinkInfo, dataplane.QueueOptions{
+				Queue:       number,
+				RingEntries: c.Rings.Entries,
+				FrameBytes:  frameBytes(c.Rings.FrameBytes, l.MTU),
+				Frames:      c.Rings.Frames,
+				ZeroCopy:    zeroCopyModes[c.ZeroCopy],
+				Stats:       &w.values.links[i].queues[k].ours,
+			})
+			if err != nil {
+				return nil, err
+			}
+			w.links[i].queues = append(w.links[i].queues, queue{q, number})
+			all = append(all, q)
+			o.Log.Info("queue open", "interface", l.Name, "queue", number, "driver", l.Driver,
+				"mode", l.Mode.String(), "zero_copy", q.ZeroCopy())
+		}
+	}
+	return all, nil
+}
+
+// placement chooses source ports for a NIC that places flows by r; nil: nothing is
+// known, or nothing has to be chosen.
+func (w *Worker) placement(r *dataplane.RSS) stack.Placement {
+	if r == nil || w.workers == 1 {
+		return nil
+	}
+	return dataplane.NewPlacement(r, w.index, w.workers, w.ports.First, w.ports.Last)
+}
+
 // warnUnreachable tells of backends to which no route leads by the worker's
-// interfaces: requests for them will be answered 502 until there is one.
-func (w *Worker) warnUnreachable(o Options) {
+// interfaces: requests for them will be answered 502 until there is one. One worker
+// says it for all.
+func (w *Worker) warnUnreachable(c *config.Config) {
+	if w.index != 0 {
+		return
+	}
 	routes := w.neighbours.Routes()
-	for _, u := range o.Config.Upstreams {
+	for _, u := range c.Upstreams {
 		for _, s := range u.Servers {
 			via := func(r dataplane.Route) bool { return r.Prefix.Contains(s.Addr()) }
 			if !slices.ContainsFunc(routes, via) {
-				o.Log.Warn("no route to the backend by these interfaces: add the interface it is reached by, or a route",
-					"backend", s.String(), "upstream", u.Name, "interfaces", o.Config.Interfaces)
+				w.log.Warn("no route to the backend by these interfaces: add the interface it is reached by, or a route",
+					"backend", s.String(), "upstream", u.Name, "interfaces", c.Interfaces)
 			}
 		}
 	}
 }
 
 // Run runs the event loop on the calling goroutine until Stop, or until a
-// drain has ended, and releases everything.
-func (w *Worker) Run() error {
+// drain has ended. What the worker holds is released with its process: a confined
+// one cannot do it.
+func (w *Worker) Run() {
 	w.proxy.Run()
-	return w.close()
+	w.publish(time.Now())
+	w.stack.Close()
 }
 
 // Stop ends Run at once. Any goroutine may call it.
@@ -128,24 +207,44 @@ func (w *Worker) Stop() { w.proxy.Stop() }
 // call it.
 func (w *Worker) Drain() { w.proxy.Drain() }
 
-// Check reports an interface that was removed: its sockets will never receive
-// again, and nothing wakes the loop to find out. Any goroutine may call it. A
-// loop that does not answer in time is no error here.
-func (w *Worker) Check() error {
-	found := make(chan error, 1)
-	w.proxy.Post(func() {
-		var errs []error
-		for _, q := range w.queues {
-			errs = append(errs, q.Check())
-		}
-		found <- errors.Join(errs...)
-	})
-	select {
-	case err := <-found:
-		return err
-	case <-time.After(snapshotTimeout):
-		return nil
+const (
+	// tickInterval is how old the page may be while something happens.
+	tickInterval = 100 * time.Millisecond
+	// idleTick is how often an idle loop turns, so that the master sees it live: a
+	// fourth of the shortest watchdog.
+	idleTick = 250 * time.Millisecond
+	// memoryInterval is how often Memory.Tick is called.
+	memoryInterval = time.Second
+)
+
+// tick is called by the loop, between two turns.
+func (w *Worker) tick() {
+	now := w.stack.WallTime()
+	w.publish(now)
+	if !now.Before(w.nextTick) {
+		w.nextTick = now.Add(memoryInterval)
+		w.memory.Tick()
 	}
+}
+
+// publish shows all statistics on the page. The proxy and the queues count in
+// values themselves.
+func (w *Worker) publish(now time.Time) {
+	v := w.values
+	v.loop, v.tcp, v.handover = w.stack.LoopStats(), w.stack.TCPStats(), w.handed
+	w.reader.read(&v.process)
+	for i := range w.links {
+		l := &w.links[i]
+		v.links[i].link = w.stack.LinkStats(l.Index)
+		for k, q := range l.queues {
+			qv := &v.links[i].queues[k]
+			qv.levels = levelStats(q.Levels())
+			if kernel, err := q.KernelStats(); err == nil { // the interface may be gone
+				qv.kernel = kernel
+			}
+		}
+	}
+	w.page.publish(v, now)
 }
 
 func (w *Worker) close() error {
@@ -153,14 +252,19 @@ func (w *Worker) close() error {
 	if w.stack != nil {
 		w.stack.Close()
 	}
+	if w.handover != nil {
+		errs = append(errs, w.handover.Close())
+	}
 	if w.neighbours != nil {
 		w.neighbours.Close()
 	}
 	if w.waiter != nil {
 		w.waiter.Close()
 	}
-	for _, q := range w.queues {
-		errs = append(errs, q.Close())
+	for i := range w.links {
+		for _, q := range w.links[i].queues {
+			errs = append(errs, q.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -221,20 +325,4 @@ func tcpOptions(c *config.TCP) stack.TCPOptions {
 
 func buffer(b config.Buffer) stack.Buffer {
 	return stack.Buffer{Min: b.MinBytes, Default: b.DefaultBytes, Max: b.MaxBytes}
-}
-
-// Addresses returns the addresses by which clients can reach an interface, for
-// messages.
-func Addresses(i *dataplane.Interface) ([]netip.Addr, error) {
-	prefixes, err := i.Addresses()
-	if err != nil {
-		return nil, fmt.Errorf("read the addresses of %s: %w", i.Name(), err)
-	}
-	var own []netip.Addr
-	for _, p := range prefixes {
-		if !p.Addr().IsLinkLocalUnicast() {
-			own = append(own, p.Addr().Unmap())
-		}
-	}
-	return own, nil
 }

@@ -1,0 +1,279 @@
+package master
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"ringroad/cmd/internal/notify"
+	"ringroad/cmd/internal/sandbox"
+	"ringroad/cmd/internal/worker"
+	"ringroad/dataplane"
+	"ringroad/proxy/config"
+)
+
+// handoverRingBytes is the size of the ring between two workers, of which pages
+// are taken as they are used: some 150 full frames, and five times as many as a
+// loop takes from its NIC in a turn.
+const handoverRingBytes = 256 << 10
+
+// startWorkers starts a process for every worker and waits until all serve. What is
+// to be steered is told to the program only then: a client's SYN is never answered
+// by nobody.
+func (m *master) startWorkers() error {
+	n, err := m.countWorkers()
+	if err != nil {
+		return err
+	}
+	cpus, err := m.cpus(n)
+	if err != nil {
+		return err
+	}
+	if err := m.openHandover(n); err != nil {
+		return err
+	}
+	m.readRSS(n)
+	for w := range n {
+		c := &child{index: w, cpu: cpus[w]}
+		if err := m.prepareChild(c, n); err != nil {
+			return err
+		}
+		m.children = append(m.children, c)
+	}
+	for _, c := range m.children {
+		if err := m.spawn(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countWorkers decides `workers`: at most as many as the interface with the fewest
+// receive queues has, so that each worker has a socket on every interface.
+func (m *master) countWorkers() (int, error) {
+	least := m.interfaces[0]
+	for _, i := range m.interfaces[1:] {
+		if i.RXQueues() < least.RXQueues() {
+			least = i
+		}
+	}
+	switch n := m.config.Workers; {
+	case n == 0:
+		return min(least.RXQueues(), config.MaxWorkers), nil
+	case n > least.RXQueues():
+		return 0, fmt.Errorf("workers: %d, but %s has %d receive queues, and each worker needs one of every interface: "+
+			"set workers to auto, or give the interface more queues (ethtool -L %s combined %d)",
+			n, least.Name(), least.RXQueues(), least.Name(), n)
+	default:
+		return n, nil
+	}
+}
+
+// cpus decides `cpu_affinity`: a CPU for each worker, -1 for any.
+func (m *master) cpus(n int) ([]int, error) {
+	cpus := make([]int, n)
+	a := m.config.CPUAffinity
+	list := a.CPUs
+	allowed, err := sandbox.AllowedCPUs()
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		list = allowed
+	}
+	for _, cpu := range list {
+		if !contains(allowed, cpu) {
+			return nil, fmt.Errorf("cpu_affinity: CPU %d is not one that this process may use: %v", cpu, allowed)
+		}
+	}
+	for w := range cpus {
+		cpus[w] = list[w%len(list)]
+		if a.Off {
+			cpus[w] = -1
+		}
+	}
+	return cpus, nil
+}
+
+func contains(list []int, n int) bool {
+	for _, k := range list {
+		if k == n {
+			return true
+		}
+	}
+	return false
+}
+
+// openHandover makes the memory by which workers hand frames over.
+func (m *master) openHandover(n int) (err error) {
+	if n == 1 {
+		return nil
+	}
+	if m.memory, err = dataplane.NewHandoverMemory(n, handoverRingBytes); err != nil {
+		return err
+	}
+	for range n {
+		b, err := dataplane.NewHandoverBell()
+		if err != nil {
+			return err
+		}
+		m.bells = append(m.bells, b)
+	}
+	return nil
+}
+
+// readRSS finds out how the NICs place flows on their queues. Where nobody knows,
+// replies of backends that come in on another worker's queue are handed over.
+func (m *master) readRSS(n int) {
+	m.rss = make([]*dataplane.RSS, len(m.interfaces))
+	if n == 1 {
+		return
+	}
+	for k, i := range m.interfaces {
+		r, err := m.rssOf(i)
+		switch {
+		case err != nil:
+			m.log.Info("how the interface places flows is not known: replies on another worker's queue are handed over",
+				"interface", i.Name(), "reason", err)
+		case r != nil:
+			m.log.Debug("local ports are chosen so that replies come in on the worker's own queue", "interface", i.Name())
+		}
+		m.rss[k] = r
+	}
+}
+
+// rssOf decides `rss.key` for an interface. Nil without an error: ports are not to
+// be chosen.
+func (m *master) rssOf(i *dataplane.Interface) (*dataplane.RSS, error) {
+	switch key := m.config.RSS.Key; {
+	case key.Off:
+		return nil, nil
+	case len(key.Bytes) > 0:
+		return dataplane.DefaultRSS(key.Bytes, i.RXQueues()), nil
+	default:
+		return dataplane.ReadRSS(i.Index())
+	}
+}
+
+// followRSS tells the workers when an operator changed how a NIC places flows.
+// Connections that exist go on by handover.
+func (m *master) followRSS() {
+	if len(m.children) == 1 || m.config.RSS.Key.Off || len(m.config.RSS.Key.Bytes) > 0 {
+		return
+	}
+	for k, i := range m.interfaces {
+		r, err := dataplane.ReadRSS(i.Index())
+		if err != nil || r.Equal(m.rss[k]) {
+			continue // a NIC that does not tell now may tell again
+		}
+		m.log.Info("the interface places flows in another way now", "interface", i.Name())
+		m.rss[k] = r
+		for _, c := range m.children {
+			c.links[k].RSS = r
+			if c.alive() {
+				m.tell(c, worker.Message{Kind: worker.MessageRSS, RSS: &worker.RSS{Link: k, RSS: r}})
+			}
+		}
+	}
+}
+
+// prepareChild gives worker c of n its queues and its page.
+func (m *master) prepareChild(c *child, n int) (err error) {
+	for k, i := range m.interfaces {
+		all, _, err := addresses(i)
+		if err != nil {
+			return err
+		}
+		l := worker.Link{LinkInfo: i.Link(), Addresses: all, RSS: m.rss[k]}
+		for q := c.index; q < i.RXQueues(); q += n {
+			l.Queues = append(l.Queues, q)
+		}
+		c.links = append(c.links, l)
+	}
+	if c.page, c.pageFile, err = worker.NewPage(c.links); err != nil {
+		return err
+	}
+	if name := m.CPUProfile; name != "" {
+		if c.index > 0 {
+			name = fmt.Sprintf("%s.%d", name, c.index)
+		}
+		if c.profile, err = os.Create(name); err != nil {
+			return fmt.Errorf("write the CPU profile: %w", err)
+		}
+	}
+	return nil
+}
+
+// served is called when a worker has become ready. When all are, frames are steered
+// to them, if that is not so already.
+func (m *master) served() {
+	if m.announced && !m.steered.nothing || m.ending != endNot {
+		return
+	}
+	for _, c := range m.children {
+		if c.state != stateServing {
+			return
+		}
+	}
+	open := m.openToTraffic
+	if m.announced {
+		m.steered.nothing = false
+		open = m.steer
+	}
+	if err := open(); err != nil {
+		m.fail(err)
+	}
+}
+
+// watch looks at the beat of every worker, and at the time that starting and
+// ending take.
+func (m *master) watch() {
+	now := time.Now()
+	for _, c := range m.children {
+		if !c.alive() || c.killed {
+			continue
+		}
+		if m.ending != endNot || c.state == stateDraining {
+			if !m.deadline.IsZero() && now.After(m.deadline) {
+				m.log.Error("a worker does not end: it is killed", "worker", c.index, "pid", c.process.Pid)
+				m.kill(c)
+			}
+			continue
+		}
+		if c.state == stateStarting {
+			if now.Sub(c.started) > startTimeout {
+				c.failure = fmt.Sprintf("worker %d is not ready after %v", c.index, startTimeout)
+				m.kill(c)
+			}
+			continue
+		}
+		turns, activity := c.page.Beat()
+		if turns != c.turns {
+			c.turns, c.beat = turns, now
+			continue
+		}
+		if silent := now.Sub(c.beat); silent > m.config.Watchdog {
+			m.log.Error("a worker's loop is silent: it is replaced", "worker", c.index, "pid", c.process.Pid,
+				"silent", silent.Round(time.Millisecond), "turns", turns, "last", activity.String(), "state", processState(c.process.Pid))
+			m.kill(c)
+		}
+	}
+}
+
+// check looks after what else can go wrong, and writes statistics.
+func (m *master) check() {
+	for _, i := range m.interfaces {
+		if err := i.Check(); errors.Is(err, dataplane.ErrInterfaceGone) && m.ending == endNot {
+			m.fail(err)
+			return
+		}
+	}
+	if m.ending == endNot {
+		m.followRSS()
+		m.forgetRetired()
+		m.yield()
+	}
+	m.writeStats()
+	m.tellManager(notify.Alive())
+}

@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"ringroad/cmd/internal/sandbox"
+	"ringroad/dataplane"
+)
+
+// Kind says what a message is.
+type Kind string
+
+// The messages of the master. Prepare, Commit and Abort make a reload: every
+// worker has prepared before one commits.
+const (
+	MessageStart     Kind = "start"      // the first; with the descriptors of Start
+	MessagePrepare   Kind = "prepare"    // answered by MessageReply
+	MessageCommit    Kind = "commit"     // answered by MessageReply
+	MessageAbort     Kind = "abort"      // not answered
+	MessageAccessLog Kind = "access log" // write to the descriptor from now on; none: write nowhere
+	MessageRSS       Kind = "rss"        // a NIC places flows in another way
+	MessageDrain     Kind = "drain"      // end when the exchanges under way have
+	MessageStop      Kind = "stop"       // end at once
+)
+
+// The messages of a worker.
+const (
+	MessageReady Kind = "ready" // it serves; with the descriptors of its AF_XDP sockets, in the order of Ready.Queues
+	MessageReply Kind = "reply" // to prepare and commit; Error says what is wrong
+	MessageEnd   Kind = "end"   // it cannot serve, and why: the process ends
+)
+
+// Message is what goes over a Channel.
+type Message struct {
+	Kind   Kind    `json:"kind"`
+	Start  *Start  `json:"start,omitempty"`
+	Reload *Reload `json:"reload,omitempty"`
+	RSS    *RSS    `json:"rss,omitempty"`
+	Ready  *Ready  `json:"ready,omitempty"`
+	Error  string  `json:"error,omitempty"`
+}
+
+// Start is all that a worker needs to know. Its message has the descriptors of
+// the page, of the handover memory and bells (with more than one worker), of the
+// access log and of the CPU profile (if there is one), in this order.
+type Start struct {
+	Index    int              `json:"index"`
+	Workers  int              `json:"workers"`
+	Master   int              `json:"master"` // process id
+	Links    []Link           `json:"links"`  // in the order of the configuration
+	Reload   Reload           `json:"reload"`
+	CPU      int              `json:"cpu"` // to run on; -1: any
+	Identity sandbox.Identity `json:"identity"`
+
+	HasAccessLog bool `json:"has_access_log"`
+	HasProfile   bool `json:"has_profile"`
+}
+
+// Reload is a configuration as text, which means the same in every process, with
+// the files that it names: a worker cannot open any.
+type Reload struct {
+	Config string            `json:"config"`
+	Pages  map[string][]byte `json:"pages,omitempty"`
+}
+
+// Link is one interface as a worker sees it.
+type Link struct {
+	dataplane.LinkInfo
+	Queues    []int          `json:"queues"` // of this worker
+	Addresses []netip.Prefix `json:"addresses"`
+	RSS       *dataplane.RSS `json:"rss,omitempty"` // nil: flows are placed in an unknown way
+}
+
+// RSS tells how the NIC of a link places flows from now on.
+type RSS struct {
+	Link int            `json:"link"`
+	RSS  *dataplane.RSS `json:"rss"`
+}
+
+// Ready tells what a worker has got.
+type Ready struct {
+	Queues []Queue `json:"queues"`
+}
+
+// Queue is one AF_XDP socket of a worker.
+type Queue struct {
+	Link     int  `json:"link"`
+	Queue    int  `json:"queue"`
+	ZeroCopy bool `json:"zero_copy"`
+}
+
+// files are the descriptors of a Start.
+type files struct {
+	page, memory, access, profile *os.File
+	bells                         []*os.File
+}
+
+// close lets go of what has been mapped or duplicated: another worker's bell must
+// not wake this one.
+func (f *files) close() {
+	closeAll(f.bells)
+	f.page.Close() //nolint:errcheck // it was mapped
+	if f.memory != nil {
+		f.memory.Close() //nolint:errcheck // it was mapped
+	}
+}
+
+// split names the descriptors that came with s; ok is false when they are not as
+// many as they should be.
+func (s *Start) split(list []*os.File) (f files, ok bool) {
+	want := 1
+	if s.Workers > 1 {
+		want += 1 + s.Workers
+	}
+	for _, has := range []bool{s.HasAccessLog, s.HasProfile} {
+		if has {
+			want++
+		}
+	}
+	if len(list) != want {
+		return f, false
+	}
+	take := func() (first *os.File) {
+		first, list = list[0], list[1:]
+		return first
+	}
+	f.page = take()
+	if s.Workers > 1 {
+		f.memory = take()
+		for range s.Workers {
+			f.bells = append(f.bells, take())
+		}
+	}
+	if s.HasAccessLog {
+		f.access = take()
+	}
+	if s.HasProfile {
+		f.profile = take()
+	}
+	return f, true
+}
+
+// InheritedChannel is the descriptor of the channel in a worker process.
+const InheritedChannel = 3
+
+// RoleVariable is set in the environment of worker processes.
+const RoleVariable = "RINGROAD_ROLE"
+
+// startTimeout is how long the master may take to say what to do.
+const startTimeout = 10 * time.Second
