@@ -20,6 +20,10 @@ var (
 	capNetRaw   = capability{unix.CAP_NET_RAW, unix.CAP_NET_RAW, "CAP_NET_RAW"}
 )
 
+// CheckCapabilities refuses with [ErrPermission] when the calling thread lacks a capability that opening an interface and
+// its queues takes.
+func CheckCapabilities() error { return checkCapabilities(capBPF, capNetAdmin, capNetRaw) }
+
 // checkCapabilities refuses with [ErrPermission] when the calling thread lacks one of those needed, before the kernel
 // does so without saying which.
 func checkCapabilities(needed ...capability) error {

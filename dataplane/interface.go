@@ -58,7 +58,7 @@ func OpenInterface(o InterfaceOptions) (*Interface, error) {
 }
 
 func (i *Interface) open(o InterfaceOptions) error {
-	err := checkCapabilities(capBPF, capNetAdmin, capNetRaw)
+	err := CheckCapabilities()
 	if err != nil {
 		return err
 	}

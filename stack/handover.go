@@ -63,6 +63,8 @@ type Handover interface {
 	Unpark()
 }
 
+var _ Handover = (*dataplane.Handover)(nil)
+
 // HandoverStats are the counters of handing over, written by the loop alone.
 type HandoverStats struct {
 	Owner     uint64 `name:"handed_owner" unit:"frames" kind:"counter" help:"Frames of backend flows handed to the worker that has the port."`

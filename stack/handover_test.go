@@ -2,10 +2,12 @@ package stack_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -264,6 +266,39 @@ func TestBackendRepliesAtTheWrongWorker(t *testing.T) {
 				echoBackend(t, ws[0].Backend, addr)
 			}
 			ws[0].SteerFromBackend(c.queue)
+			var tmu sync.Mutex
+			var trace []string
+			begin := time.Now()
+			note := func(dir string) func(f []byte) bool {
+				return func(f []byte) bool {
+					s := frameTCP(f)
+					if s == nil {
+						return true
+					}
+					p := s.SourcePort()
+					if dir == "<" {
+						p = s.DestinationPort()
+					}
+					tmu.Lock()
+					trace = append(trace, fmt.Sprintf("%s %5d %v %v seq %d ack %d len %d wnd %d", dir, p, time.Since(begin).Round(time.Microsecond*100), s.Flags(), s.SequenceNumber(), s.AckNumber(), len(s)-int(s.DataOffset()), s.WindowSize()))
+					if s.Flags()&header.TCPFlagRst != 0 {
+						var mine []string
+						for _, l := range trace {
+							if strings.HasPrefix(l[2:], fmt.Sprintf("%5d ", p)) {
+								mine = append(mine, l)
+							}
+						}
+						if len(mine) > 60 {
+							mine = mine[len(mine)-60:]
+						}
+						fmt.Println(strings.Join(mine, "\n"))
+					}
+					tmu.Unlock()
+					return true
+				}
+			}
+			ws[0].LoseToBackend(note(">"))
+			ws[0].LoseFromBackend(note("<"))
 			body := payload(300_000)
 			calls := map[*caller]*loop{}
 			for i := range 8 {
@@ -558,7 +593,7 @@ func TestStockWayIsHandedOverPlain(t *testing.T) {
 			ws := startWorkers(t, 2, 128, serveEcho)
 			ws[0].LoseFromClient(func(f []byte) bool {
 				s := frameTCP(f)
-				if s == nil || len(s) < 100 {
+				if len(s) < 100 {
 					return true
 				}
 				for _, g := range change(f) {
@@ -585,7 +620,7 @@ func TestStockWayIsHandedOverPlain(t *testing.T) {
 	echoBackend(t, ws[0].Backend, "10.2.0.2:8080")
 	ws[0].LoseFromBackend(func(f []byte) bool {
 		s := frameTCP(f)
-		if s == nil || len(s) < 100 {
+		if len(s) < 100 {
 			return true
 		}
 		for _, g := range fragments(f, 64) {

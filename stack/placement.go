@@ -6,6 +6,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"ringroad/dataplane"
 )
 
 // A connection to a backend is best begun from a port whose replies the NIC
@@ -19,6 +21,8 @@ type Placement interface {
 	// local to remote. False: it finds none.
 	Port(local netip.Addr, remote netip.AddrPort) (uint16, bool)
 }
+
+var _ Placement = (*dataplane.Placement)(nil)
 
 const (
 	// placementTries is how many ports are tried for a connection before

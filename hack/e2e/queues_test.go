@@ -102,13 +102,17 @@ var spread = []struct {
 
 // TestWorkersShareTheLoad counts every request at the client and at the workers.
 func TestWorkersShareTheLoad(t *testing.T) {
-	const requests, connections = 200000, 256
+	const connections = 256
 	for _, c := range spread {
 		t.Run(c.name, func(t *testing.T) {
 			w := upWide(t, lab.Options{Queues: c.queues, RSS: c.rss})
 			w.workers = c.workers
 			r := startIn(t, w.Lab, w.configuration(bothFamilies, fmt.Sprintf("workers: %d", c.workers)))
 			families(t, func(t *testing.T, nginx, _ string) {
+				requests := 20000
+				if c.queues == c.workers && nginx == nginx4 {
+					requests = 200000
+				}
 				before := stats(t, r)
 				out, err := w.Client.Run(3*time.Minute, "h2load", "--h1", "-n", fmt.Sprint(requests), "-c", fmt.Sprint(connections), "-t", "1",
 					"--connect-to="+nginx, "http://example.org/")
@@ -117,8 +121,8 @@ func TestWorkersShareTheLoad(t *testing.T) {
 				}
 				mustMatch(t, out, fmt.Sprintf(`requests: %[1]d total, %[1]d started, %[1]d done, %[1]d succeeded, 0 failed, 0 errored, 0 timeout`, requests),
 					fmt.Sprintf(`status codes: %d 2xx, 0 3xx, 0 4xx, 0 5xx`, requests))
-				moved := movedBy(t, r, before, "all requests are counted", func(moved lab.Stats) bool { return moved["proxy.requests"] >= requests })
-				if moved["proxy.requests"] != requests {
+				moved := movedBy(t, r, before, "all requests are counted", func(moved lab.Stats) bool { return moved["proxy.requests"] >= float64(requests) })
+				if moved["proxy.requests"] != float64(requests) {
 					t.Errorf("the workers together counted %.0f requests", moved["proxy.requests"])
 				}
 				w.mustShare(t, moved, "proxy.clients_accepted")
@@ -130,9 +134,13 @@ func TestWorkersShareTheLoad(t *testing.T) {
 	}
 }
 
-// TestPortsBringRepliesHome makes a backend connection for every request: each needs a port of its own whose replies come home.
+// TestPortsBringRepliesHome makes a backend connection for every request: each needs a port of its own whose replies come home. There
+// are enough of them for so many: a port is used again when its last connection is forgotten.
 func TestPortsBringRepliesHome(t *testing.T) {
 	for _, c := range spread {
+		if c.rss == nil {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			w := upWide(t, lab.Options{Queues: c.queues, RSS: c.rss})
 			w.workers = c.workers
@@ -140,13 +148,11 @@ func TestPortsBringRepliesHome(t *testing.T) {
 			r := startIn(t, w.Lab, w.configuration(base, fmt.Sprintf("workers: %d", c.workers)))
 			families(t, func(t *testing.T, nginx, _ string) {
 				before := stats(t, r)
-				for _, header := range []string{"Connection: keep-alive", "Connection: close"} {
-					out, err := w.Client.Run(20*time.Second, "wrk", "-t1", "-c64", "-d2", "-H", header, "http://"+nginx+"/")
-					if err != nil {
-						t.Fatal(err)
-					}
-					checkWrk(t, out)
+				out, err := w.Client.Run(20*time.Second, "h2load", "--h1", "-n", "1500", "-c", "64", "-t", "1", "--connect-to="+nginx, "http://example.org/")
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
 				}
+				mustMatch(t, out, `1500 succeeded, 0 failed`)
 				w.mustShare(t, stats(t, r).Moved(before), "proxy.backend_connects")
 				w.mustHandOver(t, r, before)
 			})

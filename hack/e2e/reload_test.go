@@ -19,7 +19,9 @@ import (
 // version is the configuration of most tests with a field in nginx's responses that tells one version from another.
 func (w *wide) version(n int) string {
 	mark := fmt.Sprintf(`, response: {set: {X-Version: "%d"}}}`, n)
-	return w.configuration(strings.NewReplacer("upstream: nginx}", "upstream: nginx"+mark, "upstream: nginx6}", "upstream: nginx6"+mark).Replace(bothFamilies))
+	// A connection would be closed after a thousand requests.
+	return w.configuration(strings.NewReplacer("upstream: nginx}", "upstream: nginx"+mark, "upstream: nginx6}", "upstream: nginx6"+mark).Replace(bothFamilies),
+		"limits: {keepalive_requests: 0}")
 }
 
 // withoutGo leaves out the listeners and upstreams of the Go server.
@@ -223,8 +225,8 @@ func TestReloadWithAMistakeChangesNothing(t *testing.T) {
 		name, configuration string
 		says                []string
 	}{
-		{"an unknown key", w.version(2) + "intrefaces: [e0]\n", []string{"intrefaces", "line"}},
-		{"no YAML", "listeners: [", []string{"line"}},
+		{"an unknown key", w.version(2) + "intrefaces: [e0]\n", []string{"intrefaces", "did you mean interfaces"}},
+		{"no YAML", "listeners: [", []string{"cannot be read as YAML", ":1:12"}},
 		{"an upstream that is missing", strings.Replace(w.version(2), "upstream: go}", "upstream: gone}", 1), []string{"gone"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -130,6 +130,9 @@ func Run(ctx context.Context, c *config.Config, o Options) (err error) {
 // open attaches the program to every interface and opens what workers are given.
 func (m *master) open() (err error) {
 	c := m.config
+	if err := dataplane.CheckCapabilities(); err != nil {
+		return fmt.Errorf("open interface %s: %w", c.Interfaces[0], err)
+	}
 	if m.identity, err = sandbox.Lookup(c.User); err != nil {
 		return err
 	}
@@ -290,13 +293,15 @@ func (m *master) drain() {
 }
 
 func (m *master) drainWorkers() {
-	m.log.Info("draining: nothing more is accepted", "timeout", m.config.Timeouts.Drain)
 	m.deadline = time.Now().Add(m.config.Timeouts.Drain + m.config.Timeouts.WorkerShutdown)
+	var asked []*child
 	for _, c := range m.children {
 		switch {
 		case c.state == stateServing:
 			c.state = stateDraining
-			m.tell(c, worker.Message{Kind: worker.MessageDrain})
+			if err := c.ask(worker.Message{Kind: worker.MessageDrain}); err == nil {
+				asked = append(asked, c)
+			}
 		case c.state == stateStarting:
 			c.state = stateDraining
 			m.kill(c) // it serves nobody yet
@@ -304,6 +309,12 @@ func (m *master) drainWorkers() {
 			c.state = stateEnded
 		}
 	}
+	for _, c := range asked {
+		if err := c.answer(); err != nil && !errors.Is(err, errDied) {
+			m.log.Error("a worker does not drain", "worker", c.index, "error", err) // the deadline is for it
+		}
+	}
+	m.log.Info("draining: nothing more is accepted", "timeout", m.config.Timeouts.Drain)
 }
 
 func (m *master) stopWorkers() {

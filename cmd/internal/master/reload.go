@@ -135,7 +135,7 @@ func (m *master) reload() (warnings []string, err error) {
 		return nil, err
 	}
 	for _, key := range m.config.Fixed(c) {
-		warnings = append(warnings, key+": takes effect at the next start; until then the old value stays")
+		warnings = append(warnings, key+": restart needed: until then the old value stays")
 		m.log.Warn("a key cannot change at run time: restart for it", "key", key)
 	}
 	c.KeepFixed(m.config)

@@ -254,7 +254,7 @@ func (m *master) watch() {
 			continue
 		}
 		if silent := now.Sub(c.beat); silent > m.config.Watchdog {
-			m.log.Error("a worker's loop is silent: it is replaced", "worker", c.index, "pid", c.process.Pid,
+			m.log.Error("watchdog: a worker's loop is silent, it is replaced", "worker", c.index, "pid", c.process.Pid,
 				"silent", silent.Round(time.Millisecond), "turns", turns, "last", activity.String(), "state", processState(c.process.Pid))
 			m.kill(c)
 		}

@@ -153,7 +153,8 @@ func (p *process) listen() {
 		case MessageRSS:
 			w.Post(func() { p.worker.place(m.RSS.Link, m.RSS.RSS) })
 		case MessageDrain:
-			p.worker.Drain()
+			w.Drain()
+			w.Post(func() { p.answer(nil) })
 		case MessageStop:
 			p.worker.Stop()
 		default:

@@ -21,14 +21,14 @@ const (
 	MessageAbort     Kind = "abort"      // not answered
 	MessageAccessLog Kind = "access log" // write to the descriptor from now on; none: write nowhere
 	MessageRSS       Kind = "rss"        // a NIC places flows in another way
-	MessageDrain     Kind = "drain"      // end when the exchanges under way have
+	MessageDrain     Kind = "drain"      // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
 	MessageStop      Kind = "stop"       // end at once
 )
 
 // The messages of a worker.
 const (
 	MessageReady Kind = "ready" // it serves; with the descriptors of its AF_XDP sockets, in the order of Ready.Queues
-	MessageReply Kind = "reply" // to prepare and commit; Error says what is wrong
+	MessageReply Kind = "reply" // to prepare, commit and drain; Error says what is wrong
 	MessageEnd   Kind = "end"   // it cannot serve, and why: the process ends
 )
 

@@ -70,6 +70,7 @@ func (to *Snapshot) Add(s Stats, p *Page, queues []Queue) {
 	put(s.Stack, &v.tcp)
 	put(s.Proxy, &v.proxy)
 	put(s.Handover, &v.handover)
+	put(s.Handover, &v.handed)
 	put(s.Process, &v.process)
 	if s.PID != 0 {
 		to.total(&s)
@@ -117,7 +118,7 @@ func (e *Ended) Note(p *Page) {
 		to    *map[string]uint64
 		stats any
 	}{
-		{&e.sum.Stack, &v.loop}, {&e.sum.Stack, &v.tcp}, {&e.sum.Proxy, &v.proxy}, {&e.sum.Handover, &v.handover}, {&e.sum.Process, &v.process},
+		{&e.sum.Stack, &v.loop}, {&e.sum.Stack, &v.tcp}, {&e.sum.Proxy, &v.proxy}, {&e.sum.Handover, &v.handover}, {&e.sum.Handover, &v.handed}, {&e.sum.Process, &v.process},
 	} {
 		if *m.to == nil {
 			*m.to = map[string]uint64{}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"reflect"
+	"runtime"
 	"runtime/metrics"
 	"time"
 
@@ -17,6 +18,7 @@ type values struct {
 	tcp      stack.TCPStats
 	proxy    proxy.Stats
 	handover dataplane.HandoverStats
+	handed   stack.HandoverStats // why frames were handed over
 	process  ProcessStats
 	links    []linkValues
 }
@@ -90,6 +92,7 @@ func (v *values) each(f func(statistics reflect.Value)) {
 	call(&v.tcp)
 	call(&v.proxy)
 	call(&v.handover)
+	call(&v.handed)
 	call(&v.process)
 	for i := range v.links {
 		l := &v.links[i]
@@ -110,9 +113,8 @@ func (v *values) words() int {
 	return n
 }
 
-// runtimeSamples are the fields of ProcessStats, in their order.
+// runtimeSamples are the fields of ProcessStats behind the first, in their order.
 var runtimeSamples = []string{
-	"/sched/goroutines:goroutines",
 	"/memory/classes/heap/objects:bytes",
 	"/gc/heap/live:bytes",
 	"/gc/heap/objects:objects",
@@ -132,8 +134,9 @@ func (r *processReader) read(to *ProcessStats) {
 		}
 	}
 	metrics.Read(r.samples)
+	to.Goroutines = uint64(runtime.NumGoroutine()) // the metric counts the runtime's own too
 	fields := reflect.ValueOf(to).Elem()
 	for i := range r.samples {
-		fields.Field(i).SetUint(r.samples[i].Value.Uint64())
+		fields.Field(i + 1).SetUint(r.samples[i].Value.Uint64())
 	}
 }

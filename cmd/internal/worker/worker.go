@@ -203,10 +203,6 @@ func (w *Worker) Run() {
 // Stop ends Run at once. Any goroutine may call it.
 func (w *Worker) Stop() { w.proxy.Stop() }
 
-// Drain makes Run end when the exchanges under way have. Any goroutine may
-// call it.
-func (w *Worker) Drain() { w.proxy.Drain() }
-
 const (
 	// tickInterval is how old the page may be while something happens.
 	tickInterval = 100 * time.Millisecond
@@ -231,7 +227,8 @@ func (w *Worker) tick() {
 // values themselves.
 func (w *Worker) publish(now time.Time) {
 	v := w.values
-	v.loop, v.tcp, v.handover = w.stack.LoopStats(), w.stack.TCPStats(), w.handed
+	v.loop, v.tcp = w.stack.LoopStats(), w.stack.TCPStats()
+	v.handover, v.handed = w.handed, w.stack.HandoverStats()
 	w.reader.read(&v.process)
 	for i := range w.links {
 		l := &w.links[i]
