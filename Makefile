@@ -52,13 +52,8 @@ lint: ## gofmt, vet and golangci-lint (built into the user's cache folder when m
 	@[[ -x $(GOLANGCI_DIR)/golangci-lint ]] || GOBIN=$(GOLANGCI_DIR) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	$(GOLANGCI_DIR)/golangci-lint run ./...
 
-fuzz: ## every fuzz test for FUZZTIME (20s)
-	@set -e; for package in $$($(GO) list ./...); do \
-	  tests=$$($(GO) test -list '^Fuzz' $$package); \
-	  for name in $$(sed -n '/^Fuzz/p' <<<"$$tests"); do \
-	    echo "$$package $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
-	  done; \
-	done
+fuzz: ## every fuzz test for FUZZTIME (20s; root)
+	@GO=$(GO) hack/fuzz $(FUZZTIME)
 
 generate: ## compile the BPF programs and regenerate their Go bindings (clang)
 	@hack/install clang=clang llvm-strip=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev

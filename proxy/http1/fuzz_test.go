@@ -306,6 +306,11 @@ func FuzzChunked(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	for _, c := range loadCases(f) {
+		if head, body, ok := strings.Cut(string(c.Raw), "\r\n\r\n"); ok && strings.Contains(head, "chunked") {
+			f.Add(body)
+		}
+	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		if len(raw) > 4096 {
 			return
