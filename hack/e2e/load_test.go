@@ -91,18 +91,26 @@ func exchange(c net.Conn, rounds int) error {
 	}
 	in := bufio.NewReader(c)
 	for i := range rounds {
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"); err != nil {
+		if err := ask(c, in); err != nil {
 			return fmt.Errorf("request %d from %v: %w", i+1, c.LocalAddr(), err)
 		}
-		r, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return fmt.Errorf("response %d to %v: %w", i+1, c.LocalAddr(), err)
-		}
-		b, err := io.ReadAll(r.Body)
-		r.Body.Close()
-		if err != nil || r.StatusCode != 200 || string(b) != hello {
-			return fmt.Errorf("response %d to %v: %s, %q, %w", i+1, c.LocalAddr(), r.Status, b, err)
-		}
+	}
+	return nil
+}
+
+// ask sends one request over a connection and checks the answer; in reads from the connection.
+func ask(c net.Conn, in *bufio.Reader) error {
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"); err != nil {
+		return err
+	}
+	r, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(r.Body)
+	r.Body.Close()
+	if err != nil || r.StatusCode != 200 || string(b) != hello {
+		return fmt.Errorf("answered %s, %q, %w", r.Status, b, err)
 	}
 	return nil
 }
