@@ -39,6 +39,9 @@ const (
 	stateEnded    childState = "ended"   // as it was asked to
 )
 
+// reply is an answer to prepare, commit or drain.
+type reply struct{ err error }
+
 // child is one worker and the process that does its work at present. It belongs to
 // the master's goroutine.
 type child struct {
@@ -52,7 +55,7 @@ type child struct {
 	state      childState
 	process    *os.Process
 	channel    *worker.Channel
-	replies    chan error // answers to prepare and commit
+	replies    chan reply
 	started    time.Time
 	generation int // of the configuration it has
 	queues     []worker.Queue
@@ -98,7 +101,7 @@ func (m *master) spawn(c *child) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start worker %d: %w", c.index, err), channel.Close())
 	}
-	c.state, c.process, c.channel, c.replies = stateStarting, cmd.Process, channel, make(chan error, 1)
+	c.state, c.process, c.channel, c.replies = stateStarting, cmd.Process, channel, make(chan reply, 1)
 	c.started, c.beat, c.turns = time.Now(), time.Now(), 0
 	c.generation, c.queues, c.failure, c.killed = m.generation, nil, "", false
 	received := make(chan struct{})
@@ -158,7 +161,7 @@ func fdOf(f *os.File) (fd int) {
 }
 
 // receive takes a process's messages until it is gone.
-func (m *master) receive(c *child, channel *worker.Channel, replies chan<- error, done chan<- struct{}) {
+func (m *master) receive(c *child, channel *worker.Channel, replies chan<- reply, done chan<- struct{}) {
 	defer close(done)
 	defer close(replies)
 	for {
@@ -176,7 +179,7 @@ func (m *master) receive(c *child, channel *worker.Channel, replies chan<- error
 				err = errors.New(message.Error)
 			}
 			select {
-			case replies <- err:
+			case replies <- reply{err}:
 			default: // nobody waits any more
 			}
 		case worker.MessageReady:
@@ -304,11 +307,11 @@ func (c *child) ask(m worker.Message) error {
 // answer waits for the answer.
 func (c *child) answer() error {
 	select {
-	case err, ok := <-c.replies:
+	case r, ok := <-c.replies:
 		if !ok {
 			return errDied
 		}
-		return err
+		return r.err
 	case <-time.After(replyTimeout):
 		return fmt.Errorf("worker %d did not answer within %v", c.index, replyTimeout)
 	}

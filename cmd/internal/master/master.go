@@ -296,16 +296,16 @@ func (m *master) drainWorkers() {
 	m.deadline = time.Now().Add(m.config.Timeouts.Drain + m.config.Timeouts.WorkerShutdown)
 	var asked []*child
 	for _, c := range m.children {
-		switch {
-		case c.state == stateServing:
+		switch c.state {
+		case stateServing:
 			c.state = stateDraining
 			if err := c.ask(worker.Message{Kind: worker.MessageDrain}); err == nil {
 				asked = append(asked, c)
 			}
-		case c.state == stateStarting:
+		case stateStarting:
 			c.state = stateDraining
 			m.kill(c) // it serves nobody yet
-		case c.state == stateWaiting:
+		case stateWaiting:
 			c.state = stateEnded
 		}
 	}
