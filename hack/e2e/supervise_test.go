@@ -410,3 +410,39 @@ func TestStopByCommandEndsAtOnce(t *testing.T) {
 		t.Errorf("there is still somebody who answers: %s", out)
 	}
 }
+
+// TestDrainedWorkersGiveTheirTrafficToTheKernel hands the port over to a server of the edge's kernel and takes it back.
+func TestDrainedWorkersGiveTheirTrafficToTheKernel(t *testing.T) {
+	w, r := startPair(t)
+	ln, err := w.Edge.Listen("tcp", nginx4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go echoConnections(ln)
+	for round := range 2 {
+		mustServe(t, w.Lab)
+		if err := kernelEchoFrom(w.Lab, nginx4); err == nil {
+			t.Errorf("round %d: the kernel's server is reached beside ringroad", round)
+		}
+		if err := r.Signal(syscall.SIGWINCH); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, 20*time.Second, "no worker left", func() (bool, string) {
+			pids, err := r.Processes()
+			return err == nil && len(pids) == 1, fmt.Sprint(pids, err)
+		})
+		wait(t, 5*time.Second, "the kernel's server is reached", func() (bool, string) {
+			err := kernelEchoFrom(w.Lab, nginx4)
+			return err == nil, fmt.Sprint(err)
+		})
+		if out, err := r.Command(stopLimit, "reload"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		wait(t, startLimit, "both workers serve again", func() (bool, string) {
+			out, err := r.Command(stopLimit, "status", "--json")
+			return err == nil && strings.Count(out, `"serving"`) == 2, out
+		})
+	}
+	mustServe(t, w.Lab)
+}
