@@ -31,8 +31,8 @@ lab: ## the same network, kept up to play with until Ctrl-C (root)
 test: ## vet, all tests, and those of the product's packages once more under the race detector (root)
 	@hack/install $(TEST_PROGRAMS)
 	$(GO) vet ./...
-	$(GO) test -count=1 -timeout 10m ./...
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 10m $$($(GO) list ./... | grep -v /hack/)
+	$(GO) test -count=1 -timeout 15m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m $$($(GO) list ./... | grep -v /hack/)
 
 bench: ## compare with nginx on this machine (root, about two minutes)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk

@@ -183,13 +183,14 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	load() // buffers and tables that grow at the first use stay
 	warm := stats(t, r)
-	load()
-	load()
-	connections := stats(t, r)["proxy.clients_accepted"] - warm["proxy.clients_accepted"]
-	// Garbage that has not been collected yet is memory too. Of these tens of thousands of connections none may keep a KiB.
-	const heapMargin = 32 * mib
-	if connections < 10000 {
-		t.Errorf("only %.0f connections made", connections)
+	// Garbage that has not been collected yet is memory too. Of so many connections none may keep a few KiB.
+	const heapMargin, wanted, loads = 32 * mib, 10000, 8
+	made := func() float64 { return stats(t, r)["proxy.clients_accepted"] - warm["proxy.clients_accepted"] }
+	for n := 0; n < 2 || made() < wanted; n++ {
+		if n == loads {
+			t.Fatalf("only %.0f connections made", made())
+		}
+		load()
 	}
 	wait(t, 30*time.Second, "everything back", func() (bool, string) {
 		now := stats(t, r)

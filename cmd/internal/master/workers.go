@@ -13,10 +13,18 @@ import (
 	"ringroad/proxy/config"
 )
 
-// handoverRingBytes is the size of the ring between two workers, of which pages
-// are taken as they are used: some 150 full frames, and five times as many as a
-// loop takes from its NIC in a turn.
-const handoverRingBytes = 256 << 10
+// handoverRingBytes is the size of the ring from one worker to another. Two workers
+// that hand over bulk traffic, one of them not scheduled for some milliseconds, fill
+// 256 KiB; of many workers each gets a smaller part, and the rings of up to 32 stay
+// within 256 MiB together. The largest frame takes half of the smallest ring.
+func handoverRingBytes(workers int) int {
+	const least, most, budget = 256 << 10, 2 << 20, 256 << 20
+	size := most
+	for size > least && size*workers*(workers-1) > budget {
+		size /= 2
+	}
+	return size
+}
 
 // startWorkers starts a process for every worker and waits until all serve. What is
 // to be steered is told to the program only then: a client's SYN is never answered
@@ -110,7 +118,7 @@ func (m *master) openHandover(n int) (err error) {
 	if n == 1 {
 		return nil
 	}
-	if m.memory, err = dataplane.NewHandoverMemory(n, handoverRingBytes); err != nil {
+	if m.memory, err = dataplane.NewHandoverMemory(n, handoverRingBytes(n)); err != nil {
 		return err
 	}
 	for range n {
