@@ -12,7 +12,8 @@ import (
 	"ringroad/dataplane"
 )
 
-// nothing is a device, a waiter, a resolver and a handover that do nothing.
+// nothing is a device, a waiter, a resolver, a handover and a placement that do
+// nothing.
 type nothing struct{ sent int }
 
 func (*nothing) Peek(int) int                               { return 0 }
@@ -29,13 +30,18 @@ func (*nothing) Wake()                                      {}
 func (*nothing) Lookup(int, netip.Addr) ([6]byte, bool)     { return [6]byte{}, false }
 func (*nothing) Provoke(int, netip.Addr)                    {}
 func (*nothing) Generation() uint64                         { return 0 }
-func (*nothing) Routes() []dataplane.Route                  { return nil }
-func (*nothing) Changed() <-chan struct{}                   { return nil }
-func (n *nothing) Send(int, int, int, []byte) bool          { n.sent++; return true }
-func (*nothing) Receive() (dataplane.Handed, bool)          { return dataplane.Handed{}, false }
-func (*nothing) Flush()                                     {}
-func (*nothing) Park() bool                                 { return true }
-func (*nothing) Unpark()                                    {}
+func (*nothing) Routes() []dataplane.Route                  { return routes }
+func (*nothing) Port(netip.Addr, netip.AddrPort) (uint16, bool) {
+	return 23333, true
+}
+func (*nothing) Changed() <-chan struct{}          { return nil }
+func (n *nothing) Send(int, int, int, []byte) bool { n.sent++; return true }
+func (*nothing) Receive() (dataplane.Handed, bool) { return dataplane.Handed{}, false }
+func (*nothing) Flush()                            {}
+func (*nothing) Park() bool                        { return true }
+func (*nothing) Unpark()                           {}
+
+var routes = []dataplane.Route{{Prefix: netip.MustParsePrefix("10.1.0.0/24"), IfIndex: 1}}
 
 // idleLink is the link of worker 1 of 3, on a device that does nothing.
 func idleLink(t testing.TB) (*link, *nothing) {
@@ -79,6 +85,22 @@ func TestHandingOverDoesNotAllocate(t *testing.T) {
 		if n.sent != 101 {
 			t.Errorf("%s: %d frames were handed over", name, n.sent)
 		}
+	}
+}
+
+func TestFindingAPortDoesNotAllocate(t *testing.T) {
+	l, n := idleLink(t)
+	l.stack.SetPlacement(1, n)
+	l.timeWait.add(&flowKey{ports: 1})
+	remote := netip.MustParseAddrPort("10.1.0.2:8080")
+	if got := testing.AllocsPerRun(100, func() {
+		p := l.stack.place(remote)
+		port, ok := p.link.Placement.Port(p.ip, remote)
+		if !p.wanted() || !ok || l.inUse(p.local, port, remote) {
+			t.Fatal("no port")
+		}
+	}); got != 0 {
+		t.Errorf("%v allocations", got)
 	}
 }
 

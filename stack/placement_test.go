@@ -149,34 +149,3 @@ func TestPlacementAvoidsPortsInTimeWait(t *testing.T) {
 		t.Errorf("connected to another backend from %v", ports)
 	}
 }
-
-func TestPlacingDoesNotAllocate(t *testing.T) {
-	allocations := func(p stack.Placement) float64 {
-		l := start(t, func(c *stack.Config) { c.Links[1].Placement = p }, collect)
-		var n float64
-		l.do(func() {
-			connect := func() {
-				c, err := l.Stack.Connect(netip.MustParseAddrPort("10.2.0.2:8080"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				c.Abort()
-			}
-			connect()
-			n = testing.AllocsPerRun(200, connect)
-		})
-		return n
-	}
-	without, with := allocations(nil), allocations(&portSequence{})
-	if with > without+1 { // the port's reservation by address
-		t.Errorf("a placed connection allocates %.0f times, another %.0f times", with, without)
-	}
-}
-
-// portSequence names ports in order.
-type portSequence struct{ next uint16 }
-
-func (p *portSequence) Port(netip.Addr, netip.AddrPort) (uint16, bool) {
-	p.next++
-	return 20000 + p.next%10000, true
-}

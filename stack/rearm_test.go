@@ -140,7 +140,10 @@ func covers(n int) func(answer) bool {
 func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 	for _, closed := range []bool{false, true} {
 		accepted := make(chan *stack.Conn, 1)
-		l := start(t, nil, func(l *loop, e stack.Event) {
+		// The peer has its turn well before a retransmission timeout, also on a
+		// machine that is busy.
+		slow := func(c *stack.Config) { c.TCP.MinRTO = 2 * time.Second }
+		l := start(t, slow, func(l *loop, e stack.Event) {
 			if ln, ok := e.Data.(*stack.Listener); ok {
 				if c, err := ln.Accept(); err == nil {
 					l.Stack.Poller().AddConn(c, 0, c)

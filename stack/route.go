@@ -44,7 +44,12 @@ func (s *Stack) linkByIndex(index int) *link {
 	return nil
 }
 
-func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.Unmap().AsSlice()) }
+func addressOf(a netip.Addr) tcpip.Address {
+	if a = a.Unmap(); a.Is4() {
+		return tcpip.AddrFrom4(a.As4())
+	}
+	return tcpip.AddrFrom16(a.As16())
+}
 
 func netipOf(a tcpip.Address) netip.Addr {
 	ip, _ := netip.AddrFromSlice(a.AsSlice())

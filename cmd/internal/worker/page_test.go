@@ -76,10 +76,10 @@ func TestReadersSeeOneReading(t *testing.T) {
 			v.loop.Turns++
 			v.links[1].queues[0].levels.RingEntries = v.loop.Turns
 			worker.publish(v, time.Now())
-			time.Sleep(time.Microsecond) // a loop publishes ten times a second
+			time.Sleep(time.Millisecond) // a loop publishes ten times a second
 		}
 	}()
-	for range 2000 {
+	for range 500 {
 		v, _ := master.read()
 		if first, last := v.loop.Turns, v.links[1].queues[0].levels.RingEntries; first != last {
 			t.Errorf("the first value is of reading %d, the last of reading %d", first, last)
