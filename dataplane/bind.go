@@ -27,7 +27,8 @@ func bindReason(l LinkInfo, o QueueOptions, err error) error {
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return fmt.Errorf("%w: this kernel is built without AF_XDP (CONFIG_XDP_SOCKETS) (%w)", ErrUnsupported, err)
 	case o.ZeroCopy == ZeroCopyOn:
-		return fmt.Errorf("%w: zero-copy was demanded, driver %s in %v mode refuses it: set zero_copy to auto or off (%w)", ErrUnsupported, l.Driver, l.Mode, err)
+		return fmt.Errorf("%w: zero-copy was demanded, driver %s refuses it (%s): set zero_copy to auto or off (%w)",
+			ErrUnsupported, l.Driver, refusal(l, o.FrameBytes, runningKernel()), err)
 	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w, although no capability is missing: look for a security module or a container's seccomp profile", err)

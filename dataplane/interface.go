@@ -152,9 +152,9 @@ func (i *Interface) attach(wanted Mode) error {
 			return err
 		}
 		if wanted == ModeNative {
-			return fmt.Errorf("%w: native mode: driver %s answers: %w", ErrUnsupported, i.link.Driver, err)
+			return fmt.Errorf("%w: native mode: driver %s answers: %w%s", ErrUnsupported, i.link.Driver, err, nativeRefusal(i.link))
 		}
-		i.nativeFailure = fmt.Errorf("attach to driver %s in native mode: %w", i.link.Driver, err)
+		i.nativeFailure = fmt.Errorf("attach to driver %s in native mode: %w%s", i.link.Driver, err, nativeRefusal(i.link))
 	}
 	return i.attachAs(ModeGeneric, bpflink.XDPGenericMode)
 }

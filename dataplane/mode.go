@@ -46,29 +46,3 @@ func (z ZeroCopyMode) String() string {
 		return "auto"
 	}
 }
-
-// zeroCopySound lists the drivers whose zero-copy has held in large fleets, with the first kernel it is trusted on.
-// Others that offer it (ice, i40e, ixgbe, igb, igc, ena, gve, virtio_net) have corrupted memory, lost frames or hung
-// on teardown in releases that are still in use, so they get it on demand only.
-var zeroCopySound = map[string]kernelRelease{
-	"mlx5_core": {6, 1}, // the one driver Firedancer enables by itself, and from this kernel on
-}
-
-// wantsZeroCopy applies the policy to one driver on one kernel in one XDP mode.
-func (z ZeroCopyMode) wantsZeroCopy(driver string, running kernelRelease, m Mode) bool {
-	switch z {
-	case ZeroCopyOn:
-		return true
-	case ZeroCopyOff:
-		return false
-	}
-	since, sound := zeroCopySound[driver]
-	return sound && m == ModeNative && !running.before(since)
-}
-
-// kernelRelease is a kernel's major and minor number.
-type kernelRelease struct{ major, minor int }
-
-func (k kernelRelease) before(o kernelRelease) bool {
-	return k.major < o.major || k.major == o.major && k.minor < o.minor
-}

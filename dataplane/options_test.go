@@ -43,33 +43,6 @@ func TestQueueOptions(t *testing.T) {
 	}
 }
 
-func TestZeroCopyPolicy(t *testing.T) {
-	for _, tc := range []struct {
-		mode   ZeroCopyMode
-		driver string
-		kernel kernelRelease
-		xdp    Mode
-		want   bool
-	}{
-		{ZeroCopyAuto, "mlx5_core", kernelRelease{6, 1}, ModeNative, true},
-		{ZeroCopyAuto, "mlx5_core", kernelRelease{7, 0}, ModeNative, true},
-		{ZeroCopyAuto, "mlx5_core", kernelRelease{5, 15}, ModeNative, false},
-		{ZeroCopyAuto, "mlx5_core", kernelRelease{}, ModeNative, false},
-		{ZeroCopyAuto, "mlx5_core", kernelRelease{6, 18}, ModeGeneric, false},
-		{ZeroCopyAuto, "ice", kernelRelease{6, 18}, ModeNative, false},
-		{ZeroCopyAuto, "veth", kernelRelease{6, 18}, ModeNative, false},
-		{ZeroCopyOn, "ice", kernelRelease{5, 5}, ModeNative, true},
-		{ZeroCopyOff, "mlx5_core", kernelRelease{6, 18}, ModeNative, false},
-	} {
-		if got := tc.mode.wantsZeroCopy(tc.driver, tc.kernel, tc.xdp); got != tc.want {
-			t.Errorf("%v on %s, kernel %v, %v mode: %v, want %v", tc.mode, tc.driver, tc.kernel, tc.xdp, got, tc.want)
-		}
-	}
-	if k := runningKernel(); k.major < 5 {
-		t.Errorf("running kernel read as %v", k)
-	}
-}
-
 func TestErrnoIsRecoveredFromText(t *testing.T) {
 	for _, errno := range socketErrnos {
 		if err := withErrno(errors.New("syscall.Bind SockaddrXDP failed: " + errno.Error())); !errors.Is(err, errno) {

@@ -15,6 +15,7 @@ import (
 const (
 	defaultRingEntries = 4096 // at 2048 bulk traffic emptied the fill ring
 	defaultFrameBytes  = 2048 // holds an MTU of 1500 and the kernel's headroom
+	maxFrameBytes      = 4096 // a page: more is for huge pages only
 	defaultBindTimeout = 3 * time.Second
 
 	minRingEntries, maxRingEntries = 64, 1 << 15
@@ -28,7 +29,7 @@ const (
 type QueueOptions struct {
 	Queue       int           // index of the NIC queue
 	RingEntries int           // slots of each of the four rings, a power of two; default 4096
-	FrameBytes  int           // 2048 or 4096; default 2048
+	FrameBytes  int           // 2048 or 4096; default: what the link's MTU and its driver need
 	Frames      int           // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
 	ZeroCopy    ZeroCopyMode  // default ZeroCopyAuto
 	BindTimeout time.Duration // how long to wait for a queue that is busy; default 3 s, negative: not at all
@@ -55,7 +56,7 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 	switch {
 	case o.RingEntries < minRingEntries || o.RingEntries > maxRingEntries || bits.OnesCount(uint(o.RingEntries)) != 1:
 		return o, fmt.Errorf("%w: %d ring entries: want a power of two from %d to %d", ErrOptions, o.RingEntries, minRingEntries, maxRingEntries)
-	case o.FrameBytes != 2048 && o.FrameBytes != 4096:
+	case o.FrameBytes != defaultFrameBytes && o.FrameBytes != maxFrameBytes:
 		return o, fmt.Errorf("%w: frames of %d bytes: want 2048 or 4096", ErrOptions, o.FrameBytes)
 	case o.Frames < minRingEntries || o.Frames > 2*o.RingEntries:
 		return o, fmt.Errorf("%w: %d frames: want %d to %d (twice the ring entries)", ErrOptions, o.Frames, minRingEntries, 2*o.RingEntries)
@@ -78,6 +79,7 @@ type Queue struct {
 	ifindex  int
 	name     string // "queue 3 of eth0"
 	zeroCopy bool
+	reason   string // why it is, or is not
 
 	umem       []byte
 	frames     *frames
@@ -104,6 +106,9 @@ type Queue struct {
 // the link can do it. Nothing is received before [Interface.SetSocket] was given the descriptor. The errors are those of
 // [Interface.OpenQueue].
 func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
+	if o.FrameBytes == 0 {
+		o.FrameBytes = o.ZeroCopy.frameBytesFor(l, runningKernel())
+	}
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.Name, err)
@@ -116,7 +121,7 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 			o.Queue, l.Name, ErrMTU, l.MTU, need, o.FrameBytes, o.FrameBytes-frameHeadroomBytes)
 	}
 	g := socketGeometry{entries: o.RingEntries, frames: o.Frames, frameBytes: o.FrameBytes}
-	s, err := bindWithPolicy(l, o, g)
+	s, reason, err := bindWithPolicy(l, o, g)
 	if err != nil {
 		return nil, explainBind(l, o, err)
 	}
@@ -124,7 +129,7 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 		fd: s.FD(), ifindex: l.Index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.Name), socket: s,
 		umem:     s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(o.Frames * o.FrameBytes)}),
 		frames:   newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames()),
-		maxFrame: l.MTU + linkHeaderBytes, stats: o.Stats,
+		maxFrame: l.MTU + linkHeaderBytes, stats: o.Stats, reason: reason,
 	}
 	if err := q.setUp(o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
@@ -132,26 +137,33 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 	return q, nil
 }
 
-// bindWithPolicy binds in zero-copy or copy mode. Zero-copy that was only wished for falls back.
-func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (*xdp.Socket, error) {
-	if o.ZeroCopy.wantsZeroCopy(l.Driver, runningKernel(), l.Mode) {
+// bindWithPolicy binds in zero-copy or copy mode, and says why. Zero-copy that was only wished for falls back.
+func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *xdp.Socket, reason string, err error) {
+	ask, reason := o.ZeroCopy.wantsZeroCopy(l, o.FrameBytes, runningKernel())
+	if ask {
 		s, err := bindSocket(l.Index, o.Queue, g, unix.XDP_ZEROCOPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
-		if err == nil || o.ZeroCopy == ZeroCopyOn || errors.Is(err, unix.EBUSY) {
-			return s, err
+		if err == nil {
+			if got, _ := zeroCopyBound(s.FD()); !got { // setUp asks again, and takes the error
+				reason = fmt.Sprintf("driver %s accepted it and copies all the same: %s", l.Driver, refusal(l, o.FrameBytes, runningKernel()))
+			}
+			return s, reason, nil
 		}
+		if o.ZeroCopy == ZeroCopyOn || errors.Is(err, unix.EBUSY) {
+			return nil, reason, err
+		}
+		reason = fmt.Sprintf("driver %s refused it: %v", l.Driver, err)
 	}
-	return bindSocket(l.Index, o.Queue, g, unix.XDP_COPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+	s, err = bindSocket(l.Index, o.Queue, g, unix.XDP_COPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+	return s, reason, err
 }
 
 // setUp maps the rings a second time, fills the fill ring and registers the socket with the netpoller.
-func (q *Queue) setUp(o QueueOptions) error {
-	options, err := unix.GetsockoptInt(q.fd, unix.SOL_XDP, unix.XDP_OPTIONS)
-	if err != nil {
-		return fmt.Errorf("read back XDP_OPTIONS: %w", err)
+func (q *Queue) setUp(o QueueOptions) (err error) {
+	if q.zeroCopy, err = zeroCopyBound(q.fd); err != nil {
+		return err
 	}
-	q.zeroCopy = options&unix.XDP_OPTIONS_ZEROCOPY != 0
 	if o.ZeroCopy == ZeroCopyOn && !q.zeroCopy {
-		return fmt.Errorf("%w: zero-copy was demanded, the driver copies: set zero_copy to auto or off", ErrUnsupported)
+		return fmt.Errorf("%w: zero-copy was demanded, %s; set zero_copy to auto or off", ErrUnsupported, q.reason)
 	}
 	if err := q.mapRings(o.RingEntries); err != nil {
 		return err
@@ -238,6 +250,9 @@ func (q *Queue) FD() int { return q.fd }
 
 // ZeroCopy reports whether the kernel bound the queue in zero-copy mode (XDP_OPTIONS read back).
 func (q *Queue) ZeroCopy() bool { return q.zeroCopy }
+
+// ZeroCopyReason tells why the queue has zero-copy, or has not.
+func (q *Queue) ZeroCopyReason() string { return q.reason }
 
 // Stats is the queue's own account; it stays valid and up to date.
 func (q *Queue) Stats() *Stats { return q.stats }

@@ -85,9 +85,10 @@ var running = control.Status{
 		File: "/etc/ringroad.yaml", Generation: 2, Loaded: time.Date(2026, 9, 7, 11, 0, 0, 0, time.UTC),
 		Failed: time.Date(2026, 9, 8, 9, 0, 0, 0, time.UTC), Error: "a.yaml:1:1: one\na.yaml:2:1: two",
 	},
-	Interfaces: []control.Interface{{Name: "eth0", Driver: "igb", Mode: "native", ZeroCopy: true, Queues: 4}, {Name: "e1", Driver: "veth", Mode: "generic", Queues: 2}},
-	Listeners:  []string{"0.0.0.0:80", "[::]:80"},
-	Upstreams:  []control.Upstream{{Name: "app", Servers: []string{"10.0.0.2:8080", "10.0.0.3:8080"}}, {Name: "api", Servers: []string{"10.0.0.4:80"}}},
+	Interfaces: []control.Interface{{Name: "eth0", Driver: "igb", Mode: "native", ZeroCopy: true, Queues: 4},
+		{Name: "e1", Driver: "veth", Mode: "generic", Reason: "generic mode always copies", Queues: 2}},
+	Listeners: []string{"0.0.0.0:80", "[::]:80"},
+	Upstreams: []control.Upstream{{Name: "app", Servers: []string{"10.0.0.2:8080", "10.0.0.3:8080"}}, {Name: "api", Servers: []string{"10.0.0.4:80"}}},
 	Workers: []control.Worker{
 		{Index: 0, PID: 4712, CPU: 0, Queues: []int{0, 2}, State: "running", Started: time.Date(2026, 9, 7, 10, 20, 30, 0, time.UTC),
 			Clients: 64, Backends: 32, Requests: 1234567, HandedOver: 3, Lag: control.Seconds(123456), Beat: control.Seconds(98765432)},
@@ -107,7 +108,7 @@ configuration  /etc/ringroad.yaml, generation 2, loaded 2026-09-07 11:00:00
                  a.yaml:1:1: one
                  a.yaml:2:1: two
 interfaces     eth0: igb, native, zero-copy, queues 4
-               e1: veth, generic, copies, queues 2
+               e1: veth, generic, copies (generic mode always copies), queues 2
 listeners      0.0.0.0:80, [::]:80
 upstreams      app: 10.0.0.2:8080, 10.0.0.3:8080
                api: 10.0.0.4:80

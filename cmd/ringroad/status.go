@@ -74,6 +74,9 @@ func statusText(s *control.Status) string {
 		if i.ZeroCopy {
 			copied = "zero-copy"
 		}
+		if i.Reason != "" {
+			copied += " (" + i.Reason + ")"
+		}
 		line(first(k, "interfaces"), fmt.Sprintf("%s: %s, %s, %s, queues %d", i.Name, i.Driver, i.Mode, copied, i.Queues))
 	}
 	line("listeners", strings.Join(s.Listeners, ", "))

@@ -148,6 +148,11 @@ func TestStartErrorsSayWhatToDo(t *testing.T) {
 		flags := []string{"run", "--interface", "e0", "--listen", "192.0.2.1:80", "--backend", "10.2.0.2:8080"}
 		mustRefuse(t, ringroad(flags), `192\.0\.2\.1`, `address`)
 	})
+	t.Run("zero-copy that is not to be had", func(t *testing.T) {
+		spare(t, true)
+		file := writeFile(t, "ringroad.yaml", "interfaces: [x0]\nzero_copy: on\nlisteners: [{address: \"10.9.0.1:80\", upstream: u}]\nupstreams: {u: {servers: [\"10.9.0.2:80\"]}}\n")
+		mustRefuse(t, ringroad([]string{"run", "-c", file}), `queue 0 of x0`, `zero-copy was demanded`, `veth`, `zero_copy to auto or off`)
+	})
 	t.Run("configuration missing", func(t *testing.T) {
 		mustRefuse(t, ringroad([]string{"run", "-c", "/nowhere/ringroad.yaml"}), `/nowhere/ringroad\.yaml`, `no such file|not exist|not found`)
 		mustRefuse(t, ringroad([]string{"check", "-c", "/nowhere/ringroad.yaml"}), `/nowhere/ringroad\.yaml`, `no such file|not exist|not found`)

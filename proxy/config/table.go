@@ -450,7 +450,7 @@ var table = []key{
 	},
 	{
 		path: "zero_copy", kind: word, def: "auto", values: []string{"auto", "on", "off"}, fixed: true,
-		about: "Whether the driver receives straight into the frames of the socket. `auto` asks for it only on drivers where it is known to be sound, because several announce it and lose or corrupt frames; `on` fails where the driver refuses. The log says what was really got.",
+		about: "Whether the driver receives straight into the frames of the socket. `auto` asks for it only on drivers and kernels where it is known to be sound (mlx5_core, from Linux 6.1 on), because several announce it and lose or corrupt frames; `on` asks for it everywhere, and fails where it is not to be had. The log and `ringroad status` say what was really got, and why.",
 		at:    func(s *scope) any { return &s.config.ZeroCopy },
 	},
 	{
@@ -485,7 +485,7 @@ var table = []key{
 	},
 	{
 		path: "rings.frame_bytes", kind: size, unit: "bytes", def: "auto", min: "2KiB", max: "4KiB", values: []string{"auto"}, fixed: true,
-		about: "Size of a frame: 2KiB or 4KiB. `auto` takes the smaller one where a whole packet of the interface's MTU fits.",
+		about: "Size of a frame: 2KiB or 4KiB. `auto` takes the smaller one where a whole packet of the interface's MTU fits, unless the driver wants the other (ena, for zero-copy).",
 		at:    func(s *scope) any { return &s.config.Rings.FrameBytes },
 	},
 	{

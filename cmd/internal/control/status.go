@@ -49,7 +49,8 @@ type Interface struct {
 	Driver   string `json:"driver"`
 	Mode     string `json:"mode"` // native or generic
 	ZeroCopy bool   `json:"zero_copy"`
-	Queues   int    `json:"queues"` // receive queues
+	Reason   string `json:"zero_copy_reason"` // why it is, or is not
+	Queues   int    `json:"queues"`           // receive queues
 }
 
 // Upstream is a pool of backends.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/control"
-	"ringroad/dataplane"
 )
 
 // errEnding is the answer to commands that come too late.
@@ -71,8 +70,9 @@ func (m *master) status() control.Status {
 		s.Configuration.Failed, s.Configuration.Error = m.failedAt, m.reloadErr.Error()
 	}
 	for k, i := range m.interfaces {
+		zeroCopy, reason := m.zeroCopy(k)
 		s.Interfaces = append(s.Interfaces, control.Interface{
-			Name: i.Name(), Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: m.zeroCopy(k), Queues: i.RXQueues(),
+			Name: i.Name(), Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: zeroCopy, Reason: reason, Queues: i.RXQueues(),
 		})
 	}
 	for i := range c.Listeners {
@@ -104,18 +104,19 @@ func (m *master) workerStatus(c *child) control.Worker {
 	return w
 }
 
-// zeroCopy reports whether every socket on interface k is in zero-copy mode.
-func (m *master) zeroCopy(k int) bool {
-	any := false
+// zeroCopy reports whether every socket on interface k is in zero-copy mode, and
+// why; "" while there is none.
+func (m *master) zeroCopy(k int) (got bool, reason string) {
 	for _, c := range m.children {
 		for _, q := range c.queues {
-			if q.Link == k {
-				if !q.ZeroCopy {
-					return false
-				}
-				any = true
+			if q.Link != k {
+				continue
 			}
+			if !q.ZeroCopy {
+				return false, q.Reason
+			}
+			got, reason = true, q.Reason
 		}
 	}
-	return any && m.interfaces[k].Mode() == dataplane.ModeNative
+	return got, reason
 }

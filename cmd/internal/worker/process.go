@@ -121,7 +121,7 @@ func (p *process) start() error {
 	var sockets []int
 	for i := range p.worker.links {
 		for _, q := range p.worker.links[i].queues {
-			ready.Queues = append(ready.Queues, Queue{Link: i, Queue: q.number, ZeroCopy: q.ZeroCopy()})
+			ready.Queues = append(ready.Queues, Queue{Link: i, Queue: q.number, ZeroCopy: q.ZeroCopy(), Reason: q.ZeroCopyReason()})
 			sockets = append(sockets, q.FD())
 		}
 	}

@@ -86,9 +86,10 @@ type Ready struct {
 
 // Queue is one AF_XDP socket of a worker.
 type Queue struct {
-	Link     int  `json:"link"`
-	Queue    int  `json:"queue"`
-	ZeroCopy bool `json:"zero_copy"`
+	Link     int    `json:"link"`
+	Queue    int    `json:"queue"`
+	ZeroCopy bool   `json:"zero_copy"`
+	Reason   string `json:"reason"` // why it is, or is not
 }
 
 // files are the descriptors of a Start.

@@ -146,7 +146,7 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 			q, err := dataplane.OpenQueue(l.LinkInfo, dataplane.QueueOptions{
 				Queue:       number,
 				RingEntries: c.Rings.Entries,
-				FrameBytes:  frameBytes(c.Rings.FrameBytes, l.MTU),
+				FrameBytes:  c.Rings.FrameBytes,
 				Frames:      c.Rings.Frames,
 				ZeroCopy:    zeroCopyModes[c.ZeroCopy],
 				Stats:       &w.values.links[i].queues[k].ours,
@@ -157,7 +157,7 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 			w.links[i].queues = append(w.links[i].queues, queue{q, number})
 			all = append(all, q)
 			o.Log.Info("queue open", "interface", l.Name, "queue", number, "driver", l.Driver,
-				"mode", l.Mode.String(), "zero_copy", q.ZeroCopy())
+				"mode", l.Mode.String(), "zero_copy", q.ZeroCopy(), "reason", q.ZeroCopyReason())
 		}
 	}
 	return all, nil
@@ -283,20 +283,6 @@ func spin(c *config.Config) time.Duration {
 		return c.SpinBudget
 	}
 	return 0
-}
-
-// frameBytes chooses the frame size for `rings.frame_bytes: auto`: the smallest
-// that holds a frame of the MTU behind the kernel's headroom.
-func frameBytes(configured, mtu int) int {
-	const small, large, headroom, linkHeader = 2048, 4096, 256, 22
-	switch {
-	case configured != 0:
-		return configured
-	case mtu+linkHeader <= small-headroom:
-		return small
-	default:
-		return large
-	}
 }
 
 func tcpOptions(c *config.TCP) stack.TCPOptions {
