@@ -58,5 +58,5 @@
 // # Not done here
 //
 // ARP and neighbour discovery stay with the kernel; a link asks a [Resolver].
-// Addresses are those given at start. There is no forwarding and no UDP.
+// There is no forwarding and no UDP.
 package stack

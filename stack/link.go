@@ -30,8 +30,8 @@ type link struct {
 	Link
 	devices    []Device // Device and More
 	dispatcher netstack.NetworkDispatcher
-	addresses  map[netip.Addr]struct{}
-	lastOwn    tcpip.Address // the own address seen last
+	addresses  map[netip.Addr]int // own, with the lengths of their prefixes; loop only
+	lastOwn    tcpip.Address      // the own address seen last
 	queue      segmentQueuer
 	merges     []merge // open only while a batch is delivered
 	origin     int     // worker whose queue the frame being delivered came from; fromQueue: this one's

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -117,38 +116,18 @@ func New(c Config) (*Stack, error) {
 func (s *Stack) addLink(id tcpip.NICID, l Link) error {
 	k := newLink(s, id, l)
 	k.queue = s.net.TransportProtocolInstance(tcp.ProtocolNumber).(segmentQueuer)
-	k.addresses = make(map[netip.Addr]struct{}, len(l.Addresses))
+	own := ownAddresses(l.Addresses)
+	k.addresses = make(map[netip.Addr]int, len(own))
 	s.links = append(s.links, k)
 	if err := s.net.CreateNICWithOptions(id, k, netstack.NICOptions{Name: l.Name}); err != nil {
 		return fmt.Errorf("add %s to the stack: %w", l.Name, errorOf(err))
 	}
-	for _, p := range l.Addresses {
-		a := p.Addr().Unmap()
-		if a.Is6() && a.IsLinkLocalUnicast() {
-			// Scoped to the link (RFC 4007); clients and backends are not
-			// addressed by it.
-			continue
-		}
-		if _, dup := k.addresses[a]; dup {
-			continue
-		}
-		k.addresses[a] = struct{}{}
-		err := s.net.AddProtocolAddress(id, tcpip.ProtocolAddress{
-			Protocol:          protocolOf(a),
-			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: p.Bits()},
-		}, netstack.AddressProperties{})
-		if err != nil {
-			return fmt.Errorf("add address %s to %s: %w", p, l.Name, errorOf(err))
+	for a, bits := range own {
+		if err := s.addAddress(k, netip.PrefixFrom(a, bits)); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
-	if a.Is4() {
-		return header.IPv4ProtocolNumber
-	}
-	return header.IPv6ProtocolNumber
 }
 
 // setOptions hands the TCP options to netstack.
