@@ -5,7 +5,7 @@
 // its queues: a UMEM cut into frames, the four rings, and the account of who owns which frame. A [Waiter] parks the
 // worker while its queues have nothing. A [Handover] passes frames between workers, and a [Placement] chooses source
 // ports so that a NIC's [RSS] makes that seldom necessary. [Neighbours] follows the kernel's neighbour and route tables,
-// which tell the layer above what to write in an Ethernet header. There is no TCP here, and nothing looks into a frame.
+// which tell the layer above what to write in an Ethernet header, and [LinkEvents] what becomes of the interfaces. There is no TCP here, and nothing looks into a frame.
 //
 // # The frame's way
 //

@@ -33,6 +33,7 @@ type InterfaceOptions struct {
 type Interface struct {
 	link          LinkInfo
 	nativeFailure error
+	queues        int // that the program can steer to
 	steer         *bpf.Steer
 	attached      bpflink.Link
 	netlink       *netlink.Handle
@@ -80,7 +81,9 @@ func (i *Interface) open(o InterfaceOptions) error {
 	if i.link.RXQueues, err = countRXQueues(a); err != nil {
 		return err
 	}
-	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.link.RXQueues}); err != nil {
+	// Queues that are allocated may come into use (ethtool -L).
+	i.queues = max(i.link.RXQueues, a.NumRxQueues)
+	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.queues}); err != nil {
 		return err
 	}
 	return i.attach(o.Mode)
@@ -122,8 +125,8 @@ func checkLink(a *netlink.LinkAttrs) error {
 	if a.Flags&net.FlagUp == 0 {
 		return fmt.Errorf("%w: ip link set dev %s up", ErrInterfaceDown, a.Name)
 	}
-	if a.MTU > maxPlainMTU {
-		return fmt.Errorf("%w: %d, at most %d: ip link set dev %s mtu %d", ErrMTU, a.MTU, maxPlainMTU, a.Name, maxPlainMTU)
+	if err := CheckMTU(a.Name, a.MTU); err != nil {
+		return err
 	}
 	return checkAttached(a)
 }
@@ -210,21 +213,11 @@ func (i *Interface) OpenQueue(o QueueOptions) (*Queue, error) {
 // other. The entry does not hold the socket: when its last descriptor is closed, as when a worker dies, the kernel takes
 // the entry back and the program counts [bpf.DropNoSocket] until there is another.
 func (i *Interface) SetSocket(queue, fd int) error {
-	if queue < 0 || queue >= i.link.RXQueues {
-		return fmt.Errorf("steer to queue %d of %s: %w: it has %d, numbered from 0", queue, i.link.Name, ErrNoQueue, i.link.RXQueues)
+	if queue < 0 || queue >= i.queues {
+		return fmt.Errorf("steer to queue %d of %s: %w: it has %d, numbered from 0", queue, i.link.Name, ErrNoQueue, i.queues)
 	}
 	if err := i.steer.SetSocket(uint32(queue), fd); err != nil {
 		return fmt.Errorf("steer to queue %d of %s: %w", queue, i.link.Name, err)
-	}
-	return nil
-}
-
-// Check reports an interface that was removed, as [ErrInterfaceGone]. Its queues find out by themselves only when asked.
-func (i *Interface) Check() error {
-	if _, err := i.netlink.LinkByIndex(i.link.Index); errors.As(err, new(netlink.LinkNotFoundError)) {
-		return fmt.Errorf("interface %s: %w", i.link.Name, ErrInterfaceGone)
-	} else if err != nil {
-		return fmt.Errorf("read the state of %s: %w", i.link.Name, err)
 	}
 	return nil
 }

@@ -77,7 +77,10 @@ func statusText(s *control.Status) string {
 		if i.Reason != "" {
 			copied += " (" + i.Reason + ")"
 		}
-		line(first(k, "interfaces"), fmt.Sprintf("%s: %s, %s, %s, queues %d", i.Name, i.Driver, i.Mode, copied, i.Queues))
+		line(first(k, "interfaces"), fmt.Sprintf("%s: %s, %s, %s, queues %d, MTU %d", i.Name, i.Driver, i.Mode, copied, i.Queues, i.MTU))
+		if i.State != control.LinkUp {
+			line("", fmt.Sprintf("  %s since %s", i.State, i.Since.Local().Format(timeFormat)))
+		}
 	}
 	line("listeners", strings.Join(s.Listeners, ", "))
 	for k, u := range s.Upstreams {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/json"
+	"net/netip"
 	"time"
 )
 
@@ -45,13 +46,27 @@ type Configuration struct {
 
 // Interface is a network interface that is served.
 type Interface struct {
-	Name     string `json:"name"`
-	Driver   string `json:"driver"`
-	Mode     string `json:"mode"` // native or generic
-	ZeroCopy bool   `json:"zero_copy"`
-	Reason   string `json:"zero_copy_reason"` // why it is, or is not
-	Queues   int    `json:"queues"`           // receive queues
+	Name      string         `json:"name"`
+	State     LinkState      `json:"state"`
+	Since     time.Time      `json:"since,omitzero"` // of the state: when it began to work, or ceased to
+	MTU       int            `json:"mtu"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Driver    string         `json:"driver"`
+	Mode      string         `json:"mode"` // native or generic
+	ZeroCopy  bool           `json:"zero_copy"`
+	Reason    string         `json:"zero_copy_reason"` // why it is, or is not
+	Queues    int            `json:"queues"`           // receive queues
 }
+
+// LinkState says whether frames can come and go by an interface.
+type LinkState string
+
+// The states of an interface.
+const (
+	LinkUp        LinkState = "up"
+	LinkNoCarrier LinkState = "no carrier"
+	LinkDown      LinkState = "down" // administratively
+)
 
 // Upstream is a pool of backends.
 type Upstream struct {

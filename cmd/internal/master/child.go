@@ -80,6 +80,9 @@ func (m *master) spawn(c *child) error {
 	if err != nil {
 		return err
 	}
+	if err := m.equip(c, len(m.children)); err != nil {
+		return err
+	}
 	c.page.Clear()
 	cmd := exec.Cmd{
 		Path: "/proc/self/exe", // the program that this process is, even if its file was replaced

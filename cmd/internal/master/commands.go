@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/dataplane"
 )
 
 // errEnding is the answer to commands that come too late.
@@ -71,8 +72,10 @@ func (m *master) status() control.Status {
 	}
 	for k, i := range m.interfaces {
 		zeroCopy, reason := m.zeroCopy(k)
+		l := &m.links[k]
 		s.Interfaces = append(s.Interfaces, control.Interface{
-			Name: i.Name(), Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: zeroCopy, Reason: reason, Queues: i.RXQueues(),
+			Name: l.state.Name, State: linkState(l.state), Since: l.since, MTU: l.state.MTU, Addresses: l.addresses,
+			Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: zeroCopy, Reason: reason, Queues: l.state.RXQueues,
 		})
 	}
 	for i := range c.Listeners {
@@ -102,6 +105,17 @@ func (m *master) workerStatus(c *child) control.Worker {
 		w.PID = c.process.Pid
 	}
 	return w
+}
+
+func linkState(s dataplane.LinkState) control.LinkState {
+	switch {
+	case !s.Up:
+		return control.LinkDown
+	case !s.Carrier:
+		return control.LinkNoCarrier
+	default:
+		return control.LinkUp
+	}
 }
 
 // zeroCopy reports whether every socket on interface k is in zero-copy mode, and

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -75,6 +74,8 @@ type master struct {
 	log        *slog.Logger
 
 	interfaces []*dataplane.Interface
+	links      []linkView // of each interface, as seen last
+	events     *dataplane.LinkEvents
 	rss        []*dataplane.RSS // of each interface; nil: unknown
 	identity   sandbox.Identity
 	children   []*child
@@ -163,6 +164,9 @@ func (m *master) open() (err error) {
 			m.log.Warn("native XDP is not to be had: generic mode is used, which is several times slower", "interface", name, "reason", err)
 		}
 	}
+	if err := m.watchLinks(); err != nil {
+		return err
+	}
 	if m.access, err = openAccessLog(c.Log.Access); err != nil {
 		return err
 	}
@@ -220,6 +224,8 @@ func (m *master) supervise(ctx context.Context, signals <-chan os.Signal) error 
 			asked = nil
 			m.log.Info("stopping", "reason", context.Cause(ctx))
 			m.stop()
+		case <-m.events.Changed():
+			m.followLinks()
 		case <-beat.C:
 			m.watch()
 		case <-check.C:
@@ -406,6 +412,9 @@ func (m *master) close() error {
 	if m.admin != nil {
 		errs = append(errs, m.admin.Close())
 	}
+	if m.events != nil {
+		m.events.Close()
+	}
 	for _, i := range m.interfaces {
 		errs = append(errs, i.Close())
 	}
@@ -413,17 +422,4 @@ func (m *master) close() error {
 		errs = append(errs, m.unpid())
 	}
 	return errors.Join(errs...)
-}
-
-// addresses lists those by which clients can reach an interface.
-func addresses(i *dataplane.Interface) (all []netip.Prefix, own []netip.Addr, err error) {
-	if all, err = i.Addresses(); err != nil {
-		return nil, nil, fmt.Errorf("read the addresses of %s: %w", i.Name(), err)
-	}
-	for _, p := range all {
-		if !p.Addr().IsLinkLocalUnicast() {
-			own = append(own, p.Addr().Unmap())
-		}
-	}
-	return all, own, nil
 }

@@ -76,13 +76,9 @@ func (m *master) steer() error {
 	if !m.steered.nothing {
 		s.Listeners, s.Backends = m.steered.listeners.list(), m.steered.backends.list()
 	}
-	for _, i := range m.interfaces {
-		_, own, err := addresses(i)
-		if err != nil {
-			return err
-		}
+	for k, i := range m.interfaces {
 		c := s
-		c.Addresses = own
+		c.Addresses = m.links[k].own()
 		if err := i.Steer(c); err != nil {
 			return fmt.Errorf("steer on %s: %w", i.Name(), err)
 		}

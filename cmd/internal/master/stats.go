@@ -17,7 +17,7 @@ import (
 func (m *master) read() *worker.Snapshot {
 	interfaces := make([]worker.InterfaceStats, len(m.interfaces))
 	for k, i := range m.interfaces {
-		s := worker.InterfaceStats{Name: i.Name(), Driver: i.Driver(), Mode: i.Mode().String(), Verdicts: map[string]uint64{}}
+		s := worker.InterfaceStats{Name: m.links[k].state.Name, Driver: i.Driver(), Mode: i.Mode().String(), Verdicts: map[string]uint64{}}
 		if c, err := i.Counters(); err == nil {
 			for v, n := range c {
 				s.Verdicts[bpf.Verdict(v).String()] = n

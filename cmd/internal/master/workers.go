@@ -1,7 +1,6 @@
 package master
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -60,22 +59,27 @@ func (m *master) startWorkers() error {
 // countWorkers decides `workers`: at most as many as the interface with the fewest
 // receive queues has, so that each worker has a socket on every interface.
 func (m *master) countWorkers() (int, error) {
-	least := m.interfaces[0]
-	for _, i := range m.interfaces[1:] {
-		if i.RXQueues() < least.RXQueues() {
-			least = i
+	least := m.links[0].state
+	for _, l := range m.links[1:] {
+		if l.state.RXQueues < least.RXQueues {
+			least = l.state
 		}
 	}
-	switch n := m.config.Workers; {
-	case n == 0:
-		return min(least.RXQueues(), config.MaxWorkers), nil
-	case n > least.RXQueues():
-		return 0, fmt.Errorf("workers: %d, but %s has %d receive queues, and each worker needs one of every interface: "+
-			"set workers to auto, or give the interface more queues (ethtool -L %s combined %d)",
-			n, least.Name(), least.RXQueues(), least.Name(), n)
-	default:
-		return n, nil
+	n := m.config.Workers
+	if n == 0 {
+		return min(least.RXQueues, config.MaxWorkers), nil
 	}
+	return n, checkQueues(n, least)
+}
+
+// checkQueues refuses more workers than an interface has queues.
+func checkQueues(workers int, s dataplane.LinkState) error {
+	if workers <= s.RXQueues {
+		return nil
+	}
+	return fmt.Errorf("workers: %d, but %s has %d receive queues, and each worker needs one of every interface: "+
+		"set workers to auto, or give the interface more queues (ethtool -L %s combined %d)",
+		workers, s.Name, s.RXQueues, s.Name, workers)
 }
 
 // cpus decides `cpu_affinity`: a CPU for each worker, -1 for any.
@@ -139,7 +143,7 @@ func (m *master) readRSS(n int) {
 		return
 	}
 	for k, i := range m.interfaces {
-		r, err := m.rssOf(i)
+		r, err := m.rssOf(k)
 		switch {
 		case err != nil:
 			m.log.Info("how the interface places flows is not known: replies on another worker's queue are handed over",
@@ -151,16 +155,16 @@ func (m *master) readRSS(n int) {
 	}
 }
 
-// rssOf decides `rss.key` for an interface. Nil without an error: ports are not to
+// rssOf decides `rss.key` for interface k. Nil without an error: ports are not to
 // be chosen.
-func (m *master) rssOf(i *dataplane.Interface) (*dataplane.RSS, error) {
+func (m *master) rssOf(k int) (*dataplane.RSS, error) {
 	switch key := m.config.RSS.Key; {
 	case key.Off:
 		return nil, nil
 	case len(key.Bytes) > 0:
-		return dataplane.DefaultRSS(key.Bytes, i.RXQueues()), nil
+		return dataplane.DefaultRSS(key.Bytes, m.links[k].state.RXQueues), nil
 	default:
-		return dataplane.ReadRSS(i.Index())
+		return dataplane.ReadRSS(m.interfaces[k].Index())
 	}
 }
 
@@ -188,18 +192,7 @@ func (m *master) followRSS() {
 
 // prepareChild gives worker c of n its queues and its page.
 func (m *master) prepareChild(c *child, n int) (err error) {
-	for k, i := range m.interfaces {
-		all, _, err := addresses(i)
-		if err != nil {
-			return err
-		}
-		l := worker.Link{LinkInfo: i.Link(), Addresses: all, RSS: m.rss[k]}
-		for q := c.index; q < i.RXQueues(); q += n {
-			l.Queues = append(l.Queues, q)
-		}
-		c.links = append(c.links, l)
-	}
-	if c.page, c.pageFile, err = worker.NewPage(c.links); err != nil {
+	if err := m.equip(c, n); err != nil {
 		return err
 	}
 	if name := m.CPUProfile; name != "" {
@@ -271,12 +264,7 @@ func (m *master) watch() {
 
 // check looks after what else can go wrong, and writes statistics.
 func (m *master) check() {
-	for _, i := range m.interfaces {
-		if err := i.Check(); errors.Is(err, dataplane.ErrInterfaceGone) && m.ending == endNot {
-			m.fail(err)
-			return
-		}
-	}
+	m.followLinks()
 	if m.ending == endNot {
 		m.followRSS()
 		m.forgetRetired()

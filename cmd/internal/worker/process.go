@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -152,6 +153,8 @@ func (p *process) listen() {
 			w.Post(func() { p.setAccessLog(list) })
 		case MessageRSS:
 			w.Post(func() { p.worker.place(m.RSS.Link, m.RSS.RSS) })
+		case MessageAddresses:
+			w.Post(func() { p.worker.setAddresses(m.Addresses.Link, m.Addresses.Addresses) })
 		case MessageDrain:
 			w.Drain()
 			w.Post(func() { p.answer(nil) })
@@ -215,6 +218,16 @@ func (p *process) setAccessLog(list []*os.File) {
 	default:
 		p.access = &logFile{file: list[0]}
 		p.worker.proxy.SetAccessLog(p.access)
+	}
+}
+
+// setAddresses makes the stack answer on the addresses of a link, and on no other.
+func (w *Worker) setAddresses(link int, addresses []netip.Prefix) {
+	if link < 0 || link >= len(w.links) {
+		return
+	}
+	if err := w.stack.SetAddresses(w.links[link].Index, addresses); err != nil {
+		w.log.Error("cannot follow the addresses of an interface", "interface", w.links[link].Name, "error", err)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	MessageAbort     Kind = "abort"      // not answered
 	MessageAccessLog Kind = "access log" // write to the descriptor from now on; none: write nowhere
 	MessageRSS       Kind = "rss"        // a NIC places flows in another way
+	MessageAddresses Kind = "addresses"  // an interface has others
 	MessageDrain     Kind = "drain"      // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
 	MessageStop      Kind = "stop"       // end at once
 )
@@ -40,6 +41,8 @@ type Message struct {
 	RSS    *RSS    `json:"rss,omitempty"`
 	Ready  *Ready  `json:"ready,omitempty"`
 	Error  string  `json:"error,omitempty"`
+
+	Addresses *Addresses `json:"addresses,omitempty"`
 }
 
 // Start is all that a worker needs to know. Its message has the descriptors of
@@ -77,6 +80,12 @@ type Link struct {
 type RSS struct {
 	Link int            `json:"link"`
 	RSS  *dataplane.RSS `json:"rss"`
+}
+
+// Addresses tells which ones the interface of a link has from now on.
+type Addresses struct {
+	Link      int            `json:"link"`
+	Addresses []netip.Prefix `json:"addresses"`
 }
 
 // Ready tells what a worker has got.
