@@ -34,6 +34,8 @@ type Stats struct {
 	RXRingHighWater   uint64 `name:"rx_ring_high_water" unit:"frames" kind:"gauge" help:"Most frames seen waiting on the RX ring."`
 	TXRingHighWater   uint64 `name:"tx_ring_high_water" unit:"frames" kind:"gauge" help:"Most descriptors seen waiting on the TX ring at a kick."`
 	TXFramesHighWater uint64 `name:"tx_frames_high_water" unit:"frames" kind:"gauge" help:"Most TX frames in use at a time."`
+
+	CompletionRingHighWater uint64 `name:"completion_ring_high_water" unit:"frames" kind:"gauge" help:"Most descriptors found on the completion ring at a time."`
 }
 
 // KernelStats is what the kernel counted on the socket (XDP_STATISTICS). The counters start at zero when the socket
@@ -78,17 +80,22 @@ func (l Levels) Sum() int { return l.Free + l.Fill + l.RX + l.TX }
 
 // StatField describes one field of a statistics struct, in the order of the struct.
 type StatField struct {
-	Name, Unit, Kind, Help string // Kind is "counter" or "gauge"
+	Name, Unit, Kind, Help string // Kind is "counter", "gauge" or "histogram"
 }
 
-// StatFields lists the fields of a statistics struct whose fields are all uint64 and tagged as in [Stats].
+// StatFields lists the fields of a statistics struct, which are all tagged as in [Stats], and a uint64 or, with the kind
+// "histogram", a [Histogram].
 func StatFields(statistics any) []StatField {
 	t := reflect.TypeOf(statistics)
 	fields := make([]StatField, t.NumField())
 	for i := range fields {
 		f := t.Field(i)
-		if f.Type.Kind() != reflect.Uint64 || f.Tag.Get("name") == "" {
-			panic(fmt.Sprintf("dataplane: %v.%s is not a tagged uint64", t, f.Name))
+		want := reflect.TypeFor[uint64]()
+		if f.Tag.Get("kind") == "histogram" {
+			want = reflect.TypeFor[Histogram]()
+		}
+		if f.Type != want || f.Tag.Get("name") == "" {
+			panic(fmt.Sprintf("dataplane: %v.%s is not a tagged %v", t, f.Name, want))
 		}
 		fields[i] = StatField{Name: f.Tag.Get("name"), Unit: f.Tag.Get("unit"), Kind: f.Tag.Get("kind"), Help: f.Tag.Get("help")}
 	}

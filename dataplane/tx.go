@@ -147,6 +147,7 @@ func (q *Queue) Reap() int {
 	}
 	q.completion.release(n)
 	q.stats.TXCompletions += uint64(n)
+	q.stats.CompletionRingHighWater = max(q.stats.CompletionRingHighWater, uint64(n))
 	return int(n)
 }
 
