@@ -82,6 +82,8 @@ func (l *link) hold(slot int32, p *netstack.PacketBuffer, hop *[16]byte) {
 	h.generation++
 	l.held.push(heldEntry{slot, h.generation, l.stack.Now() + l.stack.tcp.AckDelay})
 	l.stats.AcksHeld++
+	l.stats.AcksHolding++
+	l.stats.AcksHoldingMax = max(l.stats.AcksHoldingMax, l.stats.AcksHolding)
 }
 
 // cancel forgets the held ACK of f: the segment now leaving carries it.
@@ -89,6 +91,7 @@ func (l *link) cancel(f *flow) {
 	if f.held.active {
 		f.held.active = false
 		l.stats.AcksSaved++
+		l.stats.AcksHolding--
 	}
 }
 
@@ -111,6 +114,7 @@ func (l *link) expire(now time.Duration) (next time.Duration, ok bool) {
 		f.held.active = false
 		f.lastACK = f.held.number
 		l.stats.AcksExpired++
+		l.stats.AcksHolding--
 	}
 	q.entries, q.head = q.entries[:0], 0
 	return 0, false

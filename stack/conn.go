@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -24,8 +25,12 @@ type Conn struct {
 	local, remote netip.AddrPort
 	failure       error // the connection's fatal error, once known
 	closed        bool
-	measured      bool // the handshake's round trip was looked at
-	watched       bool // in the stack's queue of that name
+	measured      bool         // the handshake's round trip was looked at
+	zeroWindows   uint64       // counted so far
+	first         seqnum.Value // sequence number of the first byte written; valid iff numbered
+	numbered      bool
+	written       uint32 // bytes, modulo 2^32
+	watched       bool   // in the stack's queue of that name
 }
 
 // Connect begins a connection to remote from one of the stack's own addresses
@@ -122,7 +127,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	if !c.measured {
 		c.measured = true
-		forgetSlowHandshake(c.endpoint.(*tcp.Endpoint))
+		c.first, c.numbered = begin(c.endpoint.(*tcp.Endpoint))
 	}
 	r := &c.stack.reader
 	for n < len(p) {
@@ -136,6 +141,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	r.Reset(nil)
 	c.stack.stats.BytesWritten += uint64(n)
+	c.written += uint32(n)
 	if n > 0 {
 		c.stack.watch(c)
 	}
@@ -184,6 +190,7 @@ func (c *Conn) Close() {
 		return
 	}
 	c.closed = true
+	c.countWindows()
 	c.stack.poller.unregister(&c.source)
 	if !c.Delivered() {
 		// From now on nobody else sees whether the peer takes what is still queued: one
@@ -201,6 +208,7 @@ func (c *Conn) Abort() {
 		return
 	}
 	c.closed = true
+	c.countWindows()
 	c.stack.poller.unregister(&c.source)
 	c.endpoint.Abort()
 	c.endpoint.Close()

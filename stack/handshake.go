@@ -3,13 +3,17 @@ package stack
 import (
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // synTimeout is when netstack first sends a SYN or SYN-ACK again (RFC 6298 2).
 const synTimeout = time.Second
 
-// forgetSlowHandshake lets the first data of ep measure the round trip when the
+// begin is called before the first data of ep is written, and returns its sequence
+// number; ok is false when the handshake is not done.
+//
+// It lets that data of ep measure the round trip when the
 // handshake could not. netstack measures it by the timestamp that the peer echoes,
 // and a SYN that is sent again carries the timestamp of the first one
 // (handshake.sendSYNOpts in connect.go): after a loss the second of waiting counts
@@ -17,10 +21,15 @@ const synTimeout = time.Second
 // long a lost tail costs two seconds and a lost probe three. What remains is the
 // retransmission time-out, which RFC 6298 5.7 wants to be 3 s, until data is
 // acknowledged.
-func forgetSlowHandshake(ep *tcp.Endpoint) {
+func begin(ep *tcp.Endpoint) (first seqnum.Value, ok bool) {
 	ep.LockUser()
 	defer ep.UnlockUser()
-	if snd, ok := senderOf(ep); ok && snd.rtt.SRTT >= synTimeout {
+	snd, ok := senderOf(ep)
+	if !ok {
+		return 0, false
+	}
+	if snd.rtt.SRTT >= synTimeout {
 		*snd.rtt = tcp.TCPRTTState{}
 	}
+	return snd.state.SndUna, true
 }

@@ -18,13 +18,14 @@ type Listener struct {
 	endpoint tcpip.Endpoint
 	queue    *waiter.Queue
 	addr     netip.AddrPort
+	backlog  int
 }
 
 // Listen binds addr and listens. An unspecified address stands for all own
 // addresses of its family. backlog is the capacity of the accept queue; when
 // as many handshakes are pending, SYN cookies are sent (netstack's accept.go).
 func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
-	l := &Listener{stack: s, queue: new(waiter.Queue), addr: addr}
+	l := &Listener{stack: s, queue: new(waiter.Queue), addr: addr, backlog: backlog}
 	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(addr.Addr()), l.queue)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, errorOf(err))
@@ -45,6 +46,7 @@ func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
 		ep.Close()
 		return nil, fmt.Errorf("listen on %s: %w", addr, errorOf(err))
 	}
+	s.queues.Capacity += uint64(backlog)
 	return l, nil
 }
 
@@ -55,6 +57,7 @@ func (l *Listener) Accept() (*Conn, error) {
 	if err != nil {
 		return nil, errorOf(err)
 	}
+	l.stack.accepted++
 	c := &Conn{stack: l.stack, endpoint: ep, queue: q, remote: addrPort(peer)}
 	if a, err := ep.GetLocalAddress(); err == nil {
 		c.local = addrPort(a)
@@ -68,6 +71,8 @@ func (l *Listener) SetBacklog(n int) error {
 	if err := l.endpoint.Listen(n + 1); err != nil {
 		return fmt.Errorf("set the backlog of %s to %d: more connections wait to be accepted", l.addr, n)
 	}
+	l.stack.queues.Capacity += uint64(n) - uint64(l.backlog)
+	l.backlog = n
 	return nil
 }
 
@@ -93,5 +98,15 @@ func (l *Listener) Close() {
 	l.stack.poller.unregister(&l.source)
 	l.gone = true
 	l.Refuse(false)
+	l.stack.queues.Capacity -= uint64(l.backlog)
+	for {
+		ep, _, err := l.endpoint.Accept(nil)
+		if err != nil {
+			break
+		}
+		l.stack.accepted++
+		ep.Abort()
+		ep.Close()
+	}
 	l.endpoint.Close()
 }

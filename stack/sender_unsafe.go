@@ -10,8 +10,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// sender is the sending side of a netstack endpoint, tcp.sender, as far as rearm.go
-// and handshake.go need it. It is guarded by the endpoint's lock.
+// sender is the sending side of a netstack endpoint, tcp.sender, as far as rearm.go,
+// handshake.go and buffers.go need it. It is guarded by the endpoint's lock.
 type sender struct {
 	state         *tcp.TCPSenderState
 	rtt           *tcp.TCPRTTState

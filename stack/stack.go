@@ -47,6 +47,11 @@ type Stack struct {
 	reader bytes.Reader      // the source of a Write
 	writer tcpip.SliceWriter // the destination of a Read
 	stats  LoopStats
+
+	began    time.Duration // of the turn before; valid iff turning
+	turning  bool          // the loop has not slept since
+	queues   QueueStats
+	accepted uint64 // connections taken off accept queues
 }
 
 // New builds the stack. netstack starts GOMAXPROCS processor goroutines for
@@ -169,6 +174,10 @@ func (s *Stack) setOptions() error {
 // from an arbitrary origin; work is how many frames came.
 func (s *Stack) Turn() (now time.Duration, work int) {
 	now = s.tick()
+	if s.turning {
+		s.stats.TurnLength.ObserveTime(now - s.began)
+	}
+	s.began, s.turning = now, true
 	if g := s.resolver.Generation(); g != s.generation {
 		s.updateRoutes()
 	}
@@ -182,6 +191,7 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 	s.stats.Turns++
 	if work > 0 {
 		s.stats.BusyTurns++
+		s.stats.Batch.Observe(uint64(work))
 		runtime.Gosched() // netstack's processor runs
 	}
 	s.rearm(now)
@@ -208,6 +218,7 @@ func (s *Stack) Flush() {
 // Sleep parks the loop until a frame arrives, Wake is called, a timer of the
 // stack is due, or the loop time until (negative: no limit) has come.
 func (s *Stack) Sleep(until time.Duration) {
+	s.turning = false
 	if s.spin > 0 && s.Now()-s.busy < s.spin {
 		runtime.Gosched()
 		return

@@ -1,7 +1,16 @@
 package stack
 
+import (
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"ringroad/dataplane"
+)
+
 // Every counter is a uint64 with tags that name it, listed by
 // [dataplane.StatFields]; the layers above lay them out and show them.
+
+// Histogram is how a field of statistics counts values by their size.
+type Histogram = dataplane.Histogram
 
 // LoopStats are the counters of the loop, written by the loop alone.
 type LoopStats struct {
@@ -11,6 +20,19 @@ type LoopStats struct {
 	BytesRead     uint64 `name:"bytes_read" unit:"bytes" kind:"counter" help:"Bytes read from receive buffers."`
 	BytesWritten  uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
 	TimersRearmed uint64 `name:"timers_rearmed" unit:"timers" kind:"counter" help:"Retransmission timers that netstack had lost, armed again."`
+	ZeroWindows   uint64 `name:"zero_windows" unit:"events" kind:"counter" help:"Times a receive buffer was full, so that its window closed."`
+
+	TurnLength Histogram `name:"turn_length" unit:"nanoseconds" kind:"histogram" help:"How long turns of the event loop took, but for those that the loop went to sleep after."`
+	Batch      Histogram `name:"batch" unit:"frames" kind:"histogram" help:"How many frames came in a turn that received any, from all queues and other workers."`
+}
+
+// QueueStats are the levels of the queues of all listeners together.
+type QueueStats struct {
+	SynQueue             uint64 `name:"syn_queue" unit:"connections" kind:"gauge" help:"Handshakes under way: level of the SYN queues."`
+	SynQueueHighWater    uint64 `name:"syn_queue_high_water" unit:"connections" kind:"gauge" help:"Most handshakes seen under way."`
+	AcceptQueue          uint64 `name:"accept_queue" unit:"connections" kind:"gauge" help:"Connections that wait to be accepted: level of the accept queues."`
+	AcceptQueueHighWater uint64 `name:"accept_queue_high_water" unit:"connections" kind:"gauge" help:"Most connections seen waiting to be accepted."`
+	Capacity             uint64 `name:"listen_queue_capacity" unit:"connections" kind:"gauge" help:"What the SYN queues hold, and the accept queues too: the backlogs of all listeners."`
 }
 
 // LinkStats are the counters of one link. RX counters are written by the loop,
@@ -36,6 +58,8 @@ type LinkStats struct {
 	PortsPlaced         uint64 `name:"ports_placed" unit:"connections" kind:"counter" help:"Backend connections whose port steers their replies to this worker."`
 	PortsUnplaced       uint64 `name:"ports_unplaced" unit:"connections" kind:"counter" help:"Backend connections for which no free port was found that does."`
 	KickErrors          uint64 `name:"kick_errors" unit:"kicks" kind:"counter" help:"Kicks that failed: the interface is gone."`
+	AcksHolding         uint64 `name:"acks_holding" unit:"segments" kind:"gauge" help:"Pure ACKs held back at present; there is room for one a flow."`
+	AcksHoldingMax      uint64 `name:"acks_holding_high_water" unit:"segments" kind:"gauge" help:"Most pure ACKs held back at a time."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`
 }
@@ -94,6 +118,14 @@ func (s *Stack) LinkStats(index int) LinkStats {
 // TCPStats returns netstack's counters.
 func (s *Stack) TCPStats() TCPStats {
 	t := s.net.Stats().TCP
+	endpoints, handshakes := 0, 0
+	for _, ep := range s.net.RegisteredEndpoints() {
+		endpoints++
+		if ep, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(ep.State()) == tcp.StateSynRecv {
+			handshakes++
+		}
+	}
+	s.countQueues(handshakes)
 	return TCPStats{
 		ActiveOpens:         t.ActiveConnectionOpenings.Value(),
 		PassiveOpens:        t.PassiveConnectionOpenings.Value(),
@@ -116,6 +148,22 @@ func (s *Stack) TCPStats() TCPStats {
 		SynCookiesInvalid:   t.ListenOverflowInvalidSynCookieRcvd.Value(),
 		AckDropped:          t.ListenOverflowAckDrop.Value(),
 		Timers:              uint64(s.clock.len()),
-		Endpoints:           uint64(len(s.net.RegisteredEndpoints())),
+		Endpoints:           uint64(endpoints),
 	}
+}
+
+// QueueStats returns the levels of the listeners' queues as TCPStats saw them last.
+func (s *Stack) QueueStats() QueueStats { return s.queues }
+
+// countQueues looks at the listeners' queues. netstack tells how many connections it
+// has put on accept queues, and we know how many were taken off.
+func (s *Stack) countQueues(handshakes int) {
+	q := &s.queues
+	q.SynQueue = uint64(handshakes)
+	q.AcceptQueue = 0
+	if n := s.net.Stats().TCP.PassiveConnectionOpenings.Value(); n > s.accepted {
+		q.AcceptQueue = n - s.accepted
+	}
+	q.SynQueueHighWater = max(q.SynQueueHighWater, q.SynQueue)
+	q.AcceptQueueHighWater = max(q.AcceptQueueHighWater, q.AcceptQueue)
 }

@@ -61,6 +61,9 @@ func (l *link) carryACK(o *outgoing) bool {
 	}
 	if flags&header.TCPFlagRst != 0 {
 		if slot, ok := l.flows.index[key]; ok {
+			if l.flows.slots[slot].held.active {
+				l.stats.AcksHolding--
+			}
 			l.flows.drop(slot)
 		}
 		return false
