@@ -37,7 +37,9 @@ func (w *Worker) dial(server *upstream.Server) (*backend, Error, bool) {
 	}
 	b := w.newBackend()
 	b.conn, b.Server = conn, server
+	b.full = &w.stats.BackendSendFull
 	w.stats.BackendsActive++
+	server.Open++
 	if server.Removed() {
 		w.stats.Retiring++
 	}
@@ -133,6 +135,7 @@ func (b *backend) release(clean bool) {
 	evicted := b.Server.Put(&b.Conn)
 	if b.Idle() {
 		w.stats.BackendsIdle++
+		w.stats.BackendsIdleMax = max(w.stats.BackendsIdleMax, w.stats.BackendsIdle)
 		w.wheel.arm(&b.reading, waitIdle, w.now+b.Server.Group.IdleTimeout)
 	}
 	if evicted != nil {
@@ -193,6 +196,7 @@ func (b *backend) end(how func(*stack.Conn)) {
 	w.wheel.remove(&b.writing)
 	how(b.conn)
 	w.stats.BackendsActive--
+	b.Server.Open--
 	if b.Server.Removed() {
 		w.stats.Retiring--
 	}

@@ -73,6 +73,7 @@ func (w *Worker) newExchange(s *session) *exchange {
 	x.limits = w.limits
 	x.req.Reset(x.limits)
 	w.stats.ExchangesActive++
+	w.stats.ExchangesMax = max(w.stats.ExchangesMax, w.stats.ExchangesActive)
 	return x
 }
 
@@ -202,6 +203,7 @@ func (x *exchange) connect(server *upstream.Server) {
 	}
 	b.x, x.backend = x, b
 	b.requests++
+	server.Requests++
 	x.moved = true
 	x.touched, x.sent, x.lost = false, false, false
 	x.resp.ResetFor(x.limits, x.req.MethodID, x.upgrade)
@@ -285,9 +287,10 @@ func (x *exchange) over() {
 	s.done(x)
 }
 
-// log writes the line of the access log.
+// log counts the exchange, which ends, and writes the line of the access log.
 func (x *exchange) log() {
 	w := x.session.worker
+	w.stats.took(x, w.now)
 	if w.access == nil {
 		return
 	}

@@ -121,6 +121,7 @@ func (l *listener) accept() {
 func (w *Worker) open(l *listener, conn *stack.Conn) {
 	s := w.takeSession()
 	s.conn, s.listener = conn, l
+	s.full = &w.stats.ClientSendFull
 	if l.config.ProxyProtocol {
 		s.state = introducing
 	}

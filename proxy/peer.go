@@ -12,10 +12,11 @@ import (
 type peer struct {
 	conn     *stack.Conn
 	stats    *Stats
-	readable bool // Read may return something else than ErrWouldBlock
-	writable bool // Write may take something
-	eof      bool // the other side has sent FIN, and all before it was read
-	broken   bool // the poller reported Hangup or Error
+	full     *uint64 // counts writes that the send buffer did not take
+	readable bool    // Read may return something else than ErrWouldBlock
+	writable bool    // Write may take something
+	eof      bool    // the other side has sent FIN, and all before it was read
+	broken   bool    // the poller reported Hangup or Error
 
 	reading timer // the wait for something to read, and every other wait of the connection
 	writing timer // the wait for room in the send buffer
@@ -64,6 +65,7 @@ func (p *peer) write(b *buffer) (int, error) {
 	if err != nil {
 		p.writable = false
 		if err == stack.ErrWouldBlock {
+			*p.full++
 			err = nil
 		}
 	}

@@ -3,6 +3,8 @@ package proxy
 import (
 	"sync/atomic"
 	"time"
+
+	"ringroad/stack"
 )
 
 // Pulse shows that a loop lives. The loop writes it; any goroutine may read it, and
@@ -63,12 +65,15 @@ type ticker struct {
 	f        func() // nil: none
 	interval time.Duration
 	idle     time.Duration
-	at       time.Duration // loop time of the last call
-	active   bool          // something has happened since
+	lag      *stack.Histogram // how late calls are
+	sample   func()           // called before f
+	at       time.Duration    // loop time of the last call
+	active   bool             // something has happened since
 }
 
-func newTicker(o *Options) ticker {
-	t := ticker{f: o.Tick, interval: o.TickInterval, idle: o.IdleTick}
+// newTicker counts how late it is in lag, and calls sample before Options.Tick.
+func newTicker(o *Options, lag *stack.Histogram, sample func()) ticker {
+	t := ticker{f: o.Tick, interval: o.TickInterval, idle: o.IdleTick, lag: lag, sample: sample}
 	if t.interval == 0 {
 		t.interval = 100 * time.Millisecond
 	}
@@ -81,9 +86,14 @@ func newTicker(o *Options) ticker {
 // turn calls the function if it is time to. active tells that something happened in
 // this turn.
 func (t *ticker) turn(now time.Duration, active bool) {
+	was := t.active
 	t.active = t.active || active
 	if at, ok := t.due(); ok && now >= at {
+		if t.active == was { // otherwise it has not been due for all that time
+			t.lag.ObserveTime(now - at)
+		}
 		t.at, t.active = now, false
+		t.sample()
 		t.f()
 	}
 }
@@ -99,6 +109,7 @@ func (t *ticker) due() (at time.Duration, ok bool) {
 // last calls the function at the end.
 func (t *ticker) last() {
 	if t.f != nil {
+		t.sample()
 		t.f()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ringroad/proxy/config"
+	"ringroad/stack"
 	"ringroad/stack/stacktest"
 )
 
@@ -42,7 +43,8 @@ func TestTicker(t *testing.T) {
 	const ms = time.Millisecond
 	calls := 0
 	o := Options{Tick: func() { calls++ }}
-	k := newTicker(&o)
+	var lag stack.Histogram
+	k := newTicker(&o, &lag, func() {})
 	for _, step := range []struct {
 		now    time.Duration
 		active bool
@@ -70,7 +72,11 @@ func TestTicker(t *testing.T) {
 	if calls != 6 {
 		t.Error("no call at the end")
 	}
-	none := newTicker(&Options{})
+	// The calls at 900 ms were late by nothing that can be known.
+	if lag.Total() != 4 || lag.Sum != uint64(ms) {
+		t.Errorf("lag: %d calls, %v", lag.Total(), time.Duration(lag.Sum))
+	}
+	none := newTicker(&Options{}, nil, nil)
 	none.turn(time.Hour, true)
 	none.last()
 	if _, ok := none.due(); ok {

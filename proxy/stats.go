@@ -1,5 +1,11 @@
 package proxy
 
+import (
+	"time"
+
+	"ringroad/stack"
+)
+
 // Stats are the counters and gauges of a worker. The loop alone writes them; a
 // reader in another goroutine goes through Worker.Post. The tags are their names,
 // kinds, units and what they mean.
@@ -64,6 +70,33 @@ type Stats struct {
 	Retiring       uint64 `name:"retiring" kind:"gauge" unit:"connections" help:"client connections of removed listeners and connections to removed backends"`
 	DrainsCutOff   uint64 `name:"drains_cut_off" kind:"counter" unit:"connections" help:"client connections cut off because timeouts.drain expired, after a drain or a reload"`
 	ConnectionsMax uint64 `name:"connections_max" kind:"gauge" unit:"connections" help:"most client and backend connections open at a time"`
+
+	// Levels and capacities of buffers. Those of connections are estimated from a
+	// sample (Worker.sample).
+	ConnectionsLimit   uint64 `name:"connections_limit" kind:"gauge" unit:"connections" help:"limits.max_connections of the worker"`
+	ExchangesMax       uint64 `name:"exchanges_high_water" kind:"gauge" unit:"exchanges" help:"most exchanges active at a time"`
+	BackendsIdleMax    uint64 `name:"backends_idle_high_water" kind:"gauge" unit:"connections" help:"most connections to backends in a pool at a time"`
+	TimersArmed        uint64 `name:"wheel_timers" kind:"gauge" unit:"timers" help:"timers of connections that wait; there is no limit but that of connections"`
+	TimersMax          uint64 `name:"wheel_timers_high_water" kind:"gauge" unit:"timers" help:"most timers of connections that waited at a time"`
+	ClientReceived     uint64 `name:"client_receive_buffer_bytes" kind:"gauge" unit:"bytes" help:"received from clients and not yet read"`
+	ClientReceivedMax  uint64 `name:"client_receive_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen received from clients and not yet read"`
+	ClientReceiveRoom  uint64 `name:"client_receive_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the receive buffers of client connections hold"`
+	ClientSent         uint64 `name:"client_send_buffer_bytes" kind:"gauge" unit:"bytes" help:"written to clients and not yet acknowledged"`
+	ClientSentMax      uint64 `name:"client_send_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen written to clients and not yet acknowledged"`
+	ClientSendRoom     uint64 `name:"client_send_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the send buffers of client connections hold"`
+	ClientSendFull     uint64 `name:"client_send_buffer_full" kind:"counter" unit:"times" help:"writes to clients that did not fit the send buffer"`
+	BackendReceived    uint64 `name:"backend_receive_buffer_bytes" kind:"gauge" unit:"bytes" help:"received from backends and not yet read"`
+	BackendReceivedMax uint64 `name:"backend_receive_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen received from backends and not yet read"`
+	BackendReceiveRoom uint64 `name:"backend_receive_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the receive buffers of connections to backends in use hold"`
+	BackendSent        uint64 `name:"backend_send_buffer_bytes" kind:"gauge" unit:"bytes" help:"written to backends and not yet acknowledged"`
+	BackendSentMax     uint64 `name:"backend_send_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen written to backends and not yet acknowledged"`
+	BackendSendRoom    uint64 `name:"backend_send_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the send buffers of connections to backends in use hold"`
+	BackendSendFull    uint64 `name:"backend_send_buffer_full" kind:"counter" unit:"times" help:"writes to backends that did not fit the send buffer"`
+
+	LoopLag       stack.Histogram `name:"loop_lag" kind:"histogram" unit:"nanoseconds" help:"how late the loop came to a turn that was due, measured several times a second"`
+	ConnectTime   stack.Histogram `name:"connect_time" kind:"histogram" unit:"nanoseconds" help:"from the choice of a server to the connection to it; pooled connections do not count"`
+	FirstByteTime stack.Histogram `name:"first_byte_time" kind:"histogram" unit:"nanoseconds" help:"from the choice of a server to the first byte of its response"`
+	RequestTime   stack.Histogram `name:"request_time" kind:"histogram" unit:"nanoseconds" help:"from the first byte of a request to the last of its response, but for tunnels"`
 }
 
 // response counts one response by its class.
@@ -79,6 +112,21 @@ func (s *Stats) response(status int) {
 		s.Responses4xx++
 	default:
 		s.Responses5xx++
+	}
+}
+
+// took counts how long the phases of an exchange that ends now took.
+func (s *Stats) took(x *exchange, now time.Duration) {
+	t := &x.times
+	if x.tunnelled {
+		return
+	}
+	s.RequestTime.ObserveTime(now - t.begun)
+	if t.connected != 0 && !x.reused {
+		s.ConnectTime.ObserveTime(t.connected - t.attempt)
+	}
+	if t.heard != 0 {
+		s.FirstByteTime.ObserveTime(t.heard - t.attempt)
 	}
 }
 

@@ -51,6 +51,8 @@ type wheel struct {
 	now   int64 // ticks up to and including this one have been looked at
 	slots [wheelSlots]*timer
 	used  [wheelSlots / 64]uint64 // bit a slot: it has timers
+
+	n, most int // timers that wait, and waited at a time
 }
 
 // arm lets t expire at loop time at, as kind.
@@ -92,6 +94,8 @@ func (h *wheel) link(t *timer, slot int64) {
 	}
 	i := slot % wheelSlots
 	t.linked, t.slot, t.prev, t.next = true, slot, nil, h.slots[i]
+	h.n++
+	h.most = max(h.most, h.n)
 	if t.next != nil {
 		t.next.prev = t
 	}
@@ -110,6 +114,7 @@ func (h *wheel) unlink(t *timer) {
 		t.next.prev = t.prev
 	}
 	t.linked, t.next, t.prev = false, nil, nil
+	h.n--
 }
 
 // expire calls f for every timer whose time has come at loop time now. f may arm,

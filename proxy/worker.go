@@ -112,13 +112,14 @@ func New(o Options) (*Worker, error) {
 	if o.Config == nil || o.Stack == nil {
 		return nil, errors.New("new worker: needs a configuration and a stack")
 	}
-	w := &Worker{stack: o.Stack, poller: o.Stack.Poller(), log: o.Log, stats: o.Stats, pulse: o.Pulse, ticker: newTicker(&o)}
+	w := &Worker{stack: o.Stack, poller: o.Stack.Poller(), log: o.Log, stats: o.Stats, pulse: o.Pulse}
 	if w.log == nil {
 		w.log = slog.Default()
 	}
 	if w.stats == nil {
 		w.stats = new(Stats)
 	}
+	w.ticker = newTicker(&o, &w.stats.LoopLag, w.sample)
 	if w.pulse == nil {
 		w.pulse = new(Pulse)
 	}

@@ -29,6 +29,7 @@ type Server struct {
 	Addr  netip.AddrPort
 	Group *Group
 	Until time.Duration // loop time at which what is left of its connections is cut off; 0: not removed
+	Counts
 
 	index     int           // in Group.Servers; of a removed one, where it was
 	downUntil time.Duration // loop time; 0: never failed since it last worked
@@ -88,7 +89,10 @@ func (g *Group) After(s *Server, now time.Duration) *Server {
 func (s *Server) Up(now time.Duration) bool { return now >= s.downUntil }
 
 // Failed notes that no connection to the server could be made.
-func (s *Server) Failed(now time.Duration) { s.downUntil = now + FailPeriod }
+func (s *Server) Failed(now time.Duration) {
+	s.downUntil = now + FailPeriod
+	s.Failures++
+}
 
 // Worked notes that a connection to the server was made.
 func (s *Server) Worked() { s.downUntil = 0 }

@@ -39,6 +39,7 @@ func (s *Server) Put(c *Conn) (evicted *Conn) {
 		return c
 	}
 	if p.n == p.max {
+		s.Evicted++
 		evicted = p.oldest
 		s.Remove(evicted)
 	}
