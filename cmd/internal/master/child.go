@@ -51,6 +51,7 @@ type child struct {
 	page     *worker.Page
 	pageFile *os.File
 	profile  *os.File // nil: none; the first process alone writes it
+	ended    worker.Ended
 
 	state      childState
 	process    *os.Process
@@ -228,7 +229,7 @@ func (m *master) ready(c *child, r *worker.Ready, sockets []*os.File) {
 // died takes the end of a worker's process.
 func (m *master) died(c *child, how error) {
 	c.channel.Close() //nolint:errcheck // nothing is on its way
-	m.ended.Note(c.page)
+	c.ended.Note(c.page)
 	lived := time.Since(c.started)
 	pid := c.process.Pid
 	c.process, c.queues = nil, nil

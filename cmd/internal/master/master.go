@@ -87,7 +87,6 @@ type master struct {
 	commands   net.Listener  // the control socket
 	control    *control.Server
 	unpid      func() error // removes the pid file; nil: there is none
-	ended      worker.Ended
 
 	calls     chan func()   // to run on the master's goroutine
 	done      chan struct{} // closed when nobody takes calls any more

@@ -26,14 +26,19 @@ func (m *master) read() *worker.Snapshot {
 		interfaces[k] = s
 	}
 	s := worker.NewSnapshot(time.Now(), interfaces)
+	var servers []worker.Server
+	for i := range m.config.Upstreams {
+		for _, a := range m.config.Upstreams[i].Servers {
+			servers = append(servers, worker.Server{Upstream: m.config.Upstreams[i].Name, Addr: a})
+		}
+	}
 	for _, c := range m.children {
 		st := worker.Stats{Worker: c.index, State: string(c.state), Restarts: c.restarts}
 		if c.process != nil {
 			st.PID = c.process.Pid
 		}
-		s.Add(st, c.page, c.queues)
+		s.Add(st, c.page, &c.ended, c.queues, servers)
 	}
-	m.ended.AddTo(s)
 	return s
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -103,9 +102,9 @@ func (p *Page) Clear() {
 func (p *Page) publish(v *values, at time.Time) {
 	p.words[wordSequence].Add(1)
 	i := headerWords
-	v.each(func(statistics reflect.Value) {
-		for k := range statistics.NumField() {
-			p.words[i].Store(statistics.Field(k).Uint())
+	v.each(func(words []uint64) {
+		for _, n := range words {
+			p.words[i].Store(n)
 			i++
 		}
 	})
@@ -131,9 +130,9 @@ func (p *Page) read() (v *values, at time.Time) {
 	for range readAttempts {
 		before := p.words[wordSequence].Load()
 		i := headerWords
-		v.each(func(statistics reflect.Value) {
-			for k := range statistics.NumField() {
-				statistics.Field(k).SetUint(p.words[i].Load())
+		v.each(func(words []uint64) {
+			for k := range words {
+				words[k] = p.words[i].Load()
 				i++
 			}
 		})

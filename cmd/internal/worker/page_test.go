@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"ringroad/proxy/upstream"
 )
 
 var pageLinks = []Link{{Queues: []int{0, 2}}, {Queues: []int{0}}}
@@ -45,7 +48,7 @@ func TestPageShowsEveryValueUnderItsName(t *testing.T) {
 	worker.pulse().Turns.Add(9)
 
 	s := NewSnapshot(at, []InterfaceStats{{Name: "a"}, {Name: "b"}})
-	s.Add(Stats{Worker: 0, PID: 1}, master, []Queue{{Link: 0, Queue: 0}, {Link: 0, Queue: 2}, {Link: 1, Queue: 0}})
+	s.Add(Stats{Worker: 0, PID: 1}, master, &Ended{}, []Queue{{Link: 0, Queue: 0}, {Link: 0, Queue: 2}, {Link: 1, Queue: 0}}, nil)
 	if w := s.Workers[0]; w.Stack["turns"] != 1 || w.Stack["endpoints"] != 2 || w.Proxy["requests"] != 3 || w.Process["mallocs"] != 5 || !w.Time.Equal(at) {
 		t.Errorf("worker: %+v", w)
 	}
@@ -90,17 +93,48 @@ func TestReadersSeeOneReading(t *testing.T) {
 	<-done
 }
 
-func TestSumsOutliveAWorker(t *testing.T) {
+// TestCountersOutliveAWorker: what a process counted stays in the sums, in those of its
+// worker, of its queues and of servers, while it is dead and when there is another.
+func TestCountersOutliveAWorker(t *testing.T) {
 	worker, master := views(t)
-	v := newValues(pageLinks)
-	v.proxy.Requests, v.proxy.ClientsActive = 5, 3
-	worker.publish(v, time.Now())
-	var ended Ended
-	ended.Note(master)
-	s := NewSnapshot(time.Now(), make([]InterfaceStats, 2))
-	s.Add(Stats{}, master, nil) // no process: what it left is shown, and counts once
-	ended.AddTo(s)
-	if s.Proxy["requests"] != 5 || s.Proxy["clients_active"] != 0 || s.Workers[0].Proxy["clients_active"] != 3 {
-		t.Errorf("sums %d and %d, worker %v", s.Proxy["requests"], s.Proxy["clients_active"], s.Workers[0].Proxy["clients_active"])
+	servers := []Server{{"app", netip.MustParseAddrPort("10.2.0.2:80")}, {"app", netip.MustParseAddrPort("10.2.0.3:80")}}
+	fill := func(swapped bool) {
+		v := newValues(pageLinks)
+		v.proxy.Requests, v.proxy.ClientsActive = 5, 3
+		v.proxy.RequestTime.ObserveTime(time.Second)
+		v.links[0].queues[1].kernel.RXRingFull = 7
+		for i, s := range servers {
+			if swapped {
+				i = 1 - i
+			}
+			v.servers[i].ID, v.servers[i].Up = upstream.ID(s.Upstream, s.Addr), 1
+			v.servers[i].Requests = uint64(s.Addr.Addr().As4()[3])
+		}
+		worker.publish(v, time.Now())
 	}
+	var ended Ended
+	check := func(pid int, want, active uint64) {
+		t.Helper()
+		s := NewSnapshot(time.Now(), make([]InterfaceStats, 2))
+		s.Add(Stats{PID: pid}, master, &ended, []Queue{{}, {Queue: 2}, {Link: 1}}, servers)
+		w := s.Workers[0]
+		if s.Proxy["requests"] != 5*want || w.Proxy["requests"] != 5*want || s.Histograms["request_time"].Total() != want || w.Histograms["request_time"].Total() != want ||
+			s.Interfaces[0].Queues[1].Kernel["rx_ring_full"] != 7*want {
+			t.Errorf("want the counts of %d processes: %+v", want, s)
+		}
+		if s.Proxy["clients_active"] != active || w.Proxy["clients_active"] != 3 {
+			t.Errorf("gauges: %d of all, want %d; %d of the worker", s.Proxy["clients_active"], active, w.Proxy["clients_active"])
+		}
+		if len(w.Servers) != 2 || w.Servers[0].Values["requests"] != 2*want || w.Servers[1].Values["requests"] != 3*want || w.Servers[1].Values["up"] != 1 {
+			t.Errorf("servers: %+v", w.Servers)
+		}
+	}
+	fill(false)
+	check(1, 1, 3)
+	ended.Note(master)
+	check(0, 1, 0)
+	fill(true) // the servers of a reloaded configuration come in another order
+	check(2, 2, 3)
+	ended.Note(master)
+	check(0, 2, 0)
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"reflect"
 	"sync/atomic"
 	"unsafe"
 
@@ -16,4 +17,11 @@ func wordsOf(mem []byte) []atomic.Uint64 {
 // multiple of eight.
 func pulseAt(mem []byte) *proxy.Pulse {
 	return (*proxy.Pulse)(unsafe.Pointer(unsafe.SliceData(mem[:unsafe.Sizeof(proxy.Pulse{})])))
+}
+
+// wordsIn are the words of a statistics struct, to which p points. It consists of
+// uint64 words only (dataplane.StatFields).
+func wordsIn(p any) []uint64 {
+	v := reflect.ValueOf(p)
+	return unsafe.Slice((*uint64)(v.UnsafePointer()), v.Elem().Type().Size()/8)
 }

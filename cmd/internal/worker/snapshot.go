@@ -1,20 +1,24 @@
 package worker
 
 import (
+	"net/netip"
 	"reflect"
 	"time"
 
 	"ringroad/dataplane"
+	"ringroad/proxy"
+	"ringroad/proxy/upstream"
 )
 
 // Snapshot is one reading of every counter and gauge, by name.
 type Snapshot struct {
 	Time       time.Time         `json:"time"`
 	Interfaces []InterfaceStats  `json:"interfaces"`
-	Stack      map[string]uint64 `json:"stack"` // the loops' and netstack's TCP counters; this and the next three of all workers together
+	Stack      map[string]uint64 `json:"stack"` // the loops' and netstack's TCP counters; this and the next four of all workers together
 	Proxy      map[string]uint64 `json:"proxy"`
 	Handover   map[string]uint64 `json:"handover"` // frames passed between workers
 	Process    map[string]uint64 `json:"process"`
+	Histograms Histograms        `json:"histograms"`
 	Workers    []Stats           `json:"workers"`
 }
 
@@ -38,43 +42,71 @@ type QueueStats struct {
 	Link     map[string]uint64 `json:"link,omitempty"` // of the link endpoint; at the worker's first queue of the interface
 }
 
-// Stats are the counters of one worker.
+// Stats are the counters of one worker, those of processes that died before the
+// present one included.
 type Stats struct {
-	Worker   int               `json:"worker"`
-	PID      int               `json:"pid"`
-	State    string            `json:"state"`
-	Restarts uint64            `json:"restarts"`
-	Time     time.Time         `json:"time"` // of the reading; the zero time: it has shown nothing yet
-	Stack    map[string]uint64 `json:"stack"`
-	Proxy    map[string]uint64 `json:"proxy"`
-	Handover map[string]uint64 `json:"handover"`
-	Process  map[string]uint64 `json:"process"`
+	Worker     int               `json:"worker"`
+	PID        int               `json:"pid"`
+	State      string            `json:"state"`
+	Restarts   uint64            `json:"restarts"`
+	Time       time.Time         `json:"time"` // of the reading; the zero time: it has shown nothing yet
+	Stack      map[string]uint64 `json:"stack"`
+	Proxy      map[string]uint64 `json:"proxy"`
+	Handover   map[string]uint64 `json:"handover"`
+	Process    map[string]uint64 `json:"process"`
+	Histograms Histograms        `json:"histograms"`
+	Servers    []ServerStats     `json:"servers"`
 }
+
+// ServerStats are what one worker knows of a server of an upstream.
+type ServerStats struct {
+	Upstream string            `json:"upstream"`
+	Server   string            `json:"server"` // address
+	Values   map[string]uint64 `json:"values"`
+}
+
+// Server names a server of an upstream.
+type Server struct {
+	Upstream string
+	Addr     netip.AddrPort
+}
+
+// Histograms are histograms by their names.
+type Histograms map[string]*dataplane.Histogram
 
 // NewSnapshot makes a snapshot without workers.
 func NewSnapshot(at time.Time, interfaces []InterfaceStats) *Snapshot {
 	return &Snapshot{
-		Time: at, Interfaces: interfaces,
+		Time: at, Interfaces: interfaces, Histograms: Histograms{},
 		Stack: map[string]uint64{}, Proxy: map[string]uint64{}, Handover: map[string]uint64{}, Process: map[string]uint64{},
 	}
 }
 
-// Add adds a worker with what its page shows. s has what the page does not; without
-// a process it shows what the last one left, which counts in Ended. queues are those
-// it got, nil when it has none yet.
-func (to *Snapshot) Add(s Stats, p *Page, queues []Queue) {
+// Add adds a worker with what its page shows and what its processes before had
+// counted, so that no counter falls when it is started again. s has what the page
+// does not; without a process its gauges are what the last one left, which the sums
+// leave out. queues are those it got, nil when it has none yet; servers those of the
+// configuration.
+func (to *Snapshot) Add(s Stats, p *Page, before *Ended, queues []Queue, servers []Server) {
 	v, at := p.read()
+	if s.PID != 0 {
+		before.addTo(v)
+		to.total(v)
+	} else {
+		last := v
+		v = v.empty()
+		before.addTo(v)
+		to.total(v)
+		v.take(last, false, true)
+		for i := range last.servers {
+			v.servers[i] = before.servers[last.servers[i].ID]
+		}
+	}
 	s.Time = at
 	s.Stack, s.Proxy, s.Handover, s.Process = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
-	put(s.Stack, &v.loop)
-	put(s.Stack, &v.tcp)
-	put(s.Proxy, &v.proxy)
-	put(s.Handover, &v.handover)
-	put(s.Handover, &v.handed)
-	put(s.Process, &v.process)
-	if s.PID != 0 {
-		to.total(&s)
-	}
+	s.Histograms = Histograms{}
+	v.putInto(s.Stack, s.Proxy, s.Handover, s.Process, s.Histograms)
+	s.Servers = serversOf(&v.servers, servers)
 	to.Workers = append(to.Workers, s)
 	next := make([]int, len(v.links))
 	for _, q := range queues {
@@ -84,12 +116,12 @@ func (to *Snapshot) Add(s Stats, p *Page, queues []Queue) {
 			Queue: q.Queue, Worker: s.Worker, ZeroCopy: q.ZeroCopy,
 			Ours: map[string]uint64{}, Kernel: map[string]uint64{}, Levels: map[string]uint64{},
 		}
-		put(stats.Ours, &qv.ours)
-		put(stats.Kernel, &qv.kernel)
-		put(stats.Levels, &qv.levels)
+		put(stats.Ours, nil, &qv.ours)
+		put(stats.Kernel, nil, &qv.kernel)
+		put(stats.Levels, nil, &qv.levels)
 		if next[q.Link] == 0 {
 			stats.Link = map[string]uint64{}
-			put(stats.Link, &l.link)
+			put(stats.Link, nil, &l.link)
 		}
 		next[q.Link]++
 		i := &to.Interfaces[q.Link]
@@ -97,48 +129,99 @@ func (to *Snapshot) Add(s Stats, p *Page, queues []Queue) {
 	}
 }
 
-func (to *Snapshot) total(s *Stats) {
-	for _, m := range []struct{ to, from map[string]uint64 }{
-		{to.Stack, s.Stack}, {to.Proxy, s.Proxy}, {to.Handover, s.Handover}, {to.Process, s.Process},
-	} {
-		for name, n := range m.from {
-			m.to[name] += n
-		}
-	}
+// total adds to the sums over all workers.
+func (to *Snapshot) total(v *values) {
+	v.putInto(to.Stack, to.Proxy, to.Handover, to.Process, to.Histograms)
 }
 
-// Ended are the counters of workers that have ended, so that sums over all
-// workers never fall.
-type Ended struct{ sum Stats }
-
-// Note takes the last state of a worker that ended.
-func (e *Ended) Note(p *Page) {
-	v, _ := p.read()
-	for _, m := range []struct {
-		to    *map[string]uint64
-		stats any
-	}{
-		{&e.sum.Stack, &v.loop}, {&e.sum.Stack, &v.tcp}, {&e.sum.Proxy, &v.proxy}, {&e.sum.Handover, &v.handover}, {&e.sum.Handover, &v.handed}, {&e.sum.Process, &v.process},
-	} {
-		if *m.to == nil {
-			*m.to = map[string]uint64{}
-		}
-		values := reflect.ValueOf(m.stats).Elem()
-		for i, f := range dataplane.StatFields(values.Interface()) {
-			if f.Kind == "counter" {
-				(*m.to)[f.Name] += values.Field(i).Uint()
-			}
-		}
-	}
+// putInto adds the statistics that a worker has once.
+func (v *values) putInto(stack, proxy, handover, process map[string]uint64, h Histograms) {
+	put(stack, h, &v.loop)
+	put(stack, h, &v.tcp)
+	put(stack, h, &v.queues)
+	put(proxy, h, &v.proxy)
+	put(handover, h, &v.handover)
+	put(handover, h, &v.handed)
+	put(handover, h, &v.rings)
+	put(process, h, &v.process)
 }
 
-// AddTo adds the counters to the sums of a snapshot.
-func (e *Ended) AddTo(s *Snapshot) { s.total(&e.sum) }
-
-// put adds the fields of a statistics struct under their names.
-func put(m map[string]uint64, statistics any) {
+// put adds the fields of a statistics struct to what stands under their names.
+func put(m map[string]uint64, h Histograms, statistics any) {
 	v := reflect.ValueOf(statistics).Elem()
 	for i, f := range dataplane.StatFields(v.Interface()) {
-		m[f.Name] = v.Field(i).Uint()
+		if f.Kind != "histogram" {
+			m[f.Name] += v.Field(i).Uint()
+			continue
+		}
+		if h[f.Name] == nil {
+			h[f.Name] = &dataplane.Histogram{}
+		}
+		h[f.Name].Merge(v.Field(i).Addr().Interface().(*dataplane.Histogram))
+	}
+}
+
+// serversOf finds the servers of the configuration on a page.
+func serversOf(shown *[maxServers]proxy.ServerStats, servers []Server) (list []ServerStats) {
+	at := make(map[uint64]*proxy.ServerStats, len(shown))
+	for i := range shown {
+		at[shown[i].ID] = &shown[i]
+	}
+	for _, server := range servers {
+		v := at[upstream.ID(server.Upstream, server.Addr)]
+		if v == nil {
+			continue // it comes with a reload under way, or has no room
+		}
+		s := ServerStats{Upstream: server.Upstream, Server: server.Addr.String(), Values: map[string]uint64{}}
+		put(s.Values, nil, v)
+		delete(s.Values, "id")
+		list = append(list, s)
+	}
+	return list
+}
+
+// Ended are the counters of a worker's processes that have ended. The zero value is
+// those of a worker whose first one lives.
+type Ended struct {
+	sum     *values // nil: none has ended
+	servers map[uint64]proxy.ServerStats
+}
+
+// Note takes what a process showed last.
+func (e *Ended) Note(p *Page) {
+	v, _ := p.read()
+	if e.sum == nil {
+		e.sum, e.servers = v.empty(), map[uint64]proxy.ServerStats{}
+	}
+	e.sum.take(v, true, false)
+	e.addServers(&v.servers)
+	for i := range v.servers {
+		if id := v.servers[i].ID; id != 0 {
+			e.servers[id] = v.servers[i]
+		}
+	}
+}
+
+// addTo adds the counters to those of the present process.
+func (e *Ended) addTo(v *values) {
+	if e.sum != nil {
+		v.take(e.sum, true, false)
+		e.addServers(&v.servers)
+	}
+}
+
+// addServers adds the counters to those that a page shows.
+func (e *Ended) addServers(to *[maxServers]proxy.ServerStats) {
+	for i := range to {
+		before, ok := e.servers[to[i].ID]
+		if !ok {
+			continue
+		}
+		s, from := reflect.ValueOf(&to[i]).Elem(), reflect.ValueOf(before)
+		for k, f := range dataplane.StatFields(to[i]) {
+			if f.Kind == "counter" {
+				s.Field(k).SetUint(s.Field(k).Uint() + from.Field(k).Uint())
+			}
+		}
 	}
 }

@@ -16,12 +16,19 @@ type values struct {
 	at       time.Time
 	loop     stack.LoopStats
 	tcp      stack.TCPStats
+	queues   stack.QueueStats
 	proxy    proxy.Stats
 	handover dataplane.HandoverStats
 	handed   stack.HandoverStats // why frames were handed over
+	rings    HandoverLevelStats
 	process  ProcessStats
+	servers  [maxServers]proxy.ServerStats
 	links    []linkValues
 }
+
+// maxServers is how many servers of upstreams a page has room for. Those behind it in
+// the configuration are not shown.
+const maxServers = 128
 
 type linkValues struct {
 	link   stack.LinkStats
@@ -57,11 +64,26 @@ type LevelStats struct {
 	TXRing         uint64 `name:"tx_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the TX ring."`
 	CompletionRing uint64 `name:"completion_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the completion ring."`
 	RingEntries    uint64 `name:"ring_entries" unit:"descriptors" kind:"gauge" help:"Slots of each ring."`
+
+	FillRingLowWater uint64 `name:"fill_ring_low_water" unit:"descriptors" kind:"gauge" help:"Fewest descriptors seen on the fill ring."`
 }
 
-func levelStats(l dataplane.Levels) LevelStats {
-	return LevelStats{
-		Frames: uint64(l.Frames), Free: uint64(l.Free), Fill: uint64(l.Fill), RX: uint64(l.RX), TX: uint64(l.TX),
+// HandoverLevelStats are dataplane.HandoverLevels.
+type HandoverLevelStats struct {
+	Out       uint64 `name:"ring_out_bytes" unit:"bytes" kind:"gauge" help:"Bytes on the fullest ring to another worker."`
+	In        uint64 `name:"ring_in_bytes" unit:"bytes" kind:"gauge" help:"Bytes on the fullest ring from another worker."`
+	RingBytes uint64 `name:"ring_capacity_bytes" unit:"bytes" kind:"gauge" help:"Capacity of each ring between two workers; 0: there is one worker."`
+}
+
+// update takes a reading.
+func (s *LevelStats) update(l dataplane.Levels) {
+	low := uint64(l.FillRing)
+	if s.RingEntries != 0 { // not the first
+		low = min(low, s.FillRingLowWater)
+	}
+	*s = LevelStats{
+		FillRingLowWater: low,
+		Frames:           uint64(l.Frames), Free: uint64(l.Free), Fill: uint64(l.Fill), RX: uint64(l.RX), TX: uint64(l.TX),
 		FillRing: uint64(l.FillRing), RXRing: uint64(l.RXRing), TXRing: uint64(l.TXRing), CompletionRing: uint64(l.CompletionRing),
 		RingEntries: uint64(l.RingEntries),
 	}
@@ -85,32 +107,57 @@ func (v *values) empty() *values {
 	return e
 }
 
-// each calls f with every statistics struct, in the order of the page.
-func (v *values) each(f func(statistics reflect.Value)) {
-	call := func(p any) { f(reflect.ValueOf(p).Elem()) }
-	call(&v.loop)
-	call(&v.tcp)
-	call(&v.proxy)
-	call(&v.handover)
-	call(&v.handed)
-	call(&v.process)
+// all are pointers to the statistics structs, in the order of the page.
+func (v *values) all() []any {
+	list := []any{&v.loop, &v.tcp, &v.queues, &v.proxy, &v.handover, &v.handed, &v.rings, &v.process}
 	for i := range v.links {
 		l := &v.links[i]
-		call(&l.link)
+		list = append(list, &l.link)
 		for k := range l.queues {
 			q := &l.queues[k]
-			call(&q.ours)
-			call(&q.kernel)
-			call(&q.levels)
+			list = append(list, &q.ours, &q.kernel, &q.levels)
 		}
+	}
+	return list
+}
+
+// each calls f with the words of every statistics struct, in the order of the page.
+func (v *values) each(f func(words []uint64)) {
+	for _, statistics := range v.all() {
+		f(wordsIn(statistics))
+	}
+	for i := range v.servers {
+		f(wordsIn(&v.servers[i]))
 	}
 }
 
 // words is the size of the page.
-func (v *values) words() int {
-	n := headerWords
-	v.each(func(statistics reflect.Value) { n += statistics.NumField() })
+func (v *values) words() (n int) {
+	n = headerWords
+	v.each(func(words []uint64) { n += len(words) })
 	return n
+}
+
+// take adds the counters of other, which has the same shape, or takes over its gauges,
+// or both. Servers are left out.
+func (v *values) take(other *values, counters, gauges bool) {
+	others := other.all()
+	for i, statistics := range v.all() {
+		to, from := reflect.ValueOf(statistics).Elem(), reflect.ValueOf(others[i]).Elem()
+		for k, f := range dataplane.StatFields(to.Interface()) {
+			switch {
+			case f.Kind == "gauge":
+				if gauges {
+					to.Field(k).Set(from.Field(k))
+				}
+			case !counters:
+			case f.Kind == "histogram":
+				to.Field(k).Addr().Interface().(*dataplane.Histogram).Merge(from.Field(k).Addr().Interface().(*dataplane.Histogram))
+			default:
+				to.Field(k).SetUint(to.Field(k).Uint() + from.Field(k).Uint())
+			}
+		}
+	}
 }
 
 // runtimeSamples are the fields of ProcessStats behind the first, in their order.

@@ -227,15 +227,20 @@ func (w *Worker) tick() {
 // values themselves.
 func (w *Worker) publish(now time.Time) {
 	v := w.values
-	v.loop, v.tcp = w.stack.LoopStats(), w.stack.TCPStats()
+	v.loop, v.tcp, v.queues = w.stack.LoopStats(), w.stack.TCPStats(), w.stack.QueueStats()
 	v.handover, v.handed = w.handed, w.stack.HandoverStats()
+	if w.handover != nil {
+		l := w.handover.Levels()
+		v.rings = HandoverLevelStats{Out: uint64(l.Out), In: uint64(l.In), RingBytes: uint64(l.RingBytes)}
+	}
+	w.proxy.ServerStats(v.servers[:])
 	w.reader.read(&v.process)
 	for i := range w.links {
 		l := &w.links[i]
 		v.links[i].link = w.stack.LinkStats(l.Index)
 		for k, q := range l.queues {
 			qv := &v.links[i].queues[k]
-			qv.levels = levelStats(q.Levels())
+			qv.levels.update(q.Levels())
 			if kernel, err := q.KernelStats(); err == nil { // the interface may be gone
 				qv.kernel = kernel
 			}
