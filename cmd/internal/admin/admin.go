@@ -1,11 +1,12 @@
 // Package admin serves the state of a running ringroad over HTTP, on the
 // kernel's own stack:
 //
-//	/healthz   200 while the worker's loop answers, 503 otherwise
+//	/healthz   200 while all workers serve, 503 otherwise
 //	/status    every counter and gauge as JSON
+//	/metrics   the same for Prometheus
 //
-// It only reads. Nothing it does can disturb the loop for longer than taking
-// one snapshot between two turns.
+// It only reads, from the pages that the workers show: nothing it does can disturb a
+// loop.
 package admin
 
 import (
@@ -18,6 +19,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"ringroad/cmd/internal/worker"
 )
 
@@ -25,9 +29,11 @@ const (
 	readTimeout  = 5 * time.Second
 	writeTimeout = 10 * time.Second
 	headerBytes  = 8 << 10
+	scrapes      = 4 // at a time
 )
 
-// Source gives a snapshot, or false when the loop does not answer in time.
+// Source gives a snapshot, and false when a worker does not serve. When ringroad is
+// about to end, that is the zero one.
 type Source func() (worker.Snapshot, bool)
 
 // Server is the endpoint. Close ends it.
@@ -42,7 +48,11 @@ func Serve(addr netip.AddrPort, source Source, log *slog.Logger) (*Server, error
 	if err != nil {
 		return nil, fmt.Errorf("serve the admin endpoint: %w; choose another address with admin, or off", err)
 	}
+	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	mux := http.NewServeMux()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(newMetrics(source))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: errorLog, MaxRequestsInFlight: scrapes}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if _, ok := source(); !ok {
 			http.Error(w, "the worker does not answer", http.StatusServiceUnavailable)
@@ -65,7 +75,7 @@ func Serve(addr netip.AddrPort, source Source, log *slog.Logger) (*Server, error
 	})
 	s := &Server{listener: l, http: &http.Server{
 		Handler: mux, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: headerBytes,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: errorLog,
 	}}
 	go func() {
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
