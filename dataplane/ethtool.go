@@ -124,7 +124,10 @@ func decodeRSS(reply []byte, systemKey func() ([]byte, error)) (*RSS, error) {
 	if transformation != 0 {
 		return nil, fmt.Errorf("%w: the hash is symmetric (input transformation %#x): ethtool -X ... xfrm none", ErrUnsupported, transformation)
 	}
-	return r, completeRSS(r, systemKey)
+	if err := completeRSS(r, systemKey); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // completeRSS checks what a driver told, and adds the key if that is missing.
