@@ -84,6 +84,9 @@ func decodeRSS(reply []byte, systemKey func() ([]byte, error)) (*RSS, error) {
 	if len(reply) < nl.SizeofGenlmsg || reply[0] != unix.ETHTOOL_MSG_RSS_GET_REPLY {
 		return nil, fmt.Errorf("reply % x is no answer to the question", reply)
 	}
+	if len(reply)%unix.NLA_ALIGNTO != 0 { // the kernel fills every attribute up; ParseRouteAttr relies on it
+		return nil, fmt.Errorf("parse the reply: it is cut off after %d bytes", len(reply))
+	}
 	attributes, err := nl.ParseRouteAttr(reply[nl.SizeofGenlmsg:])
 	if err != nil {
 		return nil, fmt.Errorf("parse the reply: %w", err)
