@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/worker"
 )
 
 // masterAt makes the test binary a master on the socket that it names, obstinacy one that does not end when it is asked to.
@@ -56,6 +57,7 @@ func beMaster(path string) error {
 
 type fakeMaster struct {
 	status   control.Status
+	stats    worker.Snapshot
 	warnings []string
 	fail     error // of Reload
 	ended    chan string
@@ -65,6 +67,7 @@ func (f *fakeMaster) Reload(context.Context) ([]string, error) { return f.warnin
 func (f *fakeMaster) Quit()                                    { f.ended <- "quit" }
 func (f *fakeMaster) Stop()                                    { f.ended <- "stop" }
 func (f *fakeMaster) Status() (control.Status, error)          { return f.status, nil }
+func (f *fakeMaster) Stats() (worker.Snapshot, error)          { return f.stats, nil }
 
 // serveMaster serves a master in this process and returns its socket.
 func serveMaster(t *testing.T, m control.Master) string {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ringroad/cmd/internal/worker"
 )
 
 const (
@@ -78,6 +80,13 @@ func (c *Client) Close() error {
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	err := c.do(ctx, http.MethodGet, "status", &s)
+	return s, err
+}
+
+// Stats asks for every counter and gauge.
+func (c *Client) Stats(ctx context.Context) (worker.Snapshot, error) {
+	var s worker.Snapshot
+	err := c.do(ctx, http.MethodGet, "stats", &s)
 	return s, err
 }
 

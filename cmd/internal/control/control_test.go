@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/worker"
 )
 
 // limit bounds what should take no time.
@@ -80,7 +81,8 @@ func startMaster(t *testing.T, path string) *exec.Cmd {
 // fake is a master without workers.
 type fake struct {
 	status control.Status
-	fail   error // of Status
+	stats  worker.Snapshot
+	fail   error // of Status and Stats
 	reload func(context.Context) ([]string, error)
 	ended  chan string
 }
@@ -93,6 +95,7 @@ func (f *fake) Reload(ctx context.Context) ([]string, error) { return f.reload(c
 func (f *fake) Quit()                                        { f.ended <- "quit" }
 func (f *fake) Stop()                                        { f.ended <- "stop" }
 func (f *fake) Status() (control.Status, error)              { return f.status, f.fail }
+func (f *fake) Stats() (worker.Snapshot, error)              { return f.stats, f.fail }
 
 // serve serves a master in this process and returns a client of it.
 func serve(t *testing.T, m control.Master) (c *control.Client, path string) {
@@ -157,6 +160,23 @@ func TestStatusArrivesWhole(t *testing.T) {
 	}
 	m.fail = errors.New("no memory")
 	if _, err := c.Status(within(t)); err == nil || err.Error() != "no memory" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStatsArriveWhole(t *testing.T) {
+	m := newMaster()
+	m.stats = worker.Snapshot{
+		Time: time.Date(2026, 9, 7, 10, 20, 30, 0, time.UTC), Proxy: map[string]uint64{"requests": 1 << 63},
+		Interfaces: []worker.InterfaceStats{{Name: "eth0", Queues: []worker.QueueStats{{Queue: 1, Worker: 1, Levels: map[string]uint64{"free": 7}}}}},
+		Workers:    []worker.Stats{{Worker: 1, PID: 43, State: "serving", Stack: map[string]uint64{"turns": 3}}},
+	}
+	c, _ := serve(t, m)
+	if got, err := c.Stats(within(t)); err != nil || !reflect.DeepEqual(got, m.stats) {
+		t.Errorf("%v, got\n%+v\nwant\n%+v", err, got, m.stats)
+	}
+	m.fail = errors.New("ringroad is about to end")
+	if _, err := c.Stats(within(t)); err == nil || err.Error() != "ringroad is about to end" {
 		t.Errorf("got %v", err)
 	}
 }

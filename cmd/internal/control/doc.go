@@ -2,6 +2,7 @@
 // socket, whose file only its owner may open.
 //
 //	GET  /status   what runs, as JSON: a Status
+//	GET  /stats    every counter and gauge, as JSON: a worker.Snapshot
 //	POST /reload   read the configuration again: 200 with warnings, 422 with the
 //	               reason why nothing has changed
 //	POST /quit     end when the exchanges under way have: 202

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"ringroad/cmd/internal/worker"
 )
 
 const (
@@ -27,6 +29,7 @@ type Master interface {
 	Quit() // ends when the exchanges under way have; returns at once
 	Stop() // ends at once; returns before
 	Status() (Status, error)
+	Stats() (worker.Snapshot, error) // disturbs no worker
 }
 
 // Server answers commands. Close ends it.
@@ -48,7 +51,8 @@ func Serve(l net.Listener, m Master, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := handler{m, log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", h.status)
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { read(h, w, m.Status) })
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { read(h, w, m.Stats) })
 	mux.HandleFunc("POST /reload", h.reload(ctx))
 	mux.HandleFunc("POST /quit", h.end("quit", m.Quit))
 	mux.HandleFunc("POST /stop", h.end("stop", m.Stop))
@@ -86,8 +90,9 @@ type handler struct {
 	log    *slog.Logger
 }
 
-func (h handler) status(w http.ResponseWriter, _ *http.Request) {
-	s, err := h.master.Status()
+// read answers with what the master says of itself.
+func read[T any](h handler, w http.ResponseWriter, ask func() (T, error)) {
+	s, err := ask()
 	if err != nil {
 		h.reply(w, http.StatusServiceUnavailable, result{Error: err.Error()})
 		return

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/worker"
 	"ringroad/dataplane"
 )
 
@@ -49,6 +50,12 @@ func (c commands) Stop() { c.m.post(c.m.stop) }
 // Status implements control.Master.
 func (c commands) Status() (s control.Status, err error) {
 	err = c.call(func() { s = c.m.status() })
+	return s, err
+}
+
+// Stats implements control.Master.
+func (c commands) Stats() (s worker.Snapshot, err error) {
+	err = c.call(func() { s = *c.m.read() })
 	return s, err
 }
 
