@@ -116,9 +116,8 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 	if err := checkCapabilities(capNetAdmin, capNetRaw); err != nil {
 		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.Name, err)
 	}
-	if need := l.MTU + linkHeaderBytes; need > o.FrameBytes-frameHeadroomBytes {
-		return nil, fmt.Errorf("open queue %d of %s: %w: MTU %d needs frames of %d bytes, %d hold %d: use frames of 4096 bytes or lower the MTU",
-			o.Queue, l.Name, ErrMTU, l.MTU, need, o.FrameBytes, o.FrameBytes-frameHeadroomBytes)
+	if err := l.checkFrameBytes(o.FrameBytes); err != nil {
+		return nil, fmt.Errorf("open queue %d of %s: %w", o.Queue, l.Name, err)
 	}
 	g := socketGeometry{entries: o.RingEntries, frames: o.Frames, frameBytes: o.FrameBytes}
 	s, reason, err := bindWithPolicy(l, o, g)

@@ -1,0 +1,143 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	bpflink "github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Of the generic netlink family netdev (linux/netdev.h).
+const (
+	netdevFamily          = "netdev"
+	netdevCommandGet      = 1 // NETDEV_CMD_DEV_GET
+	netdevAttrIfindex     = 1 // NETDEV_A_DEV_IFINDEX, u32
+	netdevAttrXDPFeatures = 3 // NETDEV_A_DEV_XDP_FEATURES, u64
+
+	netdevXDPBasic    = 1 << 0
+	netdevXDPRedirect = 1 << 1
+	netdevXDPZeroCopy = 1 << 3
+)
+
+// Inspection is what an interface says of itself.
+type Inspection struct {
+	Link     LinkInfo // Mode is ModeAuto: nothing is attached
+	Kind     error    // wraps ErrNotEthernet; nil: Ethernet
+	Up       bool     // administratively
+	Carrier  bool
+	Attached error  // wraps ErrProgramAttached; nil: no XDP program
+	Holder   uint32 // id of the bpf_link that holds it; 0: none, or not to be found out
+
+	// What the driver says it can do, valid iff XDPKnown: Linux 6.3 is needed to ask.
+	XDPKnown, Native, ZeroCopy bool
+
+	// Peer is the interface at the other end of a veth, "" when this is none or the peer is in another network namespace.
+	Peer string
+}
+
+// Inspect looks at an interface and changes nothing: attaching a program would reset the link of some NICs. Without
+// the interface the error wraps [ErrNoInterface] and names those that exist.
+func Inspect(name string) (*Inspection, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("inspect interface %s: open netlink: %w", name, err)
+	}
+	defer handle.Close()
+	link, err := handle.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, (&Interface{netlink: handle}).noSuchInterface()
+	} else if err != nil {
+		return nil, fmt.Errorf("inspect interface %s: %w", name, err)
+	}
+	a := link.Attrs()
+	i := &Inspection{
+		Link: LinkInfo{Name: a.Name, Driver: driverOf(a.Name), Index: a.Index, MTU: a.MTU},
+		Kind: checkEthernet(a), Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_RUNNING != 0, Attached: checkAttached(a),
+	}
+	copy(i.Link.MAC[:], a.HardwareAddr)
+	if i.Attached != nil {
+		i.Holder = holderOf(a.Xdp.ProgId)
+	}
+	if i.Link.RXQueues, err = countRXQueues(a); err != nil {
+		return nil, fmt.Errorf("inspect interface %s: %w", name, err)
+	}
+	if features, err := readXDPFeatures(a.Index); err == nil {
+		const native = netdevXDPBasic | netdevXDPRedirect
+		i.XDPKnown, i.Native, i.ZeroCopy = true, features&native == native, features&netdevXDPZeroCopy != 0
+	}
+	if i.Link.Driver == "veth" && a.NetNsID < 0 && a.ParentIndex > 0 {
+		if peer, err := handle.LinkByIndex(a.ParentIndex); err == nil {
+			i.Peer = peer.Attrs().Name
+		}
+	}
+	return i, nil
+}
+
+// holderOf finds the link that holds a program to an interface. It needs
+// CAP_SYS_ADMIN.
+func holderOf(program uint32) uint32 {
+	it := new(bpflink.Iterator)
+	defer it.Close()
+	for it.Next() {
+		if info, err := it.Link.Info(); err == nil && info.Type == bpflink.XDPType && uint32(info.Program) == program {
+			return uint32(info.ID)
+		}
+	}
+	return 0
+}
+
+// readXDPFeatures asks for NETDEV_XDP_ACT_* of an interface.
+func readXDPFeatures(ifindex int) (uint64, error) {
+	family, err := netlink.GenlFamilyGet(netdevFamily)
+	if err != nil {
+		return 0, err
+	}
+	request := nl.NewNetlinkRequest(int(family.ID), 0)
+	// The header by hand for the reason that readRSS gives.
+	request.AddRawData(append([]byte{netdevCommandGet, 1, 0, 0}, nl.NewRtAttr(netdevAttrIfindex, nl.Uint32Attr(uint32(ifindex))).Serialize()...))
+	replies, err := request.Execute(unix.NETLINK_GENERIC, 0)
+	if err != nil {
+		return 0, err
+	}
+	for _, reply := range replies {
+		attributes, err := nl.ParseRouteAttr(reply[min(nl.SizeofGenlmsg, len(reply)):])
+		if err != nil {
+			return 0, err
+		}
+		for _, a := range attributes {
+			if a.Attr.Type == netdevAttrXDPFeatures && len(a.Value) == 8 {
+				return binary.NativeEndian.Uint64(a.Value), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("%w: no XDP features in the reply", ErrUnsupported)
+}
+
+// CheckMTU refuses an MTU with [ErrMTU] whose frames do not fit, behind the kernel's headroom, into frames of
+// frameBytes, or do not reach the program at all.
+func (l LinkInfo) CheckMTU(frameBytes int) error {
+	if err := CheckMTU(l.Name, l.MTU); err != nil {
+		return err
+	}
+	return l.checkFrameBytes(frameBytes)
+}
+
+func (l LinkInfo) checkFrameBytes(frameBytes int) error {
+	need := l.MTU + linkHeaderBytes
+	if need <= frameBytes-frameHeadroomBytes {
+		return nil
+	}
+	return fmt.Errorf("%w: MTU %d needs frames of %d bytes, %d hold %d: use frames of 4096 bytes or lower the MTU",
+		ErrMTU, l.MTU, need, frameBytes, frameBytes-frameHeadroomBytes)
+}
+
+// Explain says whether a queue of a link would be bound in zero-copy mode, as far as the policy decides, and why.
+func (z ZeroCopyMode) Explain(l LinkInfo) (asks bool, why string) {
+	running := runningKernel()
+	return z.wantsZeroCopy(l, z.frameBytesFor(l, running), running)
+}
