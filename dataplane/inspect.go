@@ -136,6 +136,9 @@ func (l LinkInfo) checkFrameBytes(frameBytes int) error {
 		ErrMTU, l.MTU, need, frameBytes, frameBytes-frameHeadroomBytes)
 }
 
+// FrameBytes is the frame size of a link's queues when the options name none.
+func (z ZeroCopyMode) FrameBytes(l LinkInfo) int { return z.frameBytesFor(l, runningKernel()) }
+
 // Explain says whether a queue of a link would be bound in zero-copy mode, as far as the policy decides, and why.
 func (z ZeroCopyMode) Explain(l LinkInfo) (asks bool, why string) {
 	running := runningKernel()

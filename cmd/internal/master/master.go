@@ -22,6 +22,7 @@ import (
 
 	"ringroad/cmd/internal/admin"
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/notify"
 	"ringroad/cmd/internal/sandbox"
 	"ringroad/cmd/internal/worker"
@@ -136,7 +137,7 @@ func (m *master) open() (err error) {
 	if m.identity, err = sandbox.Lookup(c.User); err != nil {
 		return err
 	}
-	if err := checkBackends(c); err != nil {
+	if err := doctor.LocalBackends(c); err != nil {
 		return err
 	}
 	if m.pages, err = proxy.ReadPages(c); err != nil {
@@ -152,7 +153,9 @@ func (m *master) open() (err error) {
 			return err
 		}
 	}
-	warnPorts(c, m.log)
+	for _, f := range doctor.Ports(c) {
+		m.log.Warn(f.Text, "check", f.Check, "subject", f.Subject, "remedy", f.Remedy)
+	}
 	for _, name := range c.Interfaces {
 		i, err := dataplane.OpenInterface(dataplane.InterfaceOptions{Name: name, Mode: modes[c.XDPMode]})
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"ringroad/bpf"
 	"ringroad/cmd/internal/admin"
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/notify"
 	"ringroad/cmd/internal/worker"
 	"ringroad/proxy"
@@ -127,7 +128,7 @@ func (m *master) reload() (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBackends(c); err != nil {
+	if err := doctor.LocalBackends(c); err != nil {
 		return nil, err
 	}
 	for _, key := range m.config.Fixed(c) {

@@ -1,0 +1,325 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/safchain/ethtool"
+
+	"ringroad/dataplane"
+	"ringroad/proxy/config"
+)
+
+// nic is what was found about an interface of the configuration.
+type nic struct {
+	name string
+	err  error // why there is nothing else
+	*dataplane.Inspection
+
+	addresses    []netip.Addr
+	offloads     map[string]bool // ethtool -k; nil: unknown
+	peerOffloads map[string]bool // of Inspection.Peer
+	maxQueues    int             // that the driver could have; 0: unknown
+	rss          error           // why nobody knows how flows are placed on queues
+	interrupts   []int           // CPUs that its interrupts go to, one for each; nil: unknown
+}
+
+func inspectAll(c *config.Config) []nic {
+	nics := make([]nic, len(c.Interfaces))
+	for k, name := range c.Interfaces {
+		nics[k] = inspect(name)
+	}
+	return nics
+}
+
+func inspect(name string) nic {
+	n := nic{name: name}
+	if n.Inspection, n.err = dataplane.Inspect(name); n.err != nil {
+		return n
+	}
+	if i, err := net.InterfaceByName(name); err == nil {
+		n.addresses = addressesOf(i)
+	}
+	_, n.rss = dataplane.ReadRSS(n.Link.Index)
+	if tool, err := ethtool.NewEthtool(); err == nil {
+		defer tool.Close()
+		n.offloads, _ = tool.Features(name)
+		if n.Peer != "" {
+			n.peerOffloads, _ = tool.Features(n.Peer)
+		}
+		if channels, err := tool.GetChannels(name); err == nil {
+			n.maxQueues = int(channels.MaxCombined + channels.MaxRx)
+		}
+	}
+	n.interrupts = interruptsOf(n.Link)
+	return n
+}
+
+func addressesOf(i *net.Interface) (all []netip.Addr) {
+	list, err := i.Addrs()
+	if err != nil {
+		return nil // removed meanwhile
+	}
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				all = append(all, ip.Unmap())
+			}
+		}
+	}
+	return all
+}
+
+// interruptsOf reads which CPU each interrupt of a NIC goes to. Sysfs may show
+// another network namespace, in which the name means another interface.
+func interruptsOf(l dataplane.LinkInfo) (cpus []int) {
+	dir := filepath.Join("/sys/class/net", l.Name)
+	if index, err := os.ReadFile(filepath.Join(dir, "ifindex")); err != nil || strings.TrimSpace(string(index)) != strconv.Itoa(l.Index) {
+		return nil
+	}
+	numbers, err := os.ReadDir(filepath.Join(dir, "device", "msi_irqs"))
+	if err != nil {
+		return nil
+	}
+	for _, n := range numbers {
+		b, err := os.ReadFile(filepath.Join("/proc/irq", n.Name(), "effective_affinity_list"))
+		if err != nil {
+			continue
+		}
+		if cpu, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus
+}
+
+// workersOf is `workers`, as far as the interfaces let it be.
+func workersOf(c *config.Config, nics []nic) int {
+	if c.Workers != 0 {
+		return c.Workers
+	}
+	n := config.MaxWorkers
+	for _, i := range nics {
+		if i.Inspection != nil {
+			n = min(n, i.Link.RXQueues)
+		}
+	}
+	return n
+}
+
+func (r *Report) interfaces(c *config.Config, nics []nic, running *instance) {
+	workers := workersOf(c, nics)
+	for i := range nics {
+		n := &nics[i]
+		if n.err != nil {
+			remedy := "interfaces (ip -br link)"
+			if !errors.Is(n.err, dataplane.ErrNoInterface) {
+				remedy = ""
+			}
+			r.add(Problem, "interface", n.name, n.err.Error(), remedy)
+			continue
+		}
+		if n.Kind != nil {
+			r.add(Problem, "interface", n.name, n.Kind.Error(), "interfaces (ip -br link)")
+			continue
+		}
+		r.linkState(n)
+		r.program(c, n, running)
+		r.queues(n, workers)
+		if err := n.Link.CheckMTU(frameBytes(c, n.Link)); err != nil {
+			r.add(Problem, "mtu", n.name, err.Error(), fmt.Sprintf("rings.frame_bytes: auto, or ip link set dev %s mtu 1500", n.name))
+		} else {
+			r.ok("mtu", n.name, "%d, frames of %d bytes", n.Link.MTU, frameBytes(c, n.Link))
+		}
+		r.offload(n)
+		r.checksums(c, n)
+		r.placement(c, n, workers)
+		r.zeroCopy(c, n, running)
+		r.interrupts(n)
+	}
+}
+
+func (r *Report) linkState(n *nic) {
+	switch {
+	case !n.Up:
+		r.add(Problem, "link", n.name, "it is down", fmt.Sprintf("ip link set dev %s up", n.name))
+	case !n.Carrier:
+		r.add(Problem, "link", n.name, "it has no carrier: the cable, the switch, or the other end of a veth", fmt.Sprintf("ethtool %s", n.name))
+	default:
+		r.ok("link", n.name, "up, Ethernet, driver %s", n.Link.Driver)
+	}
+}
+
+// program says in which mode the steering program can be attached.
+func (r *Report) program(c *config.Config, n *nic, running *instance) {
+	switch {
+	case n.Attached != nil && running.serves(n.name):
+		r.ok("xdp", n.name, "the program of the running ringroad, process %d, is attached", running.status.PID)
+		return
+	case n.Attached != nil:
+		remedy := fmt.Sprintf("ip link set dev %s xdp off", n.name)
+		if n.Holder != 0 {
+			remedy = fmt.Sprintf("bpftool link detach id %d", n.Holder) // xdp off does not take it from a link
+		}
+		r.add(Problem, "xdp", n.name, n.Attached.Error(), remedy)
+		return
+	}
+	switch {
+	case c.XDPMode == config.XDPGeneric:
+		r.add(Warning, "xdp", n.name, "xdp_mode is generic, which is several times slower than native", "xdp_mode: auto")
+	case !n.XDPKnown:
+		r.ok("xdp", n.name, "whether driver %s has native mode shows when ringroad starts (Linux 6.3 would tell)", n.Link.Driver)
+	case n.Native:
+		r.ok("xdp", n.name, "driver %s has native mode, no program is attached", n.Link.Driver)
+	case c.XDPMode == config.XDPNative:
+		r.add(Problem, "xdp", n.name, fmt.Sprintf("driver %s has no native mode, which xdp_mode demands", n.Link.Driver), "xdp_mode: auto")
+	default:
+		r.add(Warning, "xdp", n.name, fmt.Sprintf("driver %s has no native mode: generic mode is several times slower", n.Link.Driver), "another NIC, or for a bond the interfaces below it")
+	}
+}
+
+func (r *Report) queues(n *nic, workers int) {
+	have := n.Link.RXQueues
+	switch {
+	case workers > have:
+		r.add(Problem, "queues", n.name, fmt.Sprintf("workers is %d and it has %d receive queues: each worker needs one of every interface", workers, have),
+			fmt.Sprintf("workers: auto, or ethtool -L %s combined %d", n.name, workers))
+	case workers < have && have%workers != 0:
+		r.add(Warning, "queues", n.name, fmt.Sprintf("%d receive queues for %d workers: some serve one more than others", have, workers),
+			fmt.Sprintf("ethtool -L %s combined %d", n.name, workers))
+	case n.maxQueues > have:
+		r.ok("queues", n.name, "%d receive queues, workers %d (the driver could have %d: ethtool -L %s)", have, workers, n.maxQueues, n.name)
+	default:
+		r.ok("queues", n.name, "%d receive queues, workers %d", have, workers)
+	}
+}
+
+// breaking are offloads that hand over frames larger than the MTU. Some drivers
+// refuse XDP beside them (mlx5), others switch them off when a program comes
+// (virtio_net).
+var breaking = []struct{ feature, flag string }{{"rx-lro", "lro"}, {"rx-gro-hw", "rx-gro-hw"}}
+
+func (r *Report) offload(n *nic) {
+	if n.offloads == nil {
+		return
+	}
+	var flags []string
+	for _, b := range breaking {
+		if n.offloads[b.feature] {
+			flags = append(flags, b.flag)
+		}
+	}
+	if len(flags) > 0 {
+		r.add(Warning, "offloads", n.name, fmt.Sprintf("%s merges frames: drivers refuse XDP beside it, or switch it off", strings.Join(flags, ", ")),
+			fmt.Sprintf("ethtool -K %s %s off", n.name, strings.Join(flags, " off ")))
+		return
+	}
+	r.ok("offloads", n.name, "LRO and hardware GRO are off")
+}
+
+// checksums is about veth, whose peer may leave the work to a NIC that there is
+// not.
+func (r *Report) checksums(c *config.Config, n *nic) {
+	if n.Link.Driver != "veth" {
+		if c.RXChecksum == config.RXChecksumTrust {
+			r.add(Warning, "checksums", n.name, "rx_checksum is trust: a corrupted segment is delivered", "rx_checksum: auto")
+		}
+		return
+	}
+	peer, namespace := n.Peer, ""
+	if peer == "" {
+		peer, namespace = "PEER", ", in the namespace of the other end"
+	}
+	remedy := fmt.Sprintf("ethtool -K %s tx off%s", peer, namespace)
+	switch {
+	case n.peerOffloads != nil && !n.peerOffloads["tx-checksum-ip-generic"]:
+		r.ok("checksums", n.name, "the peer %s fills them in", n.Peer)
+	case c.RXChecksum != config.RXChecksumVerify:
+		r.ok("checksums", n.name, "rx_checksum is %s: trusted on veth, whose peer may leave them unfilled", c.RXChecksum)
+	case n.peerOffloads != nil:
+		r.add(Problem, "checksums", n.name, fmt.Sprintf("rx_checksum is verify and the peer %s leaves them unfilled: its segments are dropped", n.Peer), remedy)
+	default:
+		r.add(Warning, "checksums", n.name, "rx_checksum is verify, and whether the peer fills them in is not known: it is in another namespace", remedy)
+	}
+}
+
+func (r *Report) placement(c *config.Config, n *nic, workers int) {
+	switch key := c.RSS.Key; {
+	case workers == 1:
+		r.ok("rss", n.name, "one worker: nothing has to be chosen")
+	case key.Off:
+		r.add(Warning, "rss", n.name, "rss.key is off: replies of backends on another worker's queue are handed over", "rss: {key: auto}")
+	case len(key.Bytes) > 0:
+		r.ok("rss", n.name, "the configuration knows the key")
+	case n.rss != nil:
+		r.add(Warning, "rss", n.name, fmt.Sprintf("replies of backends on another worker's queue are handed over, which costs some CPU: %v", n.rss), "rss.key, where the key is known")
+	default:
+		r.ok("rss", n.name, "key and table can be read: replies of backends come in on the right queue")
+	}
+}
+
+// zeroCopyModes translates the configuration.
+var zeroCopyModes = map[config.ZeroCopy]dataplane.ZeroCopyMode{
+	config.ZeroCopyAuto: dataplane.ZeroCopyAuto, config.ZeroCopyOn: dataplane.ZeroCopyOn, config.ZeroCopyOff: dataplane.ZeroCopyOff,
+}
+
+func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
+	mode := dataplane.ModeNative
+	if c.XDPMode == config.XDPGeneric || n.XDPKnown && !n.Native {
+		mode = dataplane.ModeGeneric
+	}
+	l := n.Link
+	l.Mode = mode
+	asks, why := zeroCopyModes[c.ZeroCopy].Explain(l)
+	offers := "the driver offers it"
+	switch {
+	case !n.XDPKnown:
+		offers = "whether the driver offers it is not known"
+	case !n.ZeroCopy:
+		offers = "the driver does not offer it"
+	}
+	if running.serves(n.name) {
+		for _, i := range running.status.Interfaces {
+			if i.Name == n.name {
+				r.ok("zero-copy", n.name, "in use: %t; %s, %s", i.ZeroCopy, why, offers)
+			}
+		}
+		return
+	}
+	switch {
+	case asks && n.XDPKnown && !n.ZeroCopy && c.ZeroCopy == config.ZeroCopyOn:
+		r.add(Problem, "zero-copy", n.name, "zero_copy is on, and driver "+n.Link.Driver+" does not offer it", "zero_copy: auto")
+	case asks:
+		r.ok("zero-copy", n.name, "asked for: %s; %s", why, offers)
+	default:
+		r.ok("zero-copy", n.name, "frames are copied: %s; %s", why, offers)
+	}
+}
+
+func (r *Report) interrupts(n *nic) {
+	if len(n.interrupts) == 0 {
+		return
+	}
+	cpus := slices.Compact(slices.Sorted(slices.Values(n.interrupts)))
+	if len(cpus) == 1 && n.Link.RXQueues > 1 {
+		r.add(Warning, "interrupts", n.name, fmt.Sprintf("all %d go to CPU %d", len(n.interrupts), cpus[0]),
+			fmt.Sprintf("echo CPU > /proc/irq/N/smp_affinity_list for each N in /sys/class/net/%s/device/msi_irqs", n.name))
+		return
+	}
+	r.ok("interrupts", n.name, "on CPUs %v", cpus)
+}
+
+// frameBytes is the size of the frames that a worker would take.
+func frameBytes(c *config.Config, l dataplane.LinkInfo) int {
+	if c.Rings.FrameBytes != 0 {
+		return c.Rings.FrameBytes
+	}
+	return zeroCopyModes[c.ZeroCopy].FrameBytes(l)
+}
