@@ -33,6 +33,34 @@ func wantError(t testing.TB, err, sentinel error, tells ...string) {
 	}
 }
 
+func TestInspect(t *testing.T) {
+	w := newWire(t, 1, 2)
+	look := func() *Inspection {
+		t.Helper()
+		i, err := Inspect("rre0")
+		must(t, err)
+		return i
+	}
+	i := look()
+	if i.Link.Driver != "veth" || i.Link.MTU != 1500 || i.Link.RXQueues != 2 || !i.Up || !i.Carrier || i.Kind != nil || i.Attached != nil {
+		t.Errorf("got %+v", i)
+	}
+	if i.XDPKnown && (!i.Native || i.ZeroCopy) {
+		t.Errorf("veth claims native mode %t, zero-copy %t", i.Native, i.ZeroCopy)
+	}
+	w.open(0)
+	i = look()
+	wantError(t, i.Attached, ErrProgramAttached, "rre0", "steer")
+	if i.Holder == 0 {
+		t.Error("the link that holds the program is not found")
+	}
+	_, err := Inspect("rrnone")
+	wantError(t, err, ErrNoInterface, "rre0")
+	i, err = Inspect("lo")
+	must(t, err)
+	wantError(t, i.Kind, ErrNotEthernet)
+}
+
 func TestInterfaceTellsWhatItIs(t *testing.T) {
 	w := newWire(t, 1, 2)
 	in := w.open(0)
