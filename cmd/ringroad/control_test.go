@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -135,6 +136,33 @@ func TestStatusForPrograms(t *testing.T) {
 	}
 }
 
+func TestTopWithoutTerminalPrintsOnce(t *testing.T) {
+	m := &fakeMaster{status: running, stats: worker.Snapshot{Workers: []worker.Stats{{Worker: 0, PID: 4712, Proxy: map[string]uint64{"clients_active": 64}}}}}
+	stdout, stderr, status := command(unserved(t), "top", "--interval", "1ms", "--control", serveMaster(t, m))
+	if stderr != "" || status != statusOK || !strings.Contains(stdout, "ringroad v1.2.3  process 4711 running") ||
+		!strings.Contains(stdout, " 64 ^0\n") || strings.ContainsAny(stdout, "\x1b\r") {
+		t.Errorf("status %d, stderr %q, stdout\n%s", status, stderr, stdout)
+	}
+}
+
+func TestDoctorFails(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "control.sock")
+	stdout, stderr, status := command(unserved(t), "doctor", "--json", "--control", socket, "nosuchif0")
+	var report doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("%v in %q", err, stdout)
+	}
+	n := report.Count(doctor.Problem)
+	if want := fmt.Sprintf("ringroad: problems were found: %d\n", n); n == 0 || stderr != want || status != statusFailed {
+		t.Errorf("status %d, stderr %q, want %q", status, stderr, want)
+	}
+	for _, args := range [][]string{{"doctor", "a", "b"}, {"doctor", "--interface", "a", "b"}, {"doctor"}} {
+		if _, stderr, status := command(unserved(t), append(args, "--control", socket)...); status != statusUsage {
+			t.Errorf("%v: status %d, stderr %q", args, status, stderr)
+		}
+	}
+}
+
 func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0s", 59900 * time.Millisecond: "59s", 61 * time.Second: "1m1s", time.Hour: "1h0m", 26 * time.Hour: "1d2h", 2400 * time.Hour: "100d0h",
@@ -224,7 +252,7 @@ func TestEndGivesUpWaiting(t *testing.T) {
 func TestNothingRuns(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "control.sock")
 	want := "ringroad: " + socket + " does not exist: is ringroad running? with another --control?\n"
-	for _, name := range []string{"status", "reload", "quit", "stop"} {
+	for _, name := range []string{"status", "top", "reload", "quit", "stop"} {
 		if stdout, stderr, status := command(unserved(t), name, "--control", socket); stdout != "" || stderr != want || status != statusFailed {
 			t.Errorf("%s: status %d, stdout %q, stderr %q, want %q", name, status, stdout, stderr, want)
 		}

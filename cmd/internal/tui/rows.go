@@ -1,0 +1,89 @@
+package tui
+
+// value reads one number of a worker.
+type value func(*counters) uint64
+
+// buffer is a row: how full something is.
+type buffer struct {
+	name     string
+	level    value  // nil: nobody can tell
+	capacity value  // nil: there is no limit, or it is not known
+	high     value  // high-water mark; nil: it is not kept
+	full     value  // counts what happens when it is full, or empty for the fill ring; nil: nothing does
+	means    string // of level and full, in 38 characters
+	spare    bool   // left out on a low screen
+	several  bool   // only with several workers
+}
+
+// flow is a row: how fast something passes.
+type flow struct {
+	name    string
+	count   value
+	spare   bool
+	several bool
+}
+
+// buffers are in the order in which a request passes them.
+var buffers = []buffer{
+	{name: "fill ring", level: levels("fill_ring"), capacity: levels("ring_entries"), full: kernel("fill_ring_empty"),
+		means: "to receive into; ! the NIC found none"},
+	{name: "RX ring", level: levels("rx_ring"), capacity: levels("ring_entries"), high: ours("rx_ring_high_water"), full: kernel("rx_ring_full"),
+		means: "received, not yet read; ! frames lost"},
+	{name: "handover", high: handover("ring_high_water"), full: handover("handed_full"), several: true,
+		means: "bytes to other workers; ! frames lost"},
+	{name: "SYN queue", full: stack("syn_cookies_sent"),
+		means: "handshakes; ! full, cookies sent"},
+	{name: "accept queue", full: value(func(c *counters) uint64 { return c.stack["syn_dropped"] + c.stack["ack_dropped"] }),
+		means: "to accept; ! SYNs and ACKs dropped"},
+	{name: "clients", level: proxy("clients_active"), high: proxy("connections_max"), full: proxy("accept_pauses"),
+		means: "open, ^ with backends; ! at the limit"},
+	{name: "exchanges", level: proxy("exchanges_active"),
+		means: "requests not yet answered"},
+	{name: "buffers", level: proxy("buffers_in_use"), full: proxy("congestions"),
+		means: "held; ! reads put off: no TX frame"},
+	{name: "backends busy", level: busy, full: proxy("backend_refusals"),
+		means: "with an exchange; ! refused"},
+	{name: "backends idle", level: proxy("backends_idle"), full: proxy("backend_stale"),
+		means: "in the pools; ! found ended"},
+	{name: "time wait", level: link("time_wait"), spare: true,
+		means: "closed, remembered"},
+	{name: "TX backlog", level: link("backlog"), full: link("tx_backpressure"),
+		means: "wait for a TX frame; ! had to"},
+	{name: "TX frames", level: levels("tx"), capacity: sending, high: ours("tx_frames_high_water"), full: ours("tx_no_frame"),
+		means: "written or being sent; ! none free"},
+	{name: "TX ring", level: levels("tx_ring"), capacity: levels("ring_entries"), high: ours("tx_ring_high_water"), full: ours("kick_stalled"),
+		means: "to send; ! the kernel took no more"},
+	{name: "completion", level: levels("completion_ring"), capacity: levels("ring_entries"),
+		means: "sent, not yet taken back"},
+}
+
+var flows = []flow{
+	{name: "requests/s", count: proxy("requests")},
+	{name: "connections/s", count: proxy("clients_accepted")},
+	{name: "errors/s", count: func(c *counters) uint64 {
+		return c.proxy["errors_client"] + c.proxy["errors_backend"] + c.proxy["errors_internal"]
+	}, spare: true},
+	{name: "frames in/s", count: ours("rx_frames")},
+	{name: "frames out/s", count: ours("tx_frames"), spare: true},
+	{name: "bytes in/s", count: ours("rx_bytes"), spare: true},
+	{name: "bytes out/s", count: ours("tx_bytes")},
+	{name: "retransmits/s", count: stack("retransmits")},
+	{name: "turns/s", count: stack("turns"), spare: true},
+	{name: "handed over/s", count: handover("sent"), several: true},
+}
+
+func levels(name string) value   { return func(c *counters) uint64 { return c.levels[name] } }
+func ours(name string) value     { return func(c *counters) uint64 { return c.ours[name] } }
+func kernel(name string) value   { return func(c *counters) uint64 { return c.kernel[name] } }
+func link(name string) value     { return func(c *counters) uint64 { return c.link[name] } }
+func stack(name string) value    { return func(c *counters) uint64 { return c.stack[name] } }
+func proxy(name string) value    { return func(c *counters) uint64 { return c.proxy[name] } }
+func handover(name string) value { return func(c *counters) uint64 { return c.handover[name] } }
+
+// sending is how many frames may send: TX frames never receive.
+func sending(c *counters) uint64 { return c.levels["free"] + c.levels["tx"] }
+
+func busy(c *counters) uint64 {
+	all, idle := c.proxy["backends_active"], c.proxy["backends_idle"]
+	return all - min(idle, all)
+}
