@@ -134,7 +134,7 @@ func (l *link) sendHeld(f *flow) bool {
 	l.putEthernet(b, &mac, packet[0]>>4 == header.IPv6Version)
 	n := copy(b[etherBytes:], packet)
 	putTCPChecksum(b[etherBytes : etherBytes+n])
-	l.submit(frame, etherBytes+n)
+	l.submit(frame, b, etherBytes+n)
 	return true
 }
 

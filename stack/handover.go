@@ -105,6 +105,7 @@ type peers struct {
 	first, block uint16 // ports [first+w*block, first+(w+1)*block) are worker w's
 
 	sent  bool   // something since the last flush
+	to    int    // worker that was sent something last
 	plain []byte // a packet of the stock way made plain; allocated when first used
 	stats HandoverStats
 
@@ -141,7 +142,7 @@ func (p *peers) send(to int, l *link, origin int, frame []byte, count *uint64) {
 		p.stats.Full++
 		return
 	}
-	p.sent = true
+	p.sent, p.to = true, to
 	*count++
 }
 
@@ -169,7 +170,11 @@ func (s *Stack) receiveHanded() (n int) {
 		}
 		l := s.links[h.Link]
 		l.origin = h.Origin
-		l.deliver(h.Frame)
+		if l.tap != nil {
+			l.deliverTapped(0, h.Frame)
+		} else {
+			l.deliver(h.Frame)
+		}
 		l.origin = fromQueue
 	}
 	if n > 0 {

@@ -38,9 +38,12 @@ type link struct {
 
 	established [1 << establishedBits]establishedEntry // loop only
 
+	tap Tap // nil: off; written under mu by the loop
+
 	// mu guards what follows: the loop and netstack's processor both send.
 	mu         sync.Mutex
-	submitted  uint64 // frames put on the TX ring so far
+	submitted  uint64   // frames put on the TX ring so far
+	untapped   [][]byte // those of them that no kick has published; valid iff tap is on
 	flows      flowTable
 	timeWait   timeWaitTable
 	held       heldQueue

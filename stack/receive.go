@@ -70,12 +70,16 @@ type merge struct {
 
 // receive delivers up to max frames from each queue and returns how many came.
 func (l *link) receive(max int) (work int) {
-	for _, d := range l.devices {
+	for k, d := range l.devices {
 		n := d.Peek(max)
 		if n == 0 {
 			continue
 		}
 		for i := range n {
+			if l.tap != nil {
+				l.deliverTapped(k, d.Frame(i))
+				continue
+			}
 			l.deliver(d.Frame(i))
 		}
 		l.flushMerges()

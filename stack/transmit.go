@@ -111,11 +111,14 @@ func (l *link) mergeFIN(f *flow, t header.TCP) bool {
 	return true
 }
 
-// submit puts a frame on the TX ring.
-func (l *link) submit(f dataplane.TXFrame, n int) {
+// submit puts a frame of n bytes, whose memory is b, on the TX ring.
+func (l *link) submit(f dataplane.TXFrame, b []byte, n int) {
 	l.Device.Submit(f, n)
 	l.submitted++
 	l.stats.TXFrames++
+	if l.tap != nil {
+		l.untapped = append(l.untapped, b[:n])
+	}
 }
 
 // noteTail remembers the frame just submitted as its flow's last one.
@@ -145,7 +148,7 @@ func (l *link) write(o *outgoing) bool {
 	if o.packet.TransportProtocolNumber == header.TCPProtocolNumber {
 		putTCPChecksum(b[etherBytes : etherBytes+n])
 	}
-	l.submit(frame, etherBytes+n)
+	l.submit(frame, b, etherBytes+n)
 	l.noteTail(o, b[etherBytes:etherBytes+n])
 	return true
 }
@@ -185,7 +188,7 @@ func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 		}
 		segment.SetFlags(uint8(f))
 		putTCPChecksum(packet)
-		l.submit(frame, etherBytes+len(packet))
+		l.submit(frame, b, etherBytes+len(packet))
 		l.noteTail(o, packet)
 		o.sent += n
 	}
@@ -205,6 +208,9 @@ func (l *link) reserve() (dataplane.TXFrame, []byte, bool) {
 // kick hands the submitted frames to the kernel. An error means that the
 // interface is gone; the loop finds out by its statistics and netlink.
 func (l *link) kick() {
+	if len(l.untapped) > 0 {
+		l.showSent()
+	}
 	if err := l.Device.Kick(); err != nil {
 		l.stats.KickErrors++
 	}
