@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/worker"
@@ -62,6 +64,26 @@ type fakeMaster struct {
 	warnings []string
 	fail     error // of Reload
 	ended    chan string
+	capture  atomic.Pointer[capture.Session] // nil: none is running
+}
+
+// Capture is that of a master whose workers receive nothing.
+func (f *fakeMaster) Capture(ctx context.Context, o capture.Options, out capture.Output) error {
+	s, err := capture.New(o, []capture.Link{{Name: "eth0"}}, 1)
+	if err != nil {
+		return err
+	}
+	f.capture.Store(s)
+	err = s.Run(ctx, out, func() { f.capture.Store(nil) })
+	return errors.Join(err, s.Close())
+}
+
+func (f *fakeMaster) StopCapture() bool {
+	s := f.capture.Load()
+	if s != nil {
+		s.Stop()
+	}
+	return s != nil
 }
 
 func (f *fakeMaster) Reload(context.Context) ([]string, error) { return f.warnings, f.fail }

@@ -97,13 +97,18 @@ func (r *Ringroad) Configure(configuration string) error {
 
 // Command runs a command that speaks to the master, such as "reload", and returns all that it printed.
 func (r *Ringroad) Command(limit time.Duration, name string, args ...string) (string, error) {
-	p, err := r.lab.Start("ringroad "+name, r.lab.Edge.Exec(r.binary, append([]string{name, "--control", r.Control}, args...)...))
+	p, err := r.StartCommand(name, args...)
 	if err != nil {
 		return "", err
 	}
 	err = p.Wait(limit)
 	p.Stop(0)
 	return p.Output(), err
+}
+
+// StartCommand starts a command that speaks to the master, such as "capture".
+func (r *Ringroad) StartCommand(name string, args ...string) (*Process, error) {
+	return r.lab.Start("ringroad "+name, r.lab.Edge.Exec(r.binary, append([]string{name, "--control", r.Control}, args...)...))
 }
 
 // WaitReady waits until ringroad has said that it serves.

@@ -24,7 +24,8 @@ const (
 	maxReply     = 16 << 20
 )
 
-// Client speaks to one running master. One goroutine uses it.
+// Client speaks to one running master. One goroutine uses it, but that another may
+// call StopCapture.
 type Client struct {
 	path string
 	http *http.Client
@@ -130,16 +131,9 @@ func (c *Client) Wait(ctx context.Context) error {
 
 // do makes one request and decodes the answer into body.
 func (c *Client) do(ctx context.Context, method, command string, body any) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://ringroad/"+command, nil)
+	resp, err := c.send(ctx, method, command, "")
 	if err != nil {
 		return err
-	}
-	resp, err := c.http.Do(r)
-	if err != nil {
-		if u := (*url.Error)(nil); errors.As(err, &u) {
-			err = u.Err // the address in it means nothing
-		}
-		return fmt.Errorf("%s: ask ringroad on %s: %w", command, c.path, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
@@ -156,8 +150,30 @@ func (c *Client) do(ctx context.Context, method, command string, body any) error
 	if !ok {
 		refusal = new(result)
 	}
-	if err := json.Unmarshal(b, refusal); err == nil && refusal.Error != "" {
-		return errors.New(refusal.Error)
+	return c.refused(command, resp.Status, b, refusal)
+}
+
+// send makes one request. The answer's body is the caller's to close.
+func (c *Client) send(ctx context.Context, method, command, query string) (*http.Response, error) {
+	u := url.URL{Scheme: "http", Host: "ringroad", Path: "/" + command, RawQuery: query}
+	r, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("%s: ringroad answers %s: is it another version, or another program, on %s?", command, resp.Status, c.path)
+	resp, err := c.http.Do(r)
+	if err != nil {
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err // the address in it means nothing
+		}
+		return nil, fmt.Errorf("%s: ask ringroad on %s: %w", command, c.path, err)
+	}
+	return resp, nil
+}
+
+// refused is the error that an answer tells of.
+func (c *Client) refused(command, status string, body []byte, r *result) error {
+	if err := json.Unmarshal(body, r); err == nil && r.Error != "" {
+		return errors.New(r.Error)
+	}
+	return fmt.Errorf("%s: ringroad answers %s: is it another version, or another program, on %s?", command, status, c.path)
 }

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/worker"
 )
@@ -85,10 +86,24 @@ type fake struct {
 	fail   error // of Status and Stats
 	reload func(context.Context) ([]string, error)
 	ended  chan string
+
+	capture   func(context.Context, capture.Options, capture.Output) error
+	capturing chan struct{} // closed by StopCapture; nil: no capture is running
 }
 
 func newMaster() *fake {
 	return &fake{status: control.Status{PID: os.Getpid(), State: control.StateRunning}, ended: make(chan string, 2)}
+}
+
+func (f *fake) Capture(ctx context.Context, o capture.Options, out capture.Output) error {
+	return f.capture(ctx, o, out)
+}
+
+func (f *fake) StopCapture() bool {
+	if f.capturing != nil {
+		close(f.capturing)
+	}
+	return f.capturing != nil
 }
 
 func (f *fake) Reload(ctx context.Context) ([]string, error) { return f.reload(ctx) }

@@ -7,6 +7,8 @@
 //	               reason why nothing has changed
 //	POST /quit     end when the exchanges under way have: 202
 //	POST /stop     end at once: 202
+//	GET  /capture  the frames that pass, as pcapng, until DELETE /capture or the
+//	               client ends it; the query is capture.Options'
 //
 // So curl can do all that the commands do:
 //

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -30,6 +31,10 @@ type Master interface {
 	Stop() // ends at once; returns before
 	Status() (Status, error)
 	Stats() (worker.Snapshot, error) // disturbs no worker
+	// Capture writes the frames that pass until ctx is done or StopCapture is
+	// called. It has written nothing when it could not start.
+	Capture(ctx context.Context, o capture.Options, out capture.Output) error
+	StopCapture() (running bool)
 }
 
 // Server answers commands. Close ends it.
@@ -39,7 +44,7 @@ type Server struct {
 	cancel   context.CancelFunc
 }
 
-// result is what /reload, /quit and /stop answer.
+// result is what all but /status answer, when it is not frames.
 type result struct {
 	Warnings []string `json:"warnings,omitempty"`
 	Error    string   `json:"error,omitempty"`
@@ -56,6 +61,8 @@ func Serve(l net.Listener, m Master, log *slog.Logger) *Server {
 	mux.HandleFunc("POST /reload", h.reload(ctx))
 	mux.HandleFunc("POST /quit", h.end("quit", m.Quit))
 	mux.HandleFunc("POST /stop", h.end("stop", m.Stop))
+	mux.HandleFunc("GET /capture", h.capture(ctx))
+	mux.HandleFunc("DELETE /capture", h.stopCapture)
 	s := &Server{cancel: cancel, listener: l, http: &http.Server{
 		Handler: mux, ReadTimeout: readTimeout, MaxHeaderBytes: headerBytes,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

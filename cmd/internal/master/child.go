@@ -220,6 +220,9 @@ func (m *master) ready(c *child, r *worker.Ready, sockets []*os.File) {
 			return
 		}
 	}
+	if err := m.join(c); err != nil {
+		m.log.Error("a worker does not take part in the capture", "worker", c.index, "error", err)
+	}
 	if c.restarts > 0 {
 		m.log.Info("the worker serves again", "worker", c.index, "pid", c.process.Pid)
 	}
@@ -300,12 +303,12 @@ func (m *master) kill(c *child) {
 var errDied = errors.New("the worker died")
 
 // ask sends a message to a worker that is to answer it.
-func (c *child) ask(m worker.Message) error {
+func (c *child) ask(m worker.Message, fds ...int) error {
 	select {
 	case <-c.replies: // an answer that came too late
 	default:
 	}
-	return c.channel.Send(m)
+	return c.channel.Send(m, fds...)
 }
 
 // answer waits for the answer.

@@ -126,7 +126,7 @@ func TestRowsReadWhatWorkersShow(t *testing.T) {
 	defer file.Close()
 	defer page.Close()
 	s := worker.NewSnapshot(start, []worker.InterfaceStats{{}})
-	s.Add(worker.Stats{PID: 1}, page, []worker.Queue{{}})
+	s.Add(worker.Stats{PID: 1}, page, new(worker.Ended), []worker.Queue{{}}, nil)
 	c := countersOf(s, &s.Workers[0])
 	for _, m := range []map[string]uint64{c.stack, c.proxy, c.handover, c.ours, c.kernel, c.levels, c.link} {
 		for name := range m {

@@ -155,6 +155,10 @@ func (p *process) listen() {
 			w.Post(func() { p.worker.place(m.RSS.Link, m.RSS.RSS) })
 		case MessageAddresses:
 			w.Post(func() { p.worker.setAddresses(m.Addresses.Link, m.Addresses.Addresses) })
+		case MessageCapture:
+			// Mapping the ring takes a moment, which is not the loop's.
+			tap, err := p.worker.newTap(m.Capture, list)
+			w.Post(func() { p.answer(errors.Join(err, p.worker.setTap(tap))) })
 		case MessageDrain:
 			w.Drain()
 			w.Post(func() { p.answer(nil) })

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/sandbox"
 	"ringroad/dataplane"
 )
@@ -22,6 +23,7 @@ const (
 	MessageAccessLog Kind = "access log" // write to the descriptor from now on; none: write nowhere
 	MessageRSS       Kind = "rss"        // a NIC places flows in another way
 	MessageAddresses Kind = "addresses"  // an interface has others
+	MessageCapture   Kind = "capture"    // show frames, with the descriptor of the ring; without Capture: no more; answered by MessageReply
 	MessageDrain     Kind = "drain"      // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
 	MessageStop      Kind = "stop"       // end at once
 )
@@ -29,18 +31,19 @@ const (
 // The messages of a worker.
 const (
 	MessageReady Kind = "ready" // it serves; with the descriptors of its AF_XDP sockets, in the order of Ready.Queues
-	MessageReply Kind = "reply" // to prepare, commit and drain; Error says what is wrong
+	MessageReply Kind = "reply" // to prepare, commit, capture and drain; Error says what is wrong
 	MessageEnd   Kind = "end"   // it cannot serve, and why: the process ends
 )
 
 // Message is what goes over a Channel.
 type Message struct {
-	Kind   Kind    `json:"kind"`
-	Start  *Start  `json:"start,omitempty"`
-	Reload *Reload `json:"reload,omitempty"`
-	RSS    *RSS    `json:"rss,omitempty"`
-	Ready  *Ready  `json:"ready,omitempty"`
-	Error  string  `json:"error,omitempty"`
+	Kind    Kind           `json:"kind"`
+	Start   *Start         `json:"start,omitempty"`
+	Reload  *Reload        `json:"reload,omitempty"`
+	RSS     *RSS           `json:"rss,omitempty"`
+	Capture *capture.Order `json:"capture,omitempty"`
+	Ready   *Ready         `json:"ready,omitempty"`
+	Error   string         `json:"error,omitempty"`
 
 	Addresses *Addresses `json:"addresses,omitempty"`
 }

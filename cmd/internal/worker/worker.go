@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"ringroad/cmd/internal/capture"
 	"ringroad/dataplane"
 	"ringroad/proxy"
 	"ringroad/proxy/config"
@@ -44,6 +45,7 @@ type Worker struct {
 	proxy          *proxy.Worker
 	memory         *Memory
 	page           *Page
+	tap            *capture.Tap // nil: no capture; loop only
 
 	values   *values // what was published last
 	reader   processReader
