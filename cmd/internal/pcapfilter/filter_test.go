@@ -2,7 +2,11 @@ package pcapfilter
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -123,6 +127,63 @@ func TestFilters(t *testing.T) {
 			}
 			if got := run(t, code, frame); got != want {
 				t.Errorf("%s: %s: matches %v, want %v", c.expression, name, got, want)
+			}
+		}
+	}
+}
+
+// TestFiltersMeanWhatTcpdumpMeans has tcpdump compile the same expressions.
+func TestFiltersMeanWhatTcpdumpMeans(t *testing.T) {
+	tcpdump, err := exec.LookPath("tcpdump")
+	if err != nil {
+		t.Skip("tcpdump is not installed")
+	}
+	// An empty file tells it that frames are Ethernet's.
+	empty := filepath.Join(t.TempDir(), "empty.pcap")
+	header := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	for _, v := range []uint32{2 | 4<<16, 0, 0, 1 << 18, 1} {
+		header = binary.LittleEndian.AppendUint32(header, v)
+	}
+	if err := os.WriteFile(empty, header, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, expression := range []string{
+		"ip", "tcp", "udp", "icmp", "icmp6", "proto 17", "ip proto \\tcp", "ip6 proto 6",
+		"host 10.1.0.2", "dst 10.1.0.2", "src and dst host 10.1.0.2", "src or dst host 10.2.0.2", "host fd00:1::2",
+		"net 10.1.0.0/16", "src net 10.0.0.0/9 and not net 10.1.0.0/16", "net fd00::/16", "net fd00:1::/33",
+		"port 80", "tcp port 80", "tcp dst port http", "ip6 and port 80", "port 443 or 8080", "tcp port 80 or 53",
+		"port 80 and host 10.1.0.2 or 10.2.0.2", "portrange 400-9000", "udp or tcp and port 8080", "udp or (tcp and port 8080)",
+		"not tcp", "not (tcp or udp or icmp)", "not port 80", "not host 10.1.0.2",
+		"ip[9] = 6 and tcp[13] = 2", "icmp[icmptype] = 3 and icmp[icmpcode] = 4", "ip[0] & 0xf > 5", "ip[6:2] & 0x1fff != 0",
+		"ip and tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x47455420", "ip and (tcp[13] & 2) / 2 + 1 = 2", "ether[12:2] = 0x86dd",
+		"ether host 02:00:00:00:00:09", "ether src 02:00:00:00:00:09", "less 74", "greater 75", "len - 10 * 4 = 14",
+		"ip and tcp[0:2] > tcp[2:2]", "ip[9] ^ 6 = 0 and tcp[13] % 16 = 2",
+	} {
+		out, err := exec.Command(tcpdump, "-r", empty, "-ddd", expression).Output()
+		if err != nil {
+			t.Errorf("%s: tcpdump: %v", expression, err)
+			continue
+		}
+		var raw []bpf.RawInstruction
+		for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+			var r bpf.RawInstruction
+			if i == 0 {
+				continue // how many follow
+			}
+			if _, err := fmt.Sscan(line, &r.Op, &r.Jt, &r.Jf, &r.K); err != nil {
+				t.Fatalf("%s: %q: %v", expression, line, err)
+			}
+			raw = append(raw, r)
+		}
+		theirs, _ := bpf.Disassemble(raw)
+		ours, err := Compile(strings.ReplaceAll(expression, "\\", ""))
+		if err != nil {
+			t.Errorf("%s: %v", expression, err)
+			continue
+		}
+		for name, frame := range samples {
+			if got, want := run(t, ours, frame), run(t, theirs, frame); got != want {
+				t.Errorf("%s: %s: matches %v, for tcpdump %v", expression, name, got, want)
 			}
 		}
 	}
