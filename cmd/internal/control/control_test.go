@@ -517,3 +517,85 @@ func write(t *testing.T, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+func TestCaptureStreamsUntilItIsStopped(t *testing.T) {
+	m := newMaster()
+	m.capturing = make(chan struct{})
+	m.capture = func(ctx context.Context, o capture.Options, out capture.Output) error {
+		if o.Filter != "port 80 && ip" || o.Count != 7 {
+			return fmt.Errorf("options %+v", o)
+		}
+		for _, part := range []string{"first ", "last"} {
+			if _, err := io.WriteString(out, part); err != nil {
+				return err
+			}
+			if err := out.Flush(); err != nil {
+				return err
+			}
+			select {
+			case <-m.capturing:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	}
+	c, _ := serve(t, m)
+	ctx := within(t)
+	from, err := c.Capture(ctx, capture.Options{Filter: "port 80 && ip", Count: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	b := make([]byte, 6)
+	if _, err := io.ReadFull(from, b); err != nil || string(b) != "first " {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if err := c.StopCapture(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(from); err != nil || string(rest) != "last" {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+func TestCaptureThatIsRefusedSaysWhy(t *testing.T) {
+	m := newMaster()
+	m.capture = func(context.Context, capture.Options, capture.Output) error { return errors.New("another one runs") }
+	c, _ := serve(t, m)
+	if _, err := c.Capture(within(t), capture.Options{}); err == nil || err.Error() != "another one runs" {
+		t.Errorf("refused by the master: %v", err)
+	}
+	if _, err := c.Capture(within(t), capture.Options{Filter: "prot 80"}); err == nil || !strings.Contains(err.Error(), "column 1") {
+		t.Errorf("a mistake in the filter: %v", err)
+	}
+	if err := c.StopCapture(within(t)); err == nil || err.Error() != "no capture is running" {
+		t.Errorf("nothing to stop: %v", err)
+	}
+}
+
+func TestCaptureEndsWithItsClient(t *testing.T) {
+	m := newMaster()
+	ended := make(chan struct{})
+	m.capture = func(ctx context.Context, _ capture.Options, out capture.Output) error {
+		defer close(ended)
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}
+	c, _ := serve(t, m)
+	ctx, cancel := context.WithCancel(within(t))
+	from, err := c.Capture(ctx, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	from.Close()
+	select {
+	case <-ended:
+	case <-time.After(limit):
+		t.Fatal("the capture goes on without its client")
+	}
+}
