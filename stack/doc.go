@@ -38,6 +38,11 @@
 // that replies come in at the right worker ([Placement]); what comes in at a
 // wrong one is handed over ([Handover]).
 //
+// # Looking on
+//
+// A [Tap] is shown every frame that comes in, with what became of it, and every
+// frame that leaves, as it leaves. Without one that costs a branch a frame.
+//
 // # Ownership
 //
 // One goroutine, the loop, owns a [Stack] and everything it hands out; only

@@ -94,7 +94,7 @@ func read(t *testing.T, file []byte) (packets []packet, links []pcapgo.NgInterfa
 		}
 		p.queue, p.inbound = int(*o.Queue), o.Flags.Direction == pcapgo.NgEpbFlagDirectionInbound
 		for _, v := range o.Verdicts {
-			p.verdict += fmt.Sprint(v.Type, v.Data)
+			p.verdict += fmt.Sprint(v.Type) + fmt.Sprintf(" % x", v.Data)
 		}
 		packets = append(packets, p)
 	}
