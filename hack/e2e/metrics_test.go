@@ -58,7 +58,7 @@ func counters(families map[string]*dto.MetricFamily) map[string]float64 {
 }
 
 // sum adds up the series of a family that have a label.
-func sum(f *dto.MetricFamily, label, value string) (n float64) {
+func total(f *dto.MetricFamily, label, value string) (n float64) {
 	for _, m := range f.GetMetric() {
 		for _, l := range m.GetLabel() {
 			if l.GetName() == label && l.GetValue() == value {
@@ -86,7 +86,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	answered := func(families map[string]*dto.MetricFamily, worker string) float64 {
-		return sum(families["ringroad_request_time_seconds"], "worker", worker)
+		return total(families["ringroad_request_time_seconds"], "worker", worker)
 	}
 	var families map[string]*dto.MetricFamily
 	await := func(first, second float64) {
@@ -100,13 +100,13 @@ func TestMetrics(t *testing.T) {
 	ask(0)
 	ask(1)
 	await(requests, requests)
-	if n := sum(families["ringroad_responses_total"], "class", "2xx"); n != 2*requests {
+	if n := total(families["ringroad_responses_total"], "class", "2xx"); n != 2*requests {
 		t.Errorf("%v responses of class 2xx, want %d", n, 2*requests)
 	}
-	if n := sum(families["ringroad_upstream_server_requests_total"], "server", "10.2.0.2:8080"); n != 2*requests {
+	if n := total(families["ringroad_upstream_server_requests_total"], "server", "10.2.0.2:8080"); n != 2*requests {
 		t.Errorf("%v requests sent to nginx, want %d", n, 2*requests)
 	}
-	if n := sum(families["ringroad_upstream_server_up"], "upstream", "go6"); n != 2 {
+	if n := total(families["ringroad_upstream_server_up"], "upstream", "go6"); n != 2 {
 		t.Errorf("a server is up for %v workers, want 2", n)
 	}
 	t.Run("dashboard", func(t *testing.T) { dashboardIsServed(t, families) })
@@ -129,7 +129,7 @@ func TestMetrics(t *testing.T) {
 	wait(t, 20*time.Second, "the worker is started again", func() (bool, string) {
 		families = scrape(t, w.Lab, admin)
 		notLess()
-		return sum(families["ringroad_worker_restarts_total"], "worker", "1") == 1 && sum(families["ringroad_worker_up"], "worker", "1") == 1, "not yet"
+		return total(families["ringroad_worker_restarts_total"], "worker", "1") == 1 && total(families["ringroad_worker_up"], "worker", "1") == 1, "not yet"
 	})
 	ask(1)
 	await(requests, 2*requests)

@@ -168,7 +168,7 @@ func TestLimitsEndACapture(t *testing.T) {
 		}
 	})
 	t.Run("duration", func(t *testing.T) {
-		s := newSession(t, Options{Duration: time.Millisecond}, 1)
+		s := newSession(t, Options{Duration: 300 * time.Millisecond}, 1)
 		tap := tapOn(t, s, 0)
 		tap.Sent(0, []byte("frame"))
 		if packets, _ := read(t, captured(t, s, func() {})); len(packets) != 1 {
