@@ -12,7 +12,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab test bench pgo lint fuzz generate clean
+.PHONY: help build demo lab test vm bench pgo lint fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ test: ## vet, all tests, and those of the product's packages once more under the
 	$(GO) vet ./...
 	$(GO) test -count=1 -timeout 15m ./...
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m $$($(GO) list ./... | grep -v /hack/)
+
+vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, link changes (VM_FLAGS: -fetch, -only NAME, -v; root)
+	@hack/install xz=xz-utils
+	@$(GO) run ./hack/vm $(VM_FLAGS)
 
 bench: ## compare with nginx on this machine (root, about two minutes)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk

@@ -1,0 +1,174 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"ringroad/hack/lab/backend"
+)
+
+const mib = 1 << 20
+
+// Addresses of the NIC under test and of its peer.
+const (
+	nut4, nut6   = "10.9.0.1", "fd09::1"
+	peer4, peer6 = "10.9.0.2", "fd09::2"
+)
+
+// guest is the machine.
+var guest struct {
+	driver   string
+	queues   []int // to be tried
+	zeroCopy bool  // what the driver can do
+	nut      netlink.Link
+	home     netns.NsHandle
+	peer     netns.NsHandle
+}
+
+func TestMain(m *testing.M) {
+	guest.driver = os.Getenv("RINGROAD_VM_DRIVER")
+	if guest.driver == "" {
+		return // no virtual machine of hack/vm
+	}
+	guest.zeroCopy = os.Getenv("RINGROAD_VM_ZERO_COPY") == "yes"
+	for n := range strings.SplitSeq(os.Getenv("RINGROAD_VM_QUEUES"), ",") {
+		queues, err := strconv.Atoi(n)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "RINGROAD_VM_QUEUES:", err)
+			os.Exit(1)
+		}
+		guest.queues = append(guest.queues, queues)
+	}
+	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "set up the guest:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// setUp makes the network and starts the backends.
+func setUp() (err error) {
+	if guest.home, err = netns.Get(); err != nil {
+		return err
+	}
+	made := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its goroutine
+		var err error
+		guest.peer, err = netns.New()
+		made <- err
+	}()
+	if err := <-made; err != nil {
+		return fmt.Errorf("make the peer's namespace: %w", err)
+	}
+	peer, err := linkWithMAC(":02")
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetNsFd(peer, int(guest.peer)); err != nil {
+		return fmt.Errorf("move the peer's interface: %w", err)
+	}
+	if err := inPeer(func() error { return bringUp(":02", "peer", peer4+"/24", peer6+"/64") }); err != nil {
+		return err
+	}
+	if err := bringUp(":01", "nut", nut4+"/24", nut6+"/64"); err != nil {
+		return err
+	}
+	if guest.nut, err = netlink.LinkByName("nut"); err != nil {
+		return err
+	}
+	for _, a := range []string{peer4, peer6} {
+		var ln net.Listener
+		err := inPeer(func() error { ln, err = net.Listen("tcp", net.JoinHostPort(a, "8080")); return err })
+		if err != nil {
+			return fmt.Errorf("listen at the peer: %w", err)
+		}
+		go http.Serve(ln, backend.Handler("/tmp")) //nolint:errcheck,gosec // to the end of the machine
+	}
+	return nil
+}
+
+// linkWithMAC finds an interface of the calling thread's namespace by the end of its address.
+func linkWithMAC(suffix string) (netlink.Link, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		if strings.HasSuffix(l.Attrs().HardwareAddr.String(), suffix) {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("no interface has an address that ends in %s", suffix)
+}
+
+// bringUp names an interface of the calling thread's namespace and gives it its addresses; the loopback comes up too.
+func bringUp(mac, name string, addresses ...string) error {
+	link, err := linkWithMAC(mac)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetName(link, name); err != nil {
+		return fmt.Errorf("name interface %s: %w", name, err)
+	}
+	loopback, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	for setting, value := range map[string]string{"accept_dad": "0", "keep_addr_on_down": "1"} {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/"+setting, []byte(value), 0); err != nil {
+			return err
+		}
+	}
+	for _, a := range addresses {
+		parsed, err := netlink.ParseAddr(a)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(link, parsed); err != nil {
+			return fmt.Errorf("give %s the address %s: %w", name, a, err)
+		}
+	}
+	return errors.Join(netlink.LinkSetUp(loopback), netlink.LinkSetUp(link))
+}
+
+// inPeer runs f on a thread in the peer's namespace.
+func inPeer(f func() error) error {
+	runtime.LockOSThread()
+	if err := netns.Set(guest.peer); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter the peer's namespace: %w", err)
+	}
+	defer func() {
+		if err := netns.Set(guest.home); err != nil {
+			panic(fmt.Sprintf("leave the peer's namespace: %v", err))
+		}
+		runtime.UnlockOSThread()
+	}()
+	return f()
+}
+
+// wait waits until a condition holds.
+func wait(t *testing.T, limit time.Duration, what string, condition func() (bool, string)) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		ok, state := condition()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v: %s", what, limit, state)
+		}
+	}
+}

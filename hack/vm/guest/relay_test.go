@@ -1,0 +1,174 @@
+package guest
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ringroad/hack/lab"
+	"ringroad/hack/lab/backend"
+)
+
+// TestRelay relays through as many workers as the NIC has queues: connections that the NIC's own RSS must bring where it is predicted,
+// and large bodies through each worker.
+func TestRelay(t *testing.T) {
+	for _, queues := range guest.queues {
+		t.Run(fmt.Sprintf("%d", queues), func(t *testing.T) {
+			r := start(t, queues, configuration)
+			r.mustHaveMode(t)
+			if r.rss != nil {
+				t.Attr("rss", fmt.Sprintf("key %s, table %d, key told %v", short(r.rss.Key), len(r.rss.Table), !r.rss.KeyAssumed))
+			}
+			before := r.stats(t)
+			want := r.connect(t, 32)
+			r.moveBodies(t, want)
+			after := r.stats(t)
+			r.mustPlace(t, after.Moved(before), want)
+			r.mustWakeOnDemand(t, after)
+			r.mustBeHome(t)
+		})
+	}
+}
+
+// mustHaveMode checks what the workers read back of their sockets (XDP_OPTIONS).
+func (r *rig) mustHaveMode(t *testing.T) {
+	t.Helper()
+	opened := strings.Count(r.Output(), `msg="queue open" `)
+	modes := strings.Count(r.Output(), fmt.Sprintf("mode=native zero_copy=%v", guest.zeroCopy))
+	if opened != r.queues || modes != r.queues {
+		t.Errorf("%d queues, %d in the mode wanted, want %d:\n%s", opened, modes, r.queues, r.Output())
+	}
+	mode := "copies"
+	if guest.zeroCopy {
+		mode = "zero-copy"
+	}
+	t.Attr("mode", fmt.Sprintf("%s on %d of %d", mode, modes, opened))
+}
+
+// mustPredict connects from many ports and checks where that went.
+func (r *rig) mustPredict(t *testing.T, connections int) {
+	t.Helper()
+	before := r.stats(t)
+	want := r.connect(t, connections)
+	r.mustPlace(t, r.stats(t).Moved(before), want)
+}
+
+// connect makes connections from many ports over each family, and returns how many each worker must get by the NIC's key and table.
+func (r *rig) connect(t *testing.T, connections int) (want []int) {
+	t.Helper()
+	want = make([]int, r.queues)
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for range connections {
+		for _, to := range []netip.AddrPort{door4, door6} {
+			from := nextClient(to)
+			want[r.queueOf(from, to)]++
+			slots <- struct{}{}
+			all.Go(func() {
+				defer func() { <-slots }()
+				c := client(from, 20*time.Second)
+				defer c.CloseIdleConnections()
+				for range 3 {
+					if err := r.fetch(c, "http://"+to.String()+"/bytes/3000"); err != nil {
+						t.Errorf("%v: %v", from, err)
+						return
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	return want
+}
+
+// mustPlace checks that every worker got its connections, and that what backends sent came in at the worker that had asked.
+func (r *rig) mustPlace(t *testing.T, moved lab.Stats, want []int) {
+	t.Helper()
+	got := make([]int, r.queues)
+	for w := range got {
+		got[w] = int(moved[fmt.Sprintf("workers.%d.proxy.clients_accepted", w)])
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("connections of the workers: %v, by RSS %v", got, want)
+	}
+	n := handedOver(moved)
+	if n != 0 {
+		t.Errorf("%.0f frames came in on the queue of another worker", n)
+	}
+	t.Attr("placed", fmt.Sprintf("%v as predicted, handed over %.0f of %.0f frames", got, n, r.sum(moved, "ours.rx_frames")))
+}
+
+// moveBodies moves a large body through every worker, all at the same time: to the client through the even ones, from it through the odd.
+// It adds their connections to those that each worker must get.
+func (r *rig) moveBodies(t *testing.T, want []int) {
+	t.Helper()
+	size := int64(mib)
+	if r.queues == guest.queues[0] {
+		size = 10 * mib // an emulated machine takes seconds for each
+	}
+	sum, _, err := backend.Sum(backend.Body("bytes", size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var all sync.WaitGroup
+	for w := range r.queues {
+		want[w]++
+		all.Go(func() {
+			c := client(r.clientFor(w, door4), 40*time.Second)
+			defer c.CloseIdleConnections()
+			move := r.download
+			if w%2 == 1 {
+				move = r.upload
+			}
+			if err := move(c, size, sum); err != nil {
+				t.Errorf("worker %d: %v", w, err)
+			}
+		})
+	}
+	all.Wait()
+	t.Attr("bodies", fmt.Sprintf("%d of %d MB, %.1f s", r.queues, size/mib, time.Since(began).Seconds()))
+}
+
+func (r *rig) download(c *http.Client, size int64, sum string) error {
+	response, err := c.Get(fmt.Sprintf("http://%v/bytes/%d", door4, size))
+	if err != nil {
+		return err
+	}
+	r.asked.Add(1)
+	defer response.Body.Close()
+	if got, n, err := backend.Sum(response.Body); err != nil || got != sum {
+		return fmt.Errorf("body of %d bytes with sum %s, want %s (%v)", n, got, sum, err)
+	}
+	return nil
+}
+
+// upload sends a body to the peer's server, which answers 422 when its sum is another.
+func (r *rig) upload(c *http.Client, size int64, sum string) error {
+	response, err := c.Post(fmt.Sprintf("http://%v/digest?sha256=%s", door4, sum), "", io.NopCloser(backend.Body("bytes", size)))
+	if err != nil {
+		return err
+	}
+	return r.discard(response)
+}
+
+// mustWakeOnDemand checks that the driver's need-wakeup flags are obeyed: at rest it asks to be woken, and while it is at it not.
+func (r *rig) mustWakeOnDemand(t *testing.T, s lab.Stats) {
+	t.Helper()
+	calls, saved, kicks := r.sum(s, "ours.kick_calls"), r.sum(s, "ours.kick_saved"), r.sum(s, "ours.kicks")
+	t.Attr("tx-kicks", fmt.Sprintf("%.0f calls, %.0f saved of %.0f; fill wake-ups %.0f", calls, saved, kicks, r.sum(s, "ours.fill_wakeups")))
+	if calls == 0 {
+		t.Error("the driver was never woken to send")
+	}
+	if guest.zeroCopy && calls > kicks {
+		t.Errorf("%.0f calls for %.0f kicks: a zero-copy driver is called once at most", calls, kicks)
+	}
+	if !guest.zeroCopy && saved > 0 {
+		t.Errorf("%.0f kicks were saved: in copy mode nobody else sends", saved)
+	}
+}

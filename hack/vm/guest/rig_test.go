@@ -1,0 +1,280 @@
+package guest
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"ringroad/dataplane"
+	"ringroad/hack/lab"
+)
+
+// The front doors of ringroad.
+var (
+	door4 = netip.MustParseAddrPort(nut4 + ":80")
+	door6 = netip.MustParseAddrPort("[" + nut6 + "]:80")
+)
+
+// Frames of 4 KB: igb tells its NIC the size of its buffers in whole kilobytes, and of a frame of 2 KB, of which 1792 bytes are left in
+// zero-copy mode, that is one. No frame above 1 KB would ever arrive.
+const configuration = `interfaces: [nut]
+rx_checksum: verify
+rings: {entries: 1024, frame_bytes: 4KiB}
+listeners:
+  - {address: "10.9.0.1:80", upstream: four}
+  - {address: "[fd09::1]:80", upstream: six}
+upstreams:
+  four: {servers: ["10.9.0.2:8080"]}
+  six: {servers: ["[fd09::2]:8080"]}
+`
+
+// rig is a ringroad on the NIC under test.
+type rig struct {
+	*lab.Ringroad
+	queues int
+	rss    *dataplane.RSS // nil: one queue
+	asked  atomic.Int64   // requests that were answered
+}
+
+// start runs ringroad by a configuration with a worker for each of that many queues, and the best mode that the driver has, until the test ends.
+func start(t *testing.T, queues int, yaml string) *rig {
+	t.Helper()
+	prepare(t, queues)
+	mode := "zero_copy: auto\n"
+	if guest.zeroCopy {
+		mode = "zero_copy: on\n"
+	}
+	r := &rig{Ringroad: launch(t, yaml+mode), queues: queues}
+	if err := r.WaitReady(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	r.readRSS(t)
+	r.waitCarrier(t)
+	wait(t, 30*time.Second, "the first request is answered", func() (bool, string) {
+		err := r.get(door4, "/", 2*time.Second)
+		return err == nil, fmt.Sprintf("%v\n%s", err, r.Output())
+	})
+	return r
+}
+
+// prepare gives the NIC its number of queues, with the table that goes with it. Virtio has as many as there are.
+func prepare(t *testing.T, queues int) {
+	t.Helper()
+	if guest.driver != "igb" {
+		return
+	}
+	// Queues that the table names cannot go.
+	for _, step := range []func() error{
+		func() error { return setIndirection("nut", inTurn(1)) },
+		func() error { return setChannels("nut", queues) },
+		func() error { return setIndirection("nut", inTurn(queues)) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// inTurn is the table that a NIC starts with.
+func inTurn(queues int) []uint32 {
+	table := make([]uint32, 128)
+	for i := range table {
+		table[i] = uint32(i % queues)
+	}
+	return table
+}
+
+// launch starts ringroad and does not wait.
+func launch(t *testing.T, yaml string) *lab.Ringroad {
+	t.Helper()
+	dir := t.TempDir()
+	r := &lab.Ringroad{
+		ConfigFile: filepath.Join(dir, "ringroad.yaml"), StatsFile: filepath.Join(dir, "stats.json"), Control: filepath.Join(dir, "control.sock"),
+	}
+	if err := r.Configure(yaml); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("/bin/ringroad", "run", "-c", r.ConfigFile, "--stats-file", r.StatsFile, "--control", r.Control)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var err error
+	if r.Process, err = new(lab.Lab).Start("ringroad", c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !r.Stop(10 * time.Second) {
+			t.Error("ringroad did not stop")
+		}
+		if t.Failed() {
+			fmt.Fprintln(os.Stderr, r.Output())
+		}
+	})
+	return r
+}
+
+func (r *rig) readRSS(t *testing.T) {
+	t.Helper()
+	if r.queues == 1 {
+		return
+	}
+	var err error
+	if r.rss, err = dataplane.ReadRSS(guest.nut.Attrs().Index); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitCarrier waits for the link, which attaching a program resets.
+func (r *rig) waitCarrier(t *testing.T) {
+	t.Helper()
+	wait(t, 30*time.Second, "the link is up", func() (bool, string) {
+		l, err := netlink.LinkByName("nut")
+		if err != nil {
+			return false, err.Error()
+		}
+		return l.Attrs().OperState == netlink.OperUp, l.Attrs().OperState.String()
+	})
+}
+
+// queueOf is the queue on which the NIC must receive a client's frames.
+func (r *rig) queueOf(from, to netip.AddrPort) int {
+	if r.rss == nil {
+		return 0
+	}
+	return r.rss.Queue(from, to)
+}
+
+// ports counts the local ports that clients have used; they are some that the kernel does not give out itself.
+var ports atomic.Uint32
+
+func nextClient(to netip.AddrPort) netip.AddrPort {
+	a := netip.MustParseAddr(peer4)
+	if to.Addr().Is6() {
+		a = netip.MustParseAddr(peer6)
+	}
+	return netip.AddrPortFrom(a, uint16(2000+ports.Add(1)%25000))
+}
+
+// clientFor returns a client address whose connections a certain worker serves.
+func (r *rig) clientFor(worker int, to netip.AddrPort) netip.AddrPort {
+	for {
+		if from := nextClient(to); r.queueOf(from, to) == worker {
+			return from
+		}
+	}
+}
+
+// client is an HTTP client with one connection, from an address.
+func client(from netip.AddrPort, limit time.Duration) *http.Client {
+	return &http.Client{Timeout: limit, Transport: &http.Transport{
+		MaxConnsPerHost: 1, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, DisableCompression: true,
+		DialContext: func(ctx context.Context, network, address string) (c net.Conn, err error) {
+			err = inPeer(func() error {
+				c, err = (&net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}).DialContext(ctx, network, address)
+				return err
+			})
+			return c, err
+		},
+	}}
+}
+
+// get asks for a path over a connection of its own and reads the answer.
+func (r *rig) get(to netip.AddrPort, path string, limit time.Duration) error {
+	c := client(nextClient(to), limit)
+	defer c.CloseIdleConnections()
+	return r.fetch(c, "http://"+to.String()+path)
+}
+
+// statusError is an answer other than 200.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprint("status ", int(e)) }
+
+func (r *rig) fetch(c *http.Client, url string) error {
+	response, err := c.Get(url)
+	if err != nil {
+		return err
+	}
+	return r.discard(response)
+}
+
+// discard reads an answer to its end. One other than 200 is an error.
+func (r *rig) discard(response *http.Response) error {
+	r.asked.Add(1)
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return statusError(response.StatusCode)
+	}
+	return nil
+}
+
+// stats reads statistics in which every request that was answered so far is counted: workers publish them a moment late.
+func (r *rig) stats(t *testing.T) (s lab.Stats) {
+	t.Helper()
+	wait(t, 20*time.Second, "every request is counted", func() (bool, string) {
+		var err error
+		if s, err = r.Stats(); err != nil {
+			t.Fatal(err)
+		}
+		return s["proxy.requests"] >= float64(r.asked.Load()), fmt.Sprintf("%.0f of %d", s["proxy.requests"], r.asked.Load())
+	})
+	return s
+}
+
+// mustBeHome waits until on every queue each frame is either free, or sent (an idle queue leaves it on the completion ring), or with the
+// kernel to receive into.
+func (r *rig) mustBeHome(t *testing.T) {
+	t.Helper()
+	wait(t, 20*time.Second, "every frame is back", func() (bool, string) {
+		s := r.stats(t)
+		for q := range r.queues {
+			levels := fmt.Sprintf("interfaces.nut.queues.%d.levels.", q)
+			if frames, home := s[levels+"frames"], s[levels+"free"]+s[levels+"completion_ring"]+s[levels+"fill"]; frames == 0 || frames != home {
+				return false, fmt.Sprintf("queue %d: %.0f of %.0f; %v", q, home, frames, s)
+			}
+		}
+		return true, ""
+	})
+}
+
+// sum adds up a counter over the queues.
+func (r *rig) sum(s lab.Stats, counter string) (sum float64) {
+	for q := range r.queues {
+		sum += s[fmt.Sprintf("interfaces.nut.queues.%d.%s", q, counter)]
+	}
+	return sum
+}
+
+// handedOver is the number of frames that came in at another worker's queue.
+func handedOver(s lab.Stats) (sum float64) {
+	for path, v := range s {
+		if strings.HasPrefix(path, "handover.") && strings.HasSuffix(path, "sent") {
+			sum += v
+		}
+	}
+	return sum
+}
+
+func isStatus(err error, status int) bool {
+	var s statusError
+	return errors.As(err, &s) && int(s) == status
+}
+
+func short(key []byte) string { return hex.EncodeToString(key[:min(4, len(key))]) + "..." }
