@@ -264,12 +264,23 @@ func (r *rig) sum(s lab.Stats, counter string) (sum float64) {
 
 // handedOver is the number of frames that came in at another worker's queue.
 func handedOver(s lab.Stats) (sum float64) {
-	for path, v := range s {
+	for path, v := range handovers(s) {
 		if strings.HasPrefix(path, "handover.") && strings.HasSuffix(path, "sent") {
 			sum += v
 		}
 	}
 	return sum
+}
+
+// handovers are the numbers of the handover, of each worker too.
+func handovers(s lab.Stats) lab.Stats {
+	only := lab.Stats{}
+	for path, v := range s {
+		if strings.HasPrefix(path, "handover.") || strings.Contains(path, ".handover.handed_") {
+			only[path] = v
+		}
+	}
+	return only
 }
 
 func isStatus(err error, status int) bool {

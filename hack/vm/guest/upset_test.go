@@ -115,6 +115,9 @@ func TestZeroCopyThatCannotBeHad(t *testing.T) {
 	if err := r.Wait(20 * time.Second); err == nil {
 		t.Error("it ended well")
 	}
+	if !strings.Contains(r.Output(), "zero-copy") {
+		t.Errorf("the reason is not told:\n%s", r.Output())
+	}
 	t.Attr("error", lastLine(r.Output()))
 }
 
