@@ -120,7 +120,7 @@ func (r *rig) moveBodies(t *testing.T, want []int) {
 	for w := range r.queues {
 		want[w]++
 		all.Go(func() {
-			c := client(r.clientFor(w, door4), 40*time.Second)
+			c := client(r.clientFor(w, door4), time.Minute)
 			defer c.CloseIdleConnections()
 			move := r.download
 			if w%2 == 1 {

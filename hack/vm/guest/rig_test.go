@@ -44,6 +44,9 @@ upstreams:
   six: {servers: ["[fd09::2]:8080"]}
 `
 
+// startLimit is for each step of starting. An emulated machine on a host with other work is slow, and hack/vm ends it in any case.
+const startLimit = time.Minute
+
 // rig is a ringroad on the NIC under test.
 type rig struct {
 	*lab.Ringroad
@@ -61,12 +64,12 @@ func start(t *testing.T, queues int, yaml string) *rig {
 		mode = "zero_copy: on\n"
 	}
 	r := &rig{Ringroad: launch(t, yaml+mode), queues: queues}
-	if err := r.WaitReady(30 * time.Second); err != nil {
+	if err := r.WaitReady(startLimit); err != nil {
 		t.Fatal(err)
 	}
 	r.readRSS(t)
 	r.waitCarrier(t)
-	wait(t, 30*time.Second, "the first request is answered", func() (bool, string) {
+	wait(t, startLimit, "the first request is answered", func() (bool, string) {
 		err := r.get(door4, "/", 2*time.Second)
 		return err == nil, fmt.Sprintf("%v\n%s", err, r.Output())
 	})
@@ -141,7 +144,7 @@ func (r *rig) readRSS(t *testing.T) {
 // waitCarrier waits for the link, which attaching a program resets.
 func (r *rig) waitCarrier(t *testing.T) {
 	t.Helper()
-	wait(t, 30*time.Second, "the link is up", func() (bool, string) {
+	wait(t, startLimit, "the link is up", func() (bool, string) {
 		l, err := netlink.LinkByName("nut")
 		if err != nil {
 			return false, err.Error()
@@ -228,7 +231,7 @@ func (r *rig) discard(response *http.Response) error {
 // stats reads statistics in which every request that was answered so far is counted: workers publish them a moment late.
 func (r *rig) stats(t *testing.T) (s lab.Stats) {
 	t.Helper()
-	wait(t, 20*time.Second, "every request is counted", func() (bool, string) {
+	wait(t, 40*time.Second, "every request is counted", func() (bool, string) {
 		var err error
 		if s, err = r.Stats(); err != nil {
 			t.Fatal(err)
@@ -242,7 +245,7 @@ func (r *rig) stats(t *testing.T) (s lab.Stats) {
 // kernel to receive into.
 func (r *rig) mustBeHome(t *testing.T) {
 	t.Helper()
-	wait(t, 20*time.Second, "every frame is back", func() (bool, string) {
+	wait(t, 40*time.Second, "every frame is back", func() (bool, string) {
 		s := r.stats(t)
 		for q := range r.queues {
 			levels := fmt.Sprintf("interfaces.nut.queues.%d.levels.", q)
