@@ -25,13 +25,16 @@ static __always_inline bool is_redirect(enum verdict v)
 static __always_inline enum verdict flow_verdict(const struct packet *p)
 {
 	struct port_roles *roles;
-	__u32 zero = 0;
+	__u32 index, zero = 0;
 	__u8 role;
 
 	roles = bpf_map_lookup_elem(&ports, &zero);
 	if (!roles)
 		return PASS_OTHER_PORT;
-	role = roles->role[(p->family & 1) << 16 | bpf_ntohs(p->dst.port)];
+	index = (p->family & 1) << 16 | bpf_ntohs(p->dst.port);
+	/* To the verifier of older kernels (6.12) swapped bytes may be any number; clang would leave the mask out. */
+	barrier_var(index);
+	role = roles->role[index & (PORT_ROLES - 1)];
 	if (role & ROLE_LISTEN_ANY)
 		return REDIRECT_LISTENER;
 	if (role & ROLE_LISTEN_ONE && bpf_map_lookup_elem(&listeners, &p->dst))
