@@ -96,7 +96,7 @@ func (r *rig) mustPlace(t *testing.T, moved lab.Stats, want []int) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("connections of the workers: %v, by RSS %v", got, want)
 	}
-	n := handedOver(moved)
+	n := r.handedOver(moved)
 	if n != 0 {
 		t.Errorf("%.0f frames came in on the queue of another worker: %v", n, handovers(moved))
 	}

@@ -265,14 +265,10 @@ func (r *rig) sum(s lab.Stats, counter string) (sum float64) {
 	return sum
 }
 
-// handedOver is the number of frames that came in at another worker's queue.
-func handedOver(s lab.Stats) (sum float64) {
-	for path, v := range handovers(s) {
-		if strings.HasPrefix(path, "handover.") && strings.HasSuffix(path, "sent") {
-			sum += v
-		}
-	}
-	return sum
+// handedOver is the number of frames that came in at another worker's queue: what backends sent, and what clients sent on a connection that
+// some worker has. One of a connection that nobody has any more goes past every worker, and comes back.
+func (r *rig) handedOver(s lab.Stats) float64 {
+	return s["handover.handed_owner"] + s["handover.handed_walk"] - float64(r.queues)*s["handover.walk_ended"]
 }
 
 // handovers are the numbers of the handover, of each worker too.
