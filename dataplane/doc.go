@@ -57,5 +57,5 @@
 //
 // # Not done here
 //
-// Frames larger than one chunk (xdp.frags with chained descriptors), shared UMEM, TX metadata, busy polling.
+// Frames larger than one chunk (xdp.frags with chained descriptors), shared UMEM, TX metadata.
 package dataplane

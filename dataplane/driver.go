@@ -2,9 +2,7 @@ package dataplane
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -31,10 +29,7 @@ func countRXQueues(a *netlink.LinkAttrs) (int, error) {
 	if n, err := ethtoolRXChannels(a.Name); err == nil && n > 0 {
 		return n, nil
 	}
-	dir := filepath.Join("/sys/class/net", a.Name)
-	index, err := os.ReadFile(filepath.Join(dir, "ifindex"))
-	mac, macErr := os.ReadFile(filepath.Join(dir, "address"))
-	if err == nil && macErr == nil && strings.TrimSpace(string(index)) == fmt.Sprint(a.Index) && strings.TrimSpace(string(mac)) == a.HardwareAddr.String() {
+	if dir, ok := sysfsOf(a.Name, a.Index, a.HardwareAddr); ok {
 		if queues, err := filepath.Glob(filepath.Join(dir, "queues", "rx-*")); err == nil && len(queues) > 0 {
 			return len(queues), nil
 		}

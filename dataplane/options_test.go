@@ -23,6 +23,8 @@ func TestQueueOptions(t *testing.T) {
 		"odd frame size":      {in: QueueOptions{FrameBytes: 3000}},
 		"frames beyond rings": {in: QueueOptions{RingEntries: 1024, Frames: 2049}},
 		"negative frames":     {in: QueueOptions{Frames: -1}},
+		"poll budget":         {QueueOptions{BusyPoll: 64}, 4096, 2048},
+		"large poll budget":   {in: QueueOptions{BusyPoll: 1 << 16}},
 		"negative queue":      {in: QueueOptions{Queue: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {

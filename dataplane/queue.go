@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
 	"syscall"
@@ -18,6 +19,9 @@ const (
 	maxFrameBytes      = 4096 // a page: more is for huge pages only
 	defaultBindTimeout = 3 * time.Second
 
+	// busyPollMicroseconds enables polling: the calls made here do not block, and poll once.
+	busyPollMicroseconds = 20
+
 	minRingEntries, maxRingEntries = 64, 1 << 15
 	// frameHeadroomBytes is what the kernel keeps free before a received frame.
 	frameHeadroomBytes = unix.XDP_PACKET_HEADROOM
@@ -32,6 +36,7 @@ type QueueOptions struct {
 	FrameBytes  int           // 2048 or 4096; default: what the link's MTU and its driver need
 	Frames      int           // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
 	ZeroCopy    ZeroCopyMode  // default ZeroCopyAuto
+	BusyPoll    int           // frames that a poll of the driver by the owner may handle; default 0: the kernel polls
 	BindTimeout time.Duration // how long to wait for a queue that is busy; default 3 s, negative: not at all
 	Stats       *Stats        // where to count; default: memory of its own
 }
@@ -60,6 +65,8 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 		return o, fmt.Errorf("%w: frames of %d bytes: want 2048 or 4096", ErrOptions, o.FrameBytes)
 	case o.Frames < minRingEntries || o.Frames > 2*o.RingEntries:
 		return o, fmt.Errorf("%w: %d frames: want %d to %d (twice the ring entries)", ErrOptions, o.Frames, minRingEntries, 2*o.RingEntries)
+	case o.BusyPoll < 0 || o.BusyPoll > math.MaxUint16:
+		return o, fmt.Errorf("%w: a busy-poll budget of %d: want 0 to %d", ErrOptions, o.BusyPoll, math.MaxUint16)
 	case o.Queue < 0:
 		return o, fmt.Errorf("%w: queue %d", ErrOptions, o.Queue)
 	}
@@ -89,6 +96,7 @@ type Queue struct {
 	completion ring[uint64]
 
 	peeked   uint32        // RX descriptors in state RX
+	busyPoll bool          // Peek polls the driver
 	maxFrame int           // longest frame to send: MTU and link header
 	retry    time.Duration // when to kick again what the last kick left behind; 0: it left nothing
 	starved  bool          // a reservation failed since the waiter last saw a free frame
@@ -176,7 +184,32 @@ func (q *Queue) setUp(o QueueOptions) (err error) {
 	if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, (o.Frames-q.frames.rx)*4096); err != nil {
 		return fmt.Errorf("raise the send buffer: %w", err)
 	}
+	if err := q.pollBusily(o.BusyPoll); err != nil {
+		return err
+	}
 	return q.register()
+}
+
+// pollBusily has the owner's system calls poll the driver, and no one else as long as they come (napi.rst, preferred
+// busy polling).
+func (q *Queue) pollBusily(budget int) error {
+	if budget == 0 {
+		return nil
+	}
+	for _, o := range []struct {
+		name          string
+		option, value int
+	}{
+		{"SO_PREFER_BUSY_POLL", unix.SO_PREFER_BUSY_POLL, 1},
+		{"SO_BUSY_POLL", unix.SO_BUSY_POLL, busyPollMicroseconds},
+		{"SO_BUSY_POLL_BUDGET", unix.SO_BUSY_POLL_BUDGET, budget},
+	} {
+		if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, o.option, o.value); err != nil {
+			return fmt.Errorf("%w: busy polling: set %s to %d: %w", ErrUnsupported, o.name, o.value, err)
+		}
+	}
+	q.busyPoll = true
+	return nil
 }
 
 func (q *Queue) mapRings(entries int) error {

@@ -78,6 +78,36 @@ func TestQueueSendsEveryFrameInOrder(t *testing.T) {
 	}
 }
 
+// On veth there is no driver to poll, but nothing may be lost by it.
+func TestBusyPollingQueue(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, BusyPoll: 48})
+	for option, want := range map[int]int{unix.SO_PREFER_BUSY_POLL: 1, unix.SO_BUSY_POLL: 20} {
+		if got, err := unix.GetsockoptInt(q.FD(), unix.SOL_SOCKET, option); err != nil || got != want {
+			t.Errorf("socket option %d is %d, %v; want %d", option, got, err, want)
+		}
+	}
+	q.Peek(1)
+	if q.Stats().BusyPolls != 1 {
+		t.Errorf("%d polls by a look at an empty ring", q.Stats().BusyPolls)
+	}
+	s := w.station(0)
+	const total = 2000
+	var got uint32
+	var group sync.WaitGroup
+	group.Go(func() { hear(t, s, total) })
+	send(t, s, q, total, func() {})
+	group.Wait()
+	for got < total {
+		s.send(s.segment(got, length(got)))
+		await(t, "frame arrives", func() bool { return q.Peek(1) == 1 })
+		must(t, checkPayload(q.Frame(0)[payloadAt:], got))
+		q.Release(1)
+		got++
+	}
+	wantIdle(t, q)
+}
+
 // hear asserts that the station receives frames 0 to total-1.
 func hear(t testing.TB, s *station, total uint32) {
 	buf := make([]byte, 2048)

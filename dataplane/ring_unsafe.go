@@ -69,8 +69,9 @@ func wakeTX(fd int) unix.Errno {
 	return errno
 }
 
-// wakeFill makes the kernel look at the fill ring: recvfrom without data (xsk_recvmsg). Raw for the reason of wakeTX.
-func wakeFill(fd int) unix.Errno {
+// poll makes the kernel look at the fill ring, and poll the driver where busy polling is on: recvfrom without data
+// (xsk_recvmsg). Raw for the reason of wakeTX.
+func poll(fd int) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
 	return errno
 }

@@ -6,6 +6,11 @@ import "fmt"
 // and then new ones.
 func (q *Queue) Peek(limit int) (n int) {
 	m := q.rx.peek(uint32(limit))
+	if m == 0 && q.busyPoll {
+		q.stats.BusyPolls++
+		poll(q.fd) // whatever it answers, the ring tells
+		m = q.rx.peek(uint32(limit))
+	}
 	if m <= q.peeked {
 		return int(m)
 	}
@@ -57,6 +62,6 @@ func (q *Queue) refill() {
 	// this call. Never seen in copy mode.
 	if q.fill.needsWakeup() {
 		q.stats.FillWakeups++
-		wakeFill(q.fd) // a link that is down gets its frames when it comes up
+		poll(q.fd) // a link that is down gets its frames when it comes up
 	}
 }

@@ -15,6 +15,7 @@ type Stats struct {
 	RXBytes     uint64 `name:"rx_bytes" unit:"bytes" kind:"counter" help:"Bytes received, Ethernet headers included."`
 	RXBatches   uint64 `name:"rx_batches" unit:"batches" kind:"counter" help:"Peeks that found frames."`
 	FillWakeups uint64 `name:"fill_wakeups" unit:"calls" kind:"counter" help:"System calls made because the driver had run out of frames to receive into."`
+	BusyPolls   uint64 `name:"busy_polls" unit:"calls" kind:"counter" help:"System calls made to poll the driver (busy_poll)."`
 
 	TXFrames      uint64 `name:"tx_frames" unit:"frames" kind:"counter" help:"Frames submitted for sending."`
 	TXBytes       uint64 `name:"tx_bytes" unit:"bytes" kind:"counter" help:"Bytes submitted for sending, Ethernet headers included."`

@@ -51,6 +51,8 @@ func TestUnitSaysWhatTheCodeNeeds(t *testing.T) {
 		"Service.ExecReload":              "/usr/local/bin/ringroad reload",
 		"Service.RuntimeDirectory":        "ringroad", // of the control socket, /run/ringroad/control.sock
 		"Install.WantedBy":                "multi-user.target",
+
+		"Service.RuntimeDirectoryPreserve": "yes", // what is to be restored is there
 	} {
 		if got := strings.Join(values[key], " "); got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)

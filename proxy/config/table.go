@@ -469,6 +469,11 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.SpinBudget },
 	},
 	{
+		path: "busy_poll", kind: count, unit: "frames", def: "off", min: "1", max: "1024", values: []string{"off"}, fixed: true,
+		about: "Has workers poll the driver themselves, in place of its interrupts, for up to so many frames a call; 64 is a good start. It is for `wait: spin` on drivers with native XDP, and slows down others that share the interface. While ringroad runs, `napi_defer_hard_irqs` of the interfaces is 2 and `gro_flush_timeout` 200000 ns; what they were is restored at the end, after a crash at the next start.",
+		at:    func(s *scope) any { return &s.config.BusyPoll },
+	},
+	{
 		path: "backend_ports", kind: ports, def: "10000-29999", min: "1024", max: "65535", fixed: true,
 		about: "Local ports of connections to backends, which are steered away from the kernel. The range must not overlap `net.ipv4.ip_local_port_range` (32768-60999 by default), or the kernel's own connections to the same backends lose their answers. The default lies below it, above most registered services, and clear of 30000-32767, where Kubernetes puts node ports.",
 		at:    func(s *scope) any { return &s.config.BackendPorts },

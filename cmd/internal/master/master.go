@@ -25,6 +25,7 @@ import (
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/notify"
+	"ringroad/cmd/internal/restore"
 	"ringroad/cmd/internal/sandbox"
 	"ringroad/cmd/internal/worker"
 	"ringroad/dataplane"
@@ -78,6 +79,7 @@ type master struct {
 	interfaces []*dataplane.Interface
 	links      []linkView // of each interface, as seen last
 	events     *dataplane.LinkEvents
+	journal    *restore.Journal // of changed device settings
 	rss        []*dataplane.RSS // of each interface; nil: unknown
 	identity   sandbox.Identity
 	children   []*child
@@ -169,6 +171,9 @@ func (m *master) open() (err error) {
 		}
 	}
 	if err := m.watchLinks(); err != nil {
+		return err
+	}
+	if err := m.tuneDevices(); err != nil {
 		return err
 	}
 	if m.access, err = openAccessLog(c.Log.Access); err != nil {
@@ -421,6 +426,9 @@ func (m *master) close() error {
 	}
 	for _, i := range m.interfaces {
 		errs = append(errs, i.Close())
+	}
+	if m.journal != nil {
+		errs = append(errs, m.restoreDevices("the interface has its setting back"))
 	}
 	if m.unpid != nil {
 		errs = append(errs, m.unpid())

@@ -151,6 +151,7 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 				FrameBytes:  c.Rings.FrameBytes,
 				Frames:      c.Rings.Frames,
 				ZeroCopy:    zeroCopyModes[c.ZeroCopy],
+				BusyPoll:    c.BusyPoll,
 				Stats:       &w.values.links[i].queues[k].ours,
 			})
 			if err != nil {

@@ -1,0 +1,130 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ringroad/dataplane"
+)
+
+// devices are settings in memory, by index and name.
+type devices map[string]string
+
+var errBroken = errors.New("broken")
+
+func (d devices) device() Device {
+	key := func(i int, s dataplane.Setting) string { return fmt.Sprintf("%d %s", i, s) }
+	return Device{
+		Read: func(i int, s dataplane.Setting) (string, error) {
+			v, ok := d[key(i, s)]
+			if !ok {
+				return "", dataplane.ErrNoInterface
+			}
+			return v, nil
+		},
+		Write: func(i int, s dataplane.Setting, v string) error {
+			if d["broken"] == v {
+				return errBroken
+			}
+			d[key(i, s)] = v
+			return nil
+		},
+	}
+}
+
+func open(t *testing.T, path string, d devices) *Journal {
+	t.Helper()
+	j, err := Open(path, d.device())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func set(t *testing.T, j *Journal, index int, s dataplane.Setting, value string, want bool) {
+	t.Helper()
+	if _, changed, err := j.Set("eth0", index, s, value); err != nil || changed != want {
+		t.Fatalf("set %s to %s: changed %v, %v", s, value, changed, err)
+	}
+}
+
+func absent(t *testing.T, path string) {
+	t.Helper()
+	if list, err := filepath.Glob(path + "*"); err != nil || len(list) > 0 {
+		t.Errorf("left: %v, %v", list, err)
+	}
+}
+
+func TestSettingsAreRestoredAtTheEndAndAfterACrash(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "restore")
+		d := devices{"1 a": "0", "1 b": "0", "2 a": "7", "3 a": "5"}
+		j := open(t, path, d)
+		if restored, err := j.Undo(); restored != nil || err != nil {
+			t.Fatalf("nothing was changed, restored %v, %v", restored, err)
+		}
+		set(t, j, 1, "a", "2", true)
+		set(t, j, 1, "b", "9", true)
+		set(t, j, 1, "b", "10", true) // twice: back to the first
+		set(t, j, 2, "a", "8", true)
+		set(t, j, 3, "a", "5", false) // as it was
+		set(t, j, 3, "a", "6", true)
+		d["2 a"] = "1"   // by somebody else
+		delete(d, "3 a") // the device is gone
+		if crash {
+			j = open(t, path, d)
+		}
+		restored, err := j.Undo()
+		if err != nil || len(restored) != 3 {
+			t.Errorf("restored %v, %v", restored, err)
+		}
+		if d["1 a"] != "0" || d["1 b"] != "0" || d["2 a"] != "1" {
+			t.Errorf("settings afterwards: %v", d)
+		}
+		absent(t, path)
+	}
+}
+
+func TestWhatCannotBeRestoredIsNotForgotten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "restore")
+	d := devices{"1 a": "0", "1 b": "1"}
+	j := open(t, path, d)
+	set(t, j, 1, "a", "2", true)
+	set(t, j, 1, "b", "2", true)
+	d["broken"] = "0"
+	if _, err := j.Undo(); !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "restore a of eth0 to 0") {
+		t.Errorf("error %v", err)
+	}
+	delete(d, "broken")
+	if restored, err := open(t, path, d).Undo(); err != nil || len(restored) != 1 || d["1 a"] != "0" || d["1 b"] != "1" {
+		t.Errorf("restored %v, %v: %v", restored, err, d)
+	}
+	absent(t, path)
+}
+
+func TestARefusedChangeLeavesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "restore")
+	d := devices{"1 a": "0", "broken": "3"}
+	j := open(t, path, d)
+	if _, _, err := j.Set("eth0", 1, "a", "3"); !errors.Is(err, errBroken) {
+		t.Errorf("error %v", err)
+	}
+	if _, _, err := j.Set("eth0", 4, "a", "3"); !errors.Is(err, dataplane.ErrNoInterface) {
+		t.Errorf("error %v", err)
+	}
+	absent(t, path)
+}
+
+func TestADamagedJournalIsReported(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "restore")
+	if err := os.WriteFile(path, []byte(`[{"interface"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, devices{}.device()); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v does not name the file", err)
+	}
+}
