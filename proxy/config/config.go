@@ -22,6 +22,7 @@ type Config struct {
 	RXChecksum   RXChecksum     // what is done with checksums of received segments
 	Wait         Wait           // what a worker does when it has nothing to do
 	SpinBudget   time.Duration  // how long WaitSpin polls in vain before it sleeps
+	Prepare      bool           // set up the interfaces, until the end
 	BusyPoll     int            // frames that a worker's poll of the driver may handle; 0: the kernel polls
 	BackendPorts PortRange      // local ports of connections to backends
 	RSS          RSS

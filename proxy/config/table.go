@@ -469,6 +469,11 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.SpinBudget },
 	},
 	{
+		path: "prepare", kind: boolean, def: "off", fixed: true,
+		about: "Prepares the interfaces before the start, as one would by hand: receive offloads that no XDP program can take (LRO, `rx-gro-hw`) are turned off, the NIC's rings get as many slots as `rings.entries`, or all that it has, and where `workers` is a number, there are as many channels. Most NICs lose their link for a moment by it. Each change is logged as the command that it equals, and undone at the end, after a crash at the next start. What a driver refuses stays as it is.",
+		at:    func(s *scope) any { return &s.config.Prepare },
+	},
+	{
 		path: "busy_poll", kind: count, unit: "frames", def: "off", min: "1", max: "1024", values: []string{"off"}, fixed: true,
 		about: "Has workers poll the driver themselves, in place of its interrupts, for up to so many frames a call; 64 is a good start. It is for `wait: spin` on drivers with native XDP, and slows down others that share the interface. While ringroad runs, `napi_defer_hard_irqs` of the interfaces is 2 and `gro_flush_timeout` 200000 ns; what they were is restored at the end, after a crash at the next start.",
 		at:    func(s *scope) any { return &s.config.BusyPoll },

@@ -3,6 +3,7 @@ package master
 import (
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 
 	"ringroad/cmd/internal/restore"
@@ -24,15 +25,53 @@ var busyPollSettings = []struct {
 	{dataplane.SettingGROFlushTimeout, "200000"},
 }
 
-// tuneDevices undoes what an earlier master left that came to no end, and sets up
-// the interfaces for `busy_poll`.
-func (m *master) tuneDevices() (err error) {
+// openJournal undoes what an earlier master left that came to no end.
+func (m *master) openJournal() (err error) {
 	if m.journal, err = restore.Open(m.Control+journalSuffix, restore.Kernel); err != nil {
 		return err
 	}
 	if err := m.restoreDevices("an earlier ringroad came to no end: the interface has its setting back"); err != nil {
 		m.log.Warn("cannot undo what an earlier ringroad changed", "error", err)
 	}
+	return nil
+}
+
+// prepareDevices does for `prepare` what serves the program and the sockets. What a
+// driver refuses is told, and goes on as it is.
+func (m *master) prepareDevices() {
+	if !m.config.Prepare {
+		return
+	}
+	for _, name := range m.config.Interfaces {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			continue // OpenInterface says more
+		}
+		m.prepare(name, i.Index, dataplane.SettingLRO, "off", nil)
+		m.prepare(name, i.Index, dataplane.SettingGROHW, "off", nil)
+		rings, err := dataplane.RingsFor(i.Index, m.config.Rings.Entries)
+		m.prepare(name, i.Index, dataplane.SettingRings, rings, err)
+		if n := m.config.Workers; n > 0 {
+			channels, err := dataplane.ChannelsFor(i.Index, n)
+			m.prepare(name, i.Index, dataplane.SettingChannels, channels, err)
+		}
+	}
+}
+
+func (m *master) prepare(name string, ifindex int, s dataplane.Setting, value string, err error) {
+	if err == nil {
+		err = m.set(name, ifindex, s, value)
+	}
+	switch {
+	case errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, dataplane.ErrUnsupported):
+		m.log.Debug("the interface has no such setting", "interface", name, "setting", s, "reason", err)
+	case err != nil:
+		m.log.Warn("cannot prepare an interface: it stays as it is", "interface", name, "error", err)
+	}
+}
+
+// pollDevices sets up the interfaces for `busy_poll`.
+func (m *master) pollDevices() error {
 	if m.config.BusyPoll == 0 {
 		return nil
 	}
@@ -42,26 +81,32 @@ func (m *master) tuneDevices() (err error) {
 			continue
 		}
 		for _, s := range busyPollSettings {
-			c, changed, err := m.journal.Set(m.links[k].state.Name, i.Index(), s.setting, s.value)
+			err := m.set(m.links[k].state.Name, i.Index(), s.setting, s.value)
 			if errors.Is(err, syscall.EROFS) {
 				return fmt.Errorf("busy_poll: %w: /sys must be writable; in a unit of systemd, set ProtectKernelTunables=no", err)
 			} else if err != nil {
 				return fmt.Errorf("busy_poll: %w", err)
-			}
-			if changed {
-				m.log.Info("a setting of an interface was changed, until ringroad ends", "interface", c.Interface,
-					"setting", c.Setting, "value", c.After, "before", c.Before)
 			}
 		}
 	}
 	return nil
 }
 
+// set changes a setting until the master ends.
+func (m *master) set(name string, ifindex int, s dataplane.Setting, value string) error {
+	c, changed, err := m.journal.Set(name, ifindex, s, value)
+	if changed {
+		m.log.Info("an interface was changed, until ringroad ends", "interface", name,
+			"command", s.Command(name, value), "before", c.Before)
+	}
+	return err
+}
+
 // restoreDevices undoes all changes, and logs each with the message.
 func (m *master) restoreDevices(message string) error {
 	restored, err := m.journal.Undo()
 	for _, c := range restored {
-		m.log.Info(message, "interface", c.Interface, "setting", c.Setting, "value", c.Before)
+		m.log.Info(message, "interface", c.Interface, "command", c.Setting.Command(c.Interface, c.Before))
 	}
 	return err
 }

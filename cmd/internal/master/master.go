@@ -157,6 +157,10 @@ func (m *master) open() (err error) {
 			return err
 		}
 	}
+	if err := m.openJournal(); err != nil {
+		return err
+	}
+	m.prepareDevices()
 	for _, f := range doctor.Ports(c) {
 		m.log.Warn(f.Text, "check", f.Check, "subject", f.Subject, "remedy", f.Remedy)
 	}
@@ -173,7 +177,7 @@ func (m *master) open() (err error) {
 	if err := m.watchLinks(); err != nil {
 		return err
 	}
-	if err := m.tuneDevices(); err != nil {
+	if err := m.pollDevices(); err != nil {
 		return err
 	}
 	if m.access, err = openAccessLog(c.Log.Access); err != nil {

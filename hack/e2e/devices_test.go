@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"ringroad/hack/lab"
 )
 
 // pollSettings are the settings of the edge's interfaces that busy_poll changes.
@@ -61,9 +64,48 @@ func TestBusyPollSettingsAreRestored(t *testing.T) {
 	if now := pollSettings(t); now != before || left() != nil {
 		t.Errorf("settings %s with a successor, want %s; left %v", now, before, left())
 	}
-	mustMatch(t, r.Output(), `an earlier ringroad came to no end.*interface=e0 setting=gro_flush_timeout value=7000`)
+	mustMatch(t, r.Output(), `an earlier ringroad came to no end.*interface=e0 command="echo 7000 > /sys/class/net/e0/gro_flush_timeout"`)
 	mustServe(t, shared)
 	if _, err := shared.Edge.Run(10*time.Second, "sh", "-c", "echo 0 > /sys/class/net/e0/gro_flush_timeout"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestPreparedInterfacesAreGivenBack has ringroad take queues away that nobody would serve.
+func TestPreparedInterfacesAreGivenBack(t *testing.T) {
+	w := upWide(t, lab.Options{Queues: 2})
+	for _, end := range []struct {
+		n    *lab.Namespace
+		name string
+	}{{w.Client, "c0"}, {w.Backend, "b0"}} { // veth wants no more than the other end will have
+		if _, err := end.n.Run(10*time.Second, "ethtool", "-L", end.name, "rx", "1", "tx", "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queues := func(name string) string {
+		t.Helper()
+		out, err := w.Edge.Run(10*time.Second, "ethtool", "-l", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, current, _ := strings.Cut(out, "Current hardware settings:")
+		return regexp.MustCompile(`RX:\s+(\d+)`).FindStringSubmatch(current)[1]
+	}
+	r := startIn(t, w.Lab, bothFamilies+"workers: 1\nprepare: true\n")
+	for _, name := range edgeLinks {
+		mustMatch(t, r.Output(), `an interface was changed, until ringroad ends.*command="ethtool -L `+name+` rx 1 tx 1" before="rx 2 tx 2"`)
+		if n := queues(name); n != "1" {
+			t.Errorf("%s has %s queues while ringroad runs", name, n)
+		}
+	}
+	mustServe(t, w.Lab)
+	if !r.Stop(stopLimit) {
+		t.Fatal("it did not end")
+	}
+	for _, name := range edgeLinks {
+		mustMatch(t, r.Output(), `the interface has its setting back.*command="ethtool -L `+name+` rx 2 tx 2"`)
+		if n := queues(name); n != "2" {
+			t.Errorf("%s has %s queues afterwards, want its two", name, n)
+		}
 	}
 }
