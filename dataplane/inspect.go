@@ -136,11 +136,15 @@ func (l LinkInfo) checkFrameBytes(frameBytes int) error {
 		ErrMTU, l.MTU, need, frameBytes, frameBytes-frameHeadroomBytes)
 }
 
-// FrameBytes is the frame size of a link's queues when the options name none.
-func (z ZeroCopyMode) FrameBytes(l LinkInfo) int { return z.frameBytesFor(l, runningKernel()) }
+// FrameBytes is the size of the frames of a queue of the link: that of the options, or the default.
+func (z ZeroCopyMode) FrameBytes(l LinkInfo, configured int) int {
+	if configured != 0 {
+		return configured
+	}
+	return z.frameBytesFor(l, runningKernel())
+}
 
-// Explain says whether a queue of a link would be bound in zero-copy mode, as far as the policy decides, and why.
-func (z ZeroCopyMode) Explain(l LinkInfo) (asks bool, why string) {
-	running := runningKernel()
-	return z.wantsZeroCopy(l, z.frameBytesFor(l, running), running)
+// Explain says whether a queue of the link would be bound in zero-copy mode, as far as the policy decides, and why.
+func (z ZeroCopyMode) Explain(l LinkInfo, frameBytes int) (asks bool, why string) {
+	return z.wantsZeroCopy(l, frameBytes, runningKernel())
 }

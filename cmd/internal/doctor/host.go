@@ -145,9 +145,9 @@ func readMemory() (m memoryFacts) {
 // memory compares what the frames of all queues take with what may be pinned.
 func (r *Report) memory(c *config.Config, nics []nic, m memoryFacts) {
 	var need uint64
-	for _, n := range nics {
-		if n.Inspection != nil {
-			need += uint64(n.Link.RXQueues) * uint64(framesOf(c)) * uint64(frameBytes(c, n.Link))
+	for i := range nics {
+		if n := &nics[i]; n.Inspection != nil {
+			need += uint64(n.Link.RXQueues) * uint64(framesOf(c)) * uint64(frameBytes(c, n))
 		}
 	}
 	switch {

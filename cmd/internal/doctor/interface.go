@@ -133,10 +133,10 @@ func (r *Report) interfaces(c *config.Config, nics []nic, running *instance) {
 		r.linkState(n)
 		r.program(c, n, running)
 		r.queues(n, workers)
-		if err := n.Link.CheckMTU(frameBytes(c, n.Link)); err != nil {
-			r.add(Problem, "mtu", n.name, err.Error(), fmt.Sprintf("rings.frame_bytes: auto, or ip link set dev %s mtu 1500", n.name))
+		if bytes := frameBytes(c, n); n.Link.CheckMTU(bytes) != nil {
+			r.add(Problem, "mtu", n.name, n.Link.CheckMTU(bytes).Error(), fmt.Sprintf("rings.frame_bytes: auto, or ip link set dev %s mtu 1500", n.name))
 		} else {
-			r.ok("mtu", n.name, "%d, frames of %d bytes", n.Link.MTU, frameBytes(c, n.Link))
+			r.ok("mtu", n.name, "%d, frames of %d bytes", n.Link.MTU, bytes)
 		}
 		r.offload(n)
 		r.checksums(c, n)
@@ -270,14 +270,22 @@ var zeroCopyModes = map[config.ZeroCopy]dataplane.ZeroCopyMode{
 	config.ZeroCopyAuto: dataplane.ZeroCopyAuto, config.ZeroCopyOn: dataplane.ZeroCopyOn, config.ZeroCopyOff: dataplane.ZeroCopyOff,
 }
 
-func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
-	mode := dataplane.ModeNative
-	if c.XDPMode == config.XDPGeneric || n.XDPKnown && !n.Native {
-		mode = dataplane.ModeGeneric
-	}
+// linkOf is the link in the mode that the program will be attached in.
+func linkOf(c *config.Config, n *nic) dataplane.LinkInfo {
 	l := n.Link
-	l.Mode = mode
-	asks, why := zeroCopyModes[c.ZeroCopy].Explain(l)
+	l.Mode = dataplane.ModeNative
+	if c.XDPMode == config.XDPGeneric || n.XDPKnown && !n.Native {
+		l.Mode = dataplane.ModeGeneric
+	}
+	return l
+}
+
+func frameBytes(c *config.Config, n *nic) int {
+	return zeroCopyModes[c.ZeroCopy].FrameBytes(linkOf(c, n), c.Rings.FrameBytes)
+}
+
+func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
+	asks, why := zeroCopyModes[c.ZeroCopy].Explain(linkOf(c, n), frameBytes(c, n))
 	offers := "the driver offers it"
 	switch {
 	case !n.XDPKnown:
@@ -288,7 +296,7 @@ func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
 	if running.serves(n.name) {
 		for _, i := range running.status.Interfaces {
 			if i.Name == n.name {
-				r.ok("zero-copy", n.name, "in use: %t; %s, %s", i.ZeroCopy, why, offers)
+				r.ok("zero-copy", n.name, "in use: %t: %s", i.ZeroCopy, i.Reason)
 			}
 		}
 		return
@@ -314,12 +322,4 @@ func (r *Report) interrupts(n *nic) {
 		return
 	}
 	r.ok("interrupts", n.name, "on CPUs %v", cpus)
-}
-
-// frameBytes is the size of the frames that a worker would take.
-func frameBytes(c *config.Config, l dataplane.LinkInfo) int {
-	if c.Rings.FrameBytes != 0 {
-		return c.Rings.FrameBytes
-	}
-	return zeroCopyModes[c.ZeroCopy].FrameBytes(l)
 }
