@@ -49,7 +49,7 @@ func TestTopOnATerminal(t *testing.T) {
 			t.Errorf("ended with %v; it showed:\n%q", err, s.text())
 		}
 	case <-time.After(stopLimit):
-		c.Process.Kill()
+		c.Process.Kill() //nolint:errcheck // it is reported below
 		t.Errorf("q does not end it; it showed:\n%q", s.text())
 	}
 	mustServe(t, shared)
