@@ -20,19 +20,25 @@ import (
 	"ringroad/hack/lab"
 )
 
-// scrape reads /metrics in the edge.
-func scrape(t *testing.T, l *lab.Lab, admin string) map[string]*dto.MetricFamily {
+// askAdmin reads what the admin endpoint has under a path.
+func askAdmin(t *testing.T, l *lab.Lab, admin, path string) string {
 	t.Helper()
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		return l.Edge.Dial(ctx, network, address)
 	}}
 	defer transport.CloseIdleConnections()
-	resp, body := get(t, &http.Client{Transport: transport, Timeout: 10 * time.Second}, "http://"+admin+"/metrics")
+	resp, body := get(t, &http.Client{Transport: transport, Timeout: 20 * time.Second}, "http://"+admin+path)
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s", resp.Status, body)
+		t.Fatalf("%s: %s: %s", path, resp.Status, body)
 	}
+	return body
+}
+
+// scrape reads /metrics in the edge.
+func scrape(t *testing.T, l *lab.Lab, admin string) map[string]*dto.MetricFamily {
+	t.Helper()
 	p := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := p.TextToMetricFamilies(strings.NewReader(body))
+	families, err := p.TextToMetricFamilies(strings.NewReader(askAdmin(t, l, admin, "/metrics")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +78,7 @@ func total(f *dto.MetricFamily, label, value string) (n float64) {
 // TestMetrics scrapes two workers under load, and after one of them has died.
 func TestMetrics(t *testing.T) {
 	const admin, requests = "127.0.0.1:9901", 20
-	w, r := startPair(t, "admin: "+admin)
+	w, r := startPair(t, "admin: "+admin, "pprof: on")
 	ask := func(worker int) {
 		c, err := w.dialWorker(worker, nginx4, 5*time.Second)
 		if err != nil {
@@ -110,6 +116,14 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("a server is up for %v workers, want 2", n)
 	}
 	t.Run("dashboard", func(t *testing.T) { dashboardIsServed(t, families) })
+
+	// A worker is confined by now: it can open nothing.
+	for _, name := range []string{"profile?seconds=1", "heap"} {
+		const gzip = "\x1f\x8b"
+		if p := askAdmin(t, w.Lab, admin, "/debug/pprof/worker/1/"+name); !strings.HasPrefix(p, gzip) {
+			t.Errorf("%s of a worker: %q", name, p)
+		}
+	}
 
 	before := counters(families)
 	pid := workerPID(t, r, 1)

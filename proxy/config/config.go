@@ -17,6 +17,7 @@ type Config struct {
 	PIDFile      string         // holds the number of the master; "": none
 	Watchdog     time.Duration  // how long a worker's loop may be silent
 	Admin        netip.AddrPort // address of the admin endpoint; not valid: off
+	PProf        bool           // the admin endpoint gives profiles
 	XDPMode      XDPMode        // how the steering program is attached
 	ZeroCopy     ZeroCopy       // whether the driver may receive straight into the UMEM
 	RXChecksum   RXChecksum     // what is done with checksums of received segments

@@ -80,8 +80,13 @@ var table = []key{
 	},
 	{
 		path: "admin", kind: address, def: "off", values: []string{"off"}, fixed: true,
-		about: "Address, on the kernel's own stack, of the admin endpoint. An address outside loopback shows the state of the proxy to everybody who can reach it.",
+		about: "Address, on the kernel's own stack, of the admin endpoint, which serves `/metrics` for Prometheus, `/status` (JSON) and `/healthz`. An address outside loopback shows the state of the proxy to everybody who can reach it.",
 		at:    func(s *scope) any { return &s.config.Admin },
+	},
+	{
+		path: "pprof", kind: boolean, def: "off", fixed: true,
+		about: "Whether the admin endpoint gives profiles for `go tool pprof`: of the master under `/debug/pprof/`, of worker 0 under `/debug/pprof/worker/0/profile?seconds=10` (CPU), `.../heap` and so on. Taking one slows the process a little, and whoever can reach the endpoint can do it.",
+		at:    func(s *scope) any { return &s.config.PProf },
 	},
 	{
 		path: "listeners[]", kind: section, need: true,

@@ -1,9 +1,10 @@
 // Package admin serves the state of a running ringroad over HTTP, on the
 // kernel's own stack:
 //
-//	/healthz   200 while all workers serve, 503 otherwise
-//	/status    every counter and gauge as JSON
-//	/metrics   the same for Prometheus
+//	/healthz           200 while all workers serve, 503 otherwise
+//	/status            every counter and gauge as JSON
+//	/metrics           the same for Prometheus
+//	/debug/pprof/...   profiles, if it is permitted
 //
 // It only reads, from the pages that the workers show: nothing it does can disturb a
 // loop.
@@ -42,9 +43,18 @@ type Server struct {
 	listener net.Listener
 }
 
-// Serve listens on addr and answers on goroutines of its own.
-func Serve(addr netip.AddrPort, source Source, log *slog.Logger) (*Server, error) {
-	l, err := net.Listen("tcp", addr.String())
+// Options say where the endpoint is and where it has things from.
+type Options struct {
+	Addr    netip.AddrPort
+	Source  Source
+	Profile Profiler // nil: no profiles
+	Log     *slog.Logger
+}
+
+// Serve listens and answers on goroutines of its own.
+func Serve(o Options) (*Server, error) {
+	source, log := o.Source, o.Log
+	l, err := net.Listen("tcp", o.Addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("serve the admin endpoint: %w; choose another address with admin, or off", err)
 	}
@@ -73,6 +83,9 @@ func Serve(addr netip.AddrPort, source Source, log *slog.Logger) (*Server, error
 			log.Debug("write the status", "error", err)
 		}
 	})
+	if o.Profile != nil {
+		profiles(mux, o.Profile, log)
+	}
 	s := &Server{listener: l, http: &http.Server{
 		Handler: mux, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: headerBytes,
 		ErrorLog: errorLog,

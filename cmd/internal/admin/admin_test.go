@@ -20,7 +20,7 @@ func TestServe(t *testing.T) {
 		return worker.Snapshot{Proxy: map[string]uint64{"requests": 7}}, !stuck.Load()
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	s, err := admin.Serve(netip.MustParseAddrPort("127.0.0.1:0"), source, log)
+	s, err := admin.Serve(admin.Options{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Source: source, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s of a stuck worker: %d", path, status)
 		}
 	}
-	if _, err := admin.Serve(netip.MustParseAddrPort(s.Addr().String()), source, log); err == nil || !strings.Contains(err.Error(), "admin") {
+	if _, err := admin.Serve(admin.Options{Addr: netip.MustParseAddrPort(s.Addr().String()), Source: source, Log: log}); err == nil || !strings.Contains(err.Error(), "admin") {
 		t.Errorf("address in use: %v", err)
 	}
 }

@@ -68,7 +68,7 @@ func full() worker.Snapshot {
 // scrape gets /metrics as Prometheus does.
 func scrape(t *testing.T, source Source) (text string, families map[string]*dto.MetricFamily) {
 	t.Helper()
-	s, err := Serve(netip.MustParseAddrPort("127.0.0.1:0"), source, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s, err := Serve(Options{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Source: source, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

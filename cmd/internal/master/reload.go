@@ -97,7 +97,7 @@ func (m *master) openToTraffic() (err error) {
 		return err
 	}
 	if m.config.Admin.IsValid() {
-		if m.admin, err = admin.Serve(m.config.Admin, m.snapshot, m.log); err != nil {
+		if m.admin, err = admin.Serve(m.adminOptions()); err != nil {
 			return err
 		}
 	}

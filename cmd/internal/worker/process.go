@@ -162,6 +162,8 @@ func (p *process) listen() {
 		case MessageDrain:
 			w.Drain()
 			w.Post(func() { p.answer(nil) })
+		case MessageProfile:
+			go m.Profile.write(list)
 		case MessageStop:
 			p.worker.Stop()
 		default:
@@ -233,6 +235,25 @@ func (w *Worker) setAddresses(link int, addresses []netip.Prefix) {
 	if err := w.stack.SetAddresses(w.links[link].Index, addresses); err != nil {
 		w.log.Error("cannot follow the addresses of an interface", "interface", w.links[link].Name, "error", err)
 	}
+}
+
+// write writes the profile to the first of the files, and closes them.
+func (o *Profile) write(list []*os.File) {
+	defer closeAll(list)
+	if len(list) == 0 {
+		return
+	}
+	if o.Name != CPUProfile {
+		if p := pprof.Lookup(o.Name); p != nil {
+			p.WriteTo(list[0], 0) //nolint:errcheck // whoever reads sees that it is cut off
+		}
+		return
+	}
+	if err := pprof.StartCPUProfile(list[0]); err != nil {
+		return // one is being taken
+	}
+	time.Sleep(time.Duration(o.Seconds) * time.Second)
+	pprof.StopCPUProfile()
 }
 
 // place makes connections to backends use ports whose replies a NIC brings to this

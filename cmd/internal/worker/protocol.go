@@ -24,6 +24,7 @@ const (
 	MessageRSS       Kind = "rss"        // a NIC places flows in another way
 	MessageAddresses Kind = "addresses"  // an interface has others
 	MessageCapture   Kind = "capture"    // show frames, with the descriptor of the ring; without Capture: no more; answered by MessageReply
+	MessageProfile   Kind = "profile"    // write a profile to the descriptor, and close it
 	MessageDrain     Kind = "drain"      // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
 	MessageStop      Kind = "stop"       // end at once
 )
@@ -46,7 +47,17 @@ type Message struct {
 	Error   string         `json:"error,omitempty"`
 
 	Addresses *Addresses `json:"addresses,omitempty"`
+	Profile   *Profile   `json:"profile,omitempty"`
 }
+
+// Profile says what is to be profiled. Nothing is written when it cannot be.
+type Profile struct {
+	Name    string `json:"name"`    // CPUProfile, or one that runtime/pprof knows
+	Seconds int    `json:"seconds"` // of a CPU profile
+}
+
+// CPUProfile is the name of a profile of where the time goes.
+const CPUProfile = "profile"
 
 // Start is all that a worker needs to know. Its message has the descriptors of
 // the page, of the handover memory and bells (with more than one worker), of the
