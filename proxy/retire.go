@@ -77,6 +77,8 @@ func (w *Worker) retire() {
 		case until == 0:
 		case until > w.now:
 			w.retireAt = earlier(w.retireAt, until)
+		case s.state == lingering:
+			s.close() // it has had its last answer
 		case s.state != exchanging:
 			s.close()
 			cut++
