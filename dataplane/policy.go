@@ -132,10 +132,10 @@ func refusal(l LinkInfo, frameBytes int, running kernelRelease) string {
 	switch {
 	case l.Mode != ModeNative:
 		return fmt.Sprintf("%v mode always copies", l.Mode)
-	case frameBytes < p.frameBytes:
-		return fmt.Sprintf("it wants frames of %d bytes (rings.frame_bytes), these have %d", p.frameBytes, frameBytes)
 	case p.offered != kernelRelease{} && running.before(p.offered):
 		return fmt.Sprintf("it has it from Linux %v on, this is %v", p.offered, running)
+	case frameBytes < p.frameBytes:
+		return fmt.Sprintf("it wants frames of %d bytes (rings.frame_bytes), these have %d", p.frameBytes, frameBytes)
 	case p.maxMTU != 0 && l.MTU > p.maxMTU:
 		return fmt.Sprintf("with XDP it takes an MTU of %d at most, this is %d", p.maxMTU, l.MTU)
 	default:
