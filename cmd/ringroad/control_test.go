@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	time.Local = time.UTC // what is printed depends on it
 	os.Exit(m.Run())
 }
 
@@ -124,9 +125,6 @@ var running = control.Status{
 }
 
 func TestStatusForPeople(t *testing.T) {
-	local := time.Local
-	time.Local = time.UTC
-	defer func() { time.Local = local }()
 	stdout, stderr, status := command(unserved(t), "status", "--control", serveMaster(t, &fakeMaster{status: running}))
 	want := `ringroad v1.2.3 is running: process 4711, since 2026-09-07 10:20:30 (1d3h)
 
