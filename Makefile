@@ -9,7 +9,7 @@ GOLANGCI_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ringroad/golangci-lint-$(
 FUZZTIME ?= 20s
 TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client node=nodejs \
 	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
-	gcc=gcc /usr/include/stdio.h=libc6-dev
+	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo lab test vm bench pgo lint fuzz generate clean
