@@ -119,7 +119,7 @@ var running = control.Status{
 	Upstreams: []control.Upstream{{Name: "app", Servers: []string{"10.0.0.2:8080", "10.0.0.3:8080"}}, {Name: "api", Servers: []string{"10.0.0.4:80"}}},
 	Workers: []control.Worker{
 		{Index: 0, PID: 4712, CPU: 0, Queues: []int{0, 2}, State: "running", Started: time.Date(2026, 9, 7, 10, 20, 30, 0, time.UTC),
-			Clients: 64, Backends: 32, Requests: 1234567, HandedOver: 3, Lag: control.Seconds(123456), Beat: control.Seconds(98765432)},
+			Clients: 64, Backends: 32, Requests: 1234567, HandedOver: 3, Beat: control.Seconds(98765432)},
 		{Index: 1, CPU: -1, Queues: []int{1, 3}, State: "ended", Started: time.Date(2026, 9, 8, 13, 25, 0, 0, time.UTC), Restarts: 12},
 	},
 }
@@ -139,9 +139,9 @@ listeners      0.0.0.0:80, [::]:80
 upstreams      app: 10.0.0.2:8080, 10.0.0.3:8080
                api: 10.0.0.4:80
 
-WORKER  PID   CPU  QUEUES  STATE    UP    RESTARTS  CLIENTS  BACKENDS  REQUESTS  HANDED OVER  LAG    BEAT
-0       4712  0    0,2     running  1d3h  0         64       32        1234567   3            123µs  99ms
-1       -     any  1,3     ended    -     12        0        0         0         0            0s     0s
+WORKER  PID   CPU  QUEUES  STATE    UP    RESTARTS  CLIENTS  BACKENDS  REQUESTS  HANDED OVER  BEAT
+0       4712  0    0,2     running  1d3h  0         64       32        1234567   3            99ms
+1       -     any  1,3     ended    -     12        0        0         0         0            0s
 `
 	if stdout != want || stderr != "" || status != statusOK {
 		t.Errorf("status %d, stderr %q, stdout\n%s\nwant\n%s", status, stderr, stdout, want)

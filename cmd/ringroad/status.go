@@ -101,7 +101,7 @@ func first(k int, label string) string {
 func workerTable(w io.Writer, s *control.Status) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
-	row("WORKER", "PID", "CPU", "QUEUES", "STATE", "UP", "RESTARTS", "CLIENTS", "BACKENDS", "REQUESTS", "HANDED OVER", "LAG", "BEAT")
+	row("WORKER", "PID", "CPU", "QUEUES", "STATE", "UP", "RESTARTS", "CLIENTS", "BACKENDS", "REQUESTS", "HANDED OVER", "BEAT")
 	now := s.Started.Add(time.Duration(s.Uptime)) // by the clock of that host
 	for _, k := range s.Workers {
 		pid, cpu, up := strconv.Itoa(k.PID), strconv.Itoa(k.CPU), span(now.Sub(k.Started))
@@ -117,7 +117,7 @@ func workerTable(w io.Writer, s *control.Status) {
 		}
 		row(strconv.Itoa(k.Index), pid, cpu, strings.Join(queues, ","), string(k.State), up, strconv.Itoa(k.Restarts),
 			number(k.Clients), number(k.Backends), number(k.Requests), number(k.HandedOver),
-			time.Duration(k.Lag).Round(time.Microsecond).String(), time.Duration(k.Beat).Round(time.Millisecond).String())
+			time.Duration(k.Beat).Round(time.Millisecond).String())
 	}
 	t.Flush()
 }

@@ -165,7 +165,7 @@ func TestStatusArrivesWhole(t *testing.T) {
 		Upstreams:     []control.Upstream{{Name: "app", Servers: []string{"10.0.0.2:80"}}},
 		Workers: []control.Worker{{
 			Index: 1, PID: 43, CPU: -1, Queues: []int{1, 3}, State: "running", Started: at, Restarts: 2, Clients: 5, Backends: 6,
-			Requests: 1 << 60, HandedOver: 7, Lag: control.Seconds(1500 * time.Microsecond), Beat: control.Seconds(100 * time.Millisecond),
+			Requests: 1 << 60, HandedOver: 7, Beat: control.Seconds(100 * time.Millisecond),
 		}},
 	}
 	c, _ := serve(t, m)

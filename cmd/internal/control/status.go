@@ -87,7 +87,6 @@ type Worker struct {
 	Backends   uint64    `json:"backends"` // connections open, idle ones included
 	Requests   uint64    `json:"requests"` // since this process started, like all counts
 	HandedOver uint64    `json:"handed_over"`
-	Lag        Seconds   `json:"lag"`  // what the last turn of the loop was late by
 	Beat       Seconds   `json:"beat"` // age of the loop's last sign of life
 }
 
