@@ -1,27 +1,13 @@
 package dataplane
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 
 	bpflink "github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-)
-
-// Of the generic netlink family netdev (linux/netdev.h).
-const (
-	netdevFamily          = "netdev"
-	netdevCommandGet      = 1 // NETDEV_CMD_DEV_GET
-	netdevAttrIfindex     = 1 // NETDEV_A_DEV_IFINDEX, u32
-	netdevAttrXDPFeatures = 3 // NETDEV_A_DEV_XDP_FEATURES, u64
-
-	netdevXDPBasic    = 1 << 0
-	netdevXDPRedirect = 1 << 1
-	netdevXDPZeroCopy = 1 << 3
 )
 
 // Inspection is what an interface says of itself.
@@ -32,9 +18,6 @@ type Inspection struct {
 	Carrier  bool
 	Attached error  // wraps ErrProgramAttached; nil: no XDP program
 	Holder   uint32 // id of the bpf_link that holds it; 0: none, or not to be found out
-
-	// What the driver says it can do, valid iff XDPKnown: Linux 6.3 is needed to ask.
-	XDPKnown, Native, ZeroCopy bool
 
 	// Peer is the interface at the other end of a veth, "" when this is none or the peer is in another network namespace.
 	Peer string
@@ -66,10 +49,7 @@ func Inspect(name string) (*Inspection, error) {
 	if i.Link.RXQueues, err = countRXQueues(a); err != nil {
 		return nil, fmt.Errorf("inspect interface %s: %w", name, err)
 	}
-	if features, err := readXDPFeatures(a.Index); err == nil {
-		const native = netdevXDPBasic | netdevXDPRedirect
-		i.XDPKnown, i.Native, i.ZeroCopy = true, features&native == native, features&netdevXDPZeroCopy != 0
-	}
+	i.Link.Features, _ = ReadFeatures(a.Index) // not to be had is not known
 	if i.Link.Driver == "veth" && a.NetNsID < 0 && a.ParentIndex > 0 {
 		if peer, err := handle.LinkByIndex(a.ParentIndex); err == nil {
 			i.Peer = peer.Attrs().Name
@@ -89,33 +69,6 @@ func holderOf(program uint32) uint32 {
 		}
 	}
 	return 0
-}
-
-// readXDPFeatures asks for NETDEV_XDP_ACT_* of an interface.
-func readXDPFeatures(ifindex int) (uint64, error) {
-	family, err := netlink.GenlFamilyGet(netdevFamily)
-	if err != nil {
-		return 0, err
-	}
-	request := nl.NewNetlinkRequest(int(family.ID), 0)
-	// The header by hand for the reason that readRSS gives.
-	request.AddRawData(append([]byte{netdevCommandGet, 1, 0, 0}, nl.NewRtAttr(netdevAttrIfindex, nl.Uint32Attr(uint32(ifindex))).Serialize()...))
-	replies, err := request.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil {
-		return 0, err
-	}
-	for _, reply := range replies {
-		attributes, err := nl.ParseRouteAttr(reply[min(nl.SizeofGenlmsg, len(reply)):])
-		if err != nil {
-			return 0, err
-		}
-		for _, a := range attributes {
-			if a.Attr.Type == netdevAttrXDPFeatures && len(a.Value) == 8 {
-				return binary.NativeEndian.Uint64(a.Value), nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("%w: no XDP features in the reply", ErrUnsupported)
 }
 
 // CheckMTU refuses an MTU with [ErrMTU] whose frames do not fit, behind the kernel's headroom, into frames of

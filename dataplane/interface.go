@@ -46,6 +46,7 @@ type LinkInfo struct {
 	Mode         Mode // ModeNative or ModeGeneric
 	RXQueues     int  // in use when the interface was opened
 	MAC          [6]byte
+	Features     Features // as of the opening, with the program attached
 }
 
 // OpenInterface checks the interface, loads the steering program and attaches it; nothing is steered before [Interface.Steer]. The
@@ -86,7 +87,11 @@ func (i *Interface) open(o InterfaceOptions) error {
 	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.queues}); err != nil {
 		return err
 	}
-	return i.attach(o.Mode)
+	if err := i.attach(o.Mode); err != nil {
+		return err
+	}
+	i.link.Features, _ = ReadFeatures(a.Index) // not to be had is not known
+	return nil
 }
 
 // noSuchInterface lists those that exist.

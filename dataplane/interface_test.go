@@ -45,8 +45,8 @@ func TestInspect(t *testing.T) {
 	if i.Link.Driver != "veth" || i.Link.MTU != 1500 || i.Link.RXQueues != 2 || !i.Up || !i.Carrier || i.Kind != nil || i.Attached != nil {
 		t.Errorf("got %+v", i)
 	}
-	if i.XDPKnown && (!i.Native || i.ZeroCopy) {
-		t.Errorf("veth claims native mode %t, zero-copy %t", i.Native, i.ZeroCopy)
+	if f, err := ReadFeatures(i.Link.Index); err != nil || i.Link.Features != f {
+		t.Errorf("features %+v, the kernel says %+v, %v", i.Link.Features, f, err)
 	}
 	w.open(0)
 	i = look()

@@ -35,8 +35,10 @@ func configured(f func(*config.Config)) *config.Config {
 // card is a NIC on which nothing is wrong, changed by f.
 func card(f func(*nic)) nic {
 	n := nic{name: "eth0", Inspection: &dataplane.Inspection{
-		Link: dataplane.LinkInfo{Name: "eth0", Driver: "igb", Index: 2, MTU: 1500, RXQueues: 4},
-		Up:   true, Carrier: true, XDPKnown: true, Native: true, ZeroCopy: true,
+		Link: dataplane.LinkInfo{Name: "eth0", Driver: "igb", Index: 2, MTU: 1500, RXQueues: 4, Features: dataplane.Features{
+			Known: true, XDP: dataplane.XDPBasic | dataplane.XDPRedirect | dataplane.XDPZeroCopy, ZeroCopySegments: 1,
+		}},
+		Up: true, Carrier: true,
 	}, addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, offloads: map[string]bool{"rx-lro": false}, maxQueues: 4}
 	if f != nil {
 		f(&n)
@@ -101,8 +103,8 @@ func TestFindings(t *testing.T) {
 		"another program":         {interfaces(configured(nil), card(func(n *nic) { n.Attached = dataplane.ErrProgramAttached }), nil), []string{"problem xdp eth0: another XDP program; ip link set dev eth0 xdp off"}},
 		"a program of a link":     {interfaces(configured(nil), card(func(n *nic) { n.Attached, n.Holder = dataplane.ErrProgramAttached, 7 }), nil), []string{"problem xdp eth0: another XDP program; bpftool link detach id 7"}},
 		"our own program":         {interfaces(configured(nil), card(func(n *nic) { n.Attached = dataplane.ErrProgramAttached }), running), nil},
-		"no native mode":          {interfaces(configured(nil), card(func(n *nic) { n.Native = false }), nil), []string{"warning xdp eth0: generic mode is several times slower; another NIC"}},
-		"native mode is demanded": {interfaces(configured(func(c *config.Config) { c.XDPMode = config.XDPNative }), card(func(n *nic) { n.Native = false }), nil), []string{"problem xdp eth0: no native mode; xdp_mode: auto"}},
+		"no native mode":          {interfaces(configured(nil), card(func(n *nic) { n.Link.Features.XDP = dataplane.XDPBasic }), nil), []string{"warning xdp eth0: generic mode is several times slower; another NIC"}},
+		"native mode is demanded": {interfaces(configured(func(c *config.Config) { c.XDPMode = config.XDPNative }), card(func(n *nic) { n.Link.Features.XDP = dataplane.XDPBasic }), nil), []string{"problem xdp eth0: no native mode; xdp_mode: auto"}},
 		"too many workers":        {interfaces(configured(func(c *config.Config) { c.Workers = 8 }), card(nil), nil), []string{"problem queues eth0: 4 receive queues; ethtool -L eth0 combined 8"}},
 		"unequal workers":         {interfaces(configured(func(c *config.Config) { c.Workers = 3 }), card(nil), nil), []string{"warning queues eth0: one more than others; ethtool -L eth0 combined 3"}},
 		"an MTU too large":        {interfaces(configured(nil), card(func(n *nic) { n.Link.MTU = 9000 }), nil), []string{"problem mtu eth0: MTU too large: 9000; mtu 1500"}},
@@ -110,7 +112,7 @@ func TestFindings(t *testing.T) {
 		"offloads":                {interfaces(configured(nil), card(func(n *nic) { n.offloads = map[string]bool{"rx-lro": true, "rx-gro-hw": true} }), nil), []string{"warning offloads eth0: lro, rx-gro-hw merges; ethtool -K eth0 lro off rx-gro-hw off"}},
 		"flows are placed anyhow": {interfaces(configured(nil), card(func(n *nic) { n.rss = dataplane.ErrUnsupported }), nil), []string{"warning rss eth0: handed over; rss.key"}},
 		"one worker needs no RSS": {interfaces(configured(func(c *config.Config) { c.Workers = 1 }), card(func(n *nic) { n.rss = dataplane.ErrUnsupported }), nil), nil},
-		"no zero-copy":            {interfaces(configured(func(c *config.Config) { c.ZeroCopy = config.ZeroCopyOn }), card(func(n *nic) { n.ZeroCopy = false }), nil), []string{"problem zero-copy eth0: driver igb does not offer it; zero_copy: auto"}},
+		"no zero-copy":            {interfaces(configured(func(c *config.Config) { c.ZeroCopy = config.ZeroCopyOn }), card(func(n *nic) { n.Link.Features.XDP &^= dataplane.XDPZeroCopy }), nil), []string{"problem zero-copy eth0: driver igb does not offer it; zero_copy: auto"}},
 		"interrupts on one CPU":   {interfaces(configured(nil), card(func(n *nic) { n.interrupts = []int{1, 1, 1} }), nil), []string{"warning interrupts eth0: all 3 go to CPU 1; smp_affinity_list"}},
 		"a veth that verifies": {interfaces(configured(func(c *config.Config) { c.RXChecksum = config.RXChecksumVerify }), card(func(n *nic) {
 			n.Link.Driver, n.Peer, n.peerOffloads = "veth", "eth1", map[string]bool{"tx-checksum-ip-generic": true}

@@ -174,9 +174,9 @@ func (r *Report) program(c *config.Config, n *nic, running *instance) {
 	switch {
 	case c.XDPMode == config.XDPGeneric:
 		r.add(Warning, "xdp", n.name, "xdp_mode is generic, which is several times slower than native", "xdp_mode: auto")
-	case !n.XDPKnown:
+	case !n.Link.Features.Known:
 		r.ok("xdp", n.name, "whether driver %s has native mode shows when ringroad starts (Linux 6.3 would tell)", n.Link.Driver)
-	case n.Native:
+	case n.Link.Features.Native():
 		r.ok("xdp", n.name, "driver %s has native mode, no program is attached", n.Link.Driver)
 	case c.XDPMode == config.XDPNative:
 		r.add(Problem, "xdp", n.name, fmt.Sprintf("driver %s has no native mode, which xdp_mode demands", n.Link.Driver), "xdp_mode: auto")
@@ -274,7 +274,7 @@ var zeroCopyModes = map[config.ZeroCopy]dataplane.ZeroCopyMode{
 func linkOf(c *config.Config, n *nic) dataplane.LinkInfo {
 	l := n.Link
 	l.Mode = dataplane.ModeNative
-	if c.XDPMode == config.XDPGeneric || n.XDPKnown && !n.Native {
+	if c.XDPMode == config.XDPGeneric || n.Link.Features.Known && !n.Link.Features.Native() {
 		l.Mode = dataplane.ModeGeneric
 	}
 	return l
@@ -288,9 +288,9 @@ func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
 	asks, why := zeroCopyModes[c.ZeroCopy].Explain(linkOf(c, n), frameBytes(c, n))
 	offers := "the driver offers it"
 	switch {
-	case !n.XDPKnown:
+	case !n.Link.Features.Known:
 		offers = "whether the driver offers it is not known"
-	case !n.ZeroCopy:
+	case !n.Link.Features.ZeroCopy():
 		offers = "the driver does not offer it"
 	}
 	if running.serves(n.name) {
@@ -302,7 +302,7 @@ func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
 		return
 	}
 	switch {
-	case asks && n.XDPKnown && !n.ZeroCopy && c.ZeroCopy == config.ZeroCopyOn:
+	case asks && n.Link.Features.Known && !n.Link.Features.ZeroCopy() && c.ZeroCopy == config.ZeroCopyOn:
 		r.add(Problem, "zero-copy", n.name, "zero_copy is on, and driver "+n.Link.Driver+" does not offer it", "zero_copy: auto")
 	case asks:
 		r.ok("zero-copy", n.name, "asked for: %s; %s", why, offers)
