@@ -75,7 +75,8 @@ func (f RXMetadata) Names() []string { return namesOf(uint64(f), rxMetadataNames
 // Names is as [XDPFeatures.Names].
 func (f XSKFeatures) Names() []string { return namesOf(uint64(f), xskFeatureNames[:]) }
 
-func namesOf(set uint64, names []string) (members []string) {
+func namesOf(set uint64, names []string) []string {
+	members := []string{} // which JSON has as a list when it is empty
 	for bit := range 64 {
 		switch {
 		case set>>bit&1 == 0:

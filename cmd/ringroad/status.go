@@ -81,6 +81,7 @@ func statusText(s *control.Status) string {
 		if i.State != control.LinkUp {
 			line("", fmt.Sprintf("  %s since %s", i.State, i.Since.Local().Format(timeFormat)))
 		}
+		line("", "  features: "+i.Features.String())
 	}
 	line("listeners", strings.Join(s.Listeners, ", "))
 	for k, u := range s.Upstreams {

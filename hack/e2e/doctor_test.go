@@ -60,6 +60,7 @@ func TestDoctorFindsNoProblemInTheLab(t *testing.T) {
 		}
 		mustContain(t, mustFind(t, all, "ok", "xdp", "e0").Text, fmt.Sprintf("process %d", r.PID()))
 		mustContain(t, mustFind(t, all, "ok", "zero-copy", "e0").Text, "in use: false")
+		mustContain(t, mustFind(t, all, "ok", "features", "e0").Text, "XDP basic redirect", "RX metadata timestamp hash", "TX metadata none")
 		mustFind(t, all, "ok", "worker", "0")
 		mustFind(t, all, "ok", "backend", "10.2.0.2:8080")
 		mustFind(t, all, "ok", "backend", "[fd00:2::2]:8081")

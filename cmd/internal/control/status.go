@@ -2,8 +2,12 @@ package control
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
+
+	"ringroad/dataplane"
 )
 
 // DefaultPath is where the socket is unless --control says otherwise.
@@ -56,6 +60,42 @@ type Interface struct {
 	ZeroCopy  bool           `json:"zero_copy"`
 	Reason    string         `json:"zero_copy_reason"` // why it is, or is not
 	Queues    int            `json:"queues"`           // receive queues
+	Features  *Features      `json:"features"`         // nil: the kernel does not tell, Linux 6.3 is needed
+}
+
+// Features are what a driver says that it can do, by the names of the kernel's
+// documentation (netdev.yaml).
+type Features struct {
+	XDP              []string `json:"xdp"`
+	RXMetadata       []string `json:"rx_metadata"`        // what a program may ask of a received frame
+	TXMetadata       []string `json:"tx_metadata"`        // what a socket may ask for a frame to be sent
+	ZeroCopySegments uint32   `json:"zero_copy_segments"` // descriptors for a frame; 0: unknown, or no zero-copy
+}
+
+// NewFeatures returns nil for those that are not known.
+func NewFeatures(f dataplane.Features) *Features {
+	if !f.Known {
+		return nil
+	}
+	return &Features{f.XDP.Names(), f.RXMetadata.Names(), f.XSK.Names(), f.ZeroCopySegments}
+}
+
+// String is for people.
+func (f *Features) String() string {
+	if f == nil {
+		return "not known, Linux 6.3 would tell"
+	}
+	list := func(names []string) string {
+		if len(names) == 0 {
+			return "none"
+		}
+		return strings.Join(names, " ")
+	}
+	text := fmt.Sprintf("XDP %s; RX metadata %s; TX metadata %s", list(f.XDP), list(f.RXMetadata), list(f.TXMetadata))
+	if f.ZeroCopySegments > 0 {
+		text += fmt.Sprintf("; zero-copy frames of up to %d descriptors", f.ZeroCopySegments)
+	}
+	return text
 }
 
 // LinkState says whether frames can come and go by an interface.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/safchain/ethtool"
 
+	"ringroad/cmd/internal/control"
 	"ringroad/dataplane"
 	"ringroad/proxy/config"
 )
@@ -132,6 +133,7 @@ func (r *Report) interfaces(c *config.Config, nics []nic, running *instance) {
 		}
 		r.linkState(n)
 		r.program(c, n, running)
+		r.ok("features", n.name, "%v", control.NewFeatures(n.Link.Features))
 		r.queues(n, workers)
 		if bytes := frameBytes(c, n); n.Link.CheckMTU(bytes) != nil {
 			r.add(Problem, "mtu", n.name, n.Link.CheckMTU(bytes).Error(), fmt.Sprintf("rings.frame_bytes: auto, or ip link set dev %s mtu 1500", n.name))

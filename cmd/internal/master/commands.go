@@ -83,6 +83,7 @@ func (m *master) status() control.Status {
 		s.Interfaces = append(s.Interfaces, control.Interface{
 			Name: l.state.Name, State: linkState(l.state), Since: l.since, MTU: l.state.MTU, Addresses: l.addresses,
 			Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: zeroCopy, Reason: reason, Queues: l.state.RXQueues,
+			Features: control.NewFeatures(i.Link().Features),
 		})
 	}
 	for i := range c.Listeners {
