@@ -20,10 +20,10 @@ type ethtoolRequest struct {
 	_    [24 - unsafe.Sizeof(uintptr(0))]byte
 }
 
-// ethtoolHash is struct ethtool_rxnfc as far as ETHTOOL_GRXFH has it.
-type ethtoolHash struct {
+// ethtoolClassifier is struct ethtool_rxnfc up to its data: the fields of ETHTOOL_GRXFH, the number of ETHTOOL_GRXRINGS.
+type ethtoolClassifier struct {
 	cmd, flow uint32
-	fields    uint64
+	data      uint64
 }
 
 // ethtoolRXChannels is the number of channels that receive, as `ethtool -l` shows it.
@@ -38,11 +38,44 @@ func ethtoolRXChannels(name string) (int, error) {
 // ethtoolHashFields is the set of fields (RXH_*) by which frames of a kind of flow are hashed, as
 // `ethtool -n NAME rx-flow-hash` shows it.
 func ethtoolHashFields(name string, flow uint32) (uint64, error) {
-	hash := ethtoolHash{cmd: unix.ETHTOOL_GRXFH, flow: flow}
+	hash := ethtoolClassifier{cmd: unix.ETHTOOL_GRXFH, flow: flow}
 	if err := askEthtool(name, unsafe.Pointer(&hash)); err != nil {
 		return 0, err
 	}
-	return hash.fields, nil
+	return hash.data, nil
+}
+
+// ethtoolRings is the number of queues that an indirection table may name.
+func ethtoolRings(name string) (int, error) {
+	rings := ethtoolClassifier{cmd: unix.ETHTOOL_GRXRINGS}
+	if err := askEthtool(name, unsafe.Pointer(&rings)); err != nil {
+		return 0, err
+	}
+	return int(rings.data), nil
+}
+
+// ethtoolTable is the indirection table, as `ethtool -x` shows it. EOPNOTSUPP: the driver has none.
+func ethtoolTable(name string) ([]uint32, error) {
+	// struct ethtool_rxfh_indir: command, size, entries. Of size 0 it is asked for the size.
+	head := [2]uint32{unix.ETHTOOL_GRXFHINDIR}
+	if err := askEthtool(name, unsafe.Pointer(&head)); err != nil {
+		return nil, err
+	}
+	if head[1] == 0 {
+		return nil, unix.EOPNOTSUPP
+	}
+	table := make([]uint32, len(head)+int(head[1]))
+	table[0], table[1] = unix.ETHTOOL_GRXFHINDIR, head[1]
+	if err := askEthtool(name, unsafe.Pointer(&table[0])); err != nil {
+		return nil, err
+	}
+	return table[len(head):], nil
+}
+
+// setEthtoolTable is `ethtool -X`. No table is that of the kernel, which then follows the number of channels.
+func setEthtoolTable(name string, table []uint32) error {
+	request := append([]uint32{unix.ETHTOOL_SRXFHINDIR, uint32(len(table))}, table...)
+	return askEthtool(name, unsafe.Pointer(&request[0]))
 }
 
 // askEthtool passes a structure of <linux/ethtool.h> that begins with its command to the kernel, which fills it in.

@@ -31,6 +31,8 @@ const (
 	SettingChannels Setting = "channels"
 	// SettingRings are slots of the NIC's own rings: "rx 1024 tx 1024".
 	SettingRings Setting = "rings"
+	// SettingRSS is the indirection table: "equal 4", "weight 1 0 3", or "table 0 2 2 1 ..." when it is neither.
+	SettingRSS Setting = "rss"
 )
 
 // features are the kernel's names of settings that are on or off.
@@ -45,6 +47,11 @@ func (s Setting) Command(name, value string) string {
 		return fmt.Sprintf("ethtool -L %s %s", name, value)
 	case SettingRings:
 		return fmt.Sprintf("ethtool -G %s %s", name, value)
+	case SettingRSS:
+		if table, ok := strings.CutPrefix(value, "table "); ok {
+			return fmt.Sprintf("(no command of ethtool) indirection table of %s: %s", name, table)
+		}
+		return fmt.Sprintf("ethtool -X %s %s", name, value)
 	default:
 		return fmt.Sprintf("echo %s > /sys/class/net/%s/%s", value, name, s)
 	}
@@ -81,6 +88,12 @@ func read(e *ethtool.Ethtool, i *net.Interface, s Setting) (string, error) {
 	case SettingRings:
 		r, err := e.GetRing(i.Name)
 		return fmt.Sprintf("rx %d tx %d", r.RxPending, r.TxPending), err
+	case SettingRSS:
+		table, err := ethtoolTable(i.Name)
+		if err != nil {
+			return "", err
+		}
+		return tableValue(table), nil
 	default:
 		path, err := settingPath(i, s)
 		if err != nil {
@@ -123,6 +136,8 @@ func write(e *ethtool.Ethtool, i *net.Interface, s Setting, value string) (err e
 		}
 		_, err = e.SetRing(i.Name, r)
 		return err
+	case SettingRSS:
+		return writeTable(i.Name, value)
 	default:
 		path, err := settingPath(i, s)
 		if err != nil {

@@ -475,7 +475,7 @@ var table = []key{
 	},
 	{
 		path: "prepare", kind: boolean, def: "off", fixed: true,
-		about: "Prepares the interfaces before the start, as one would by hand: receive offloads that no XDP program can take (LRO, `rx-gro-hw`) are turned off, the NIC's rings get as many slots as `rings.entries`, or all that it has, and where `workers` is a number, there are as many channels. Most NICs lose their link for a moment by it. Each change is logged as the command that it equals, and undone at the end, after a crash at the next start. What a driver refuses stays as it is.",
+		about: "Prepares the interfaces before the start, as one would by hand: receive offloads that no XDP program can take (LRO, `rx-gro-hw`) are turned off, the NIC's rings get as many slots as `rings.entries`, or all that it has, and where `workers` is a number, there are as many channels. The RSS table spreads flows evenly over the queues that are served. Most NICs lose their link for a moment by it. Each change is logged as the command that it equals, and undone at the end, after a crash at the next start. What a driver refuses stays as it is.",
 		at:    func(s *scope) any { return &s.config.Prepare },
 	},
 	{

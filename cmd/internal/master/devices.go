@@ -51,21 +51,35 @@ func (m *master) prepareDevices() {
 		m.prepare(name, i.Index, dataplane.SettingGROHW, "off", nil)
 		rings, err := dataplane.RingsFor(i.Index, m.config.Rings.Entries)
 		m.prepare(name, i.Index, dataplane.SettingRings, rings, err)
+		// A queue that the table names cannot go, and one that has just come is in none.
+		m.spread(name, i.Index)
 		if n := m.config.Workers; n > 0 {
 			channels, err := dataplane.ChannelsFor(i.Index, n)
 			m.prepare(name, i.Index, dataplane.SettingChannels, channels, err)
+			m.spread(name, i.Index)
 		}
 	}
 }
 
+// spread has the NIC place flows on the queues that are served, as many on each.
+func (m *master) spread(name string, ifindex int) {
+	table, err := dataplane.RSSFor(ifindex, m.config.Workers)
+	m.prepare(name, ifindex, dataplane.SettingRSS, table, err)
+}
+
+// prepare changes a setting; err is why its value is not known.
 func (m *master) prepare(name string, ifindex int, s dataplane.Setting, value string, err error) {
+	if err == nil {
+		_, err = dataplane.ReadSetting(ifindex, s)
+	}
+	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, dataplane.ErrUnsupported) {
+		m.log.Debug("the interface has no such setting", "interface", name, "setting", s, "reason", err)
+		return
+	}
 	if err == nil {
 		err = m.set(name, ifindex, s, value)
 	}
-	switch {
-	case errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, dataplane.ErrUnsupported):
-		m.log.Debug("the interface has no such setting", "interface", name, "setting", s, "reason", err)
-	case err != nil:
+	if err != nil {
 		m.log.Warn("cannot prepare an interface: it stays as it is", "interface", name, "error", err)
 	}
 }

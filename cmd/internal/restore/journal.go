@@ -88,11 +88,15 @@ func (j *Journal) Set(name string, ifindex int, s dataplane.Setting, value strin
 func (j *Journal) Undo() (restored []Change, err error) {
 	var errs []error
 	var left []Change
+	// Some drivers make their indirection table anew with every number of channels,
+	// and it is then neither what it was nor what it was set to.
+	anew := map[int]bool{}
 	for _, c := range slices.Backward(j.changes) {
 		now, err := j.device.Read(c.Index, c.Setting)
-		if err == nil && now == c.After {
+		if err == nil && now != c.Before && (now == c.After || c.Setting == dataplane.SettingRSS && anew[c.Index]) {
 			if err = j.device.Write(c.Index, c.Setting, c.Before); err == nil {
 				restored = append(restored, c)
+				anew[c.Index] = anew[c.Index] || c.Setting == dataplane.SettingChannels
 			}
 		}
 		if err != nil && !errors.Is(err, dataplane.ErrNoInterface) {

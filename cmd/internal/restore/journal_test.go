@@ -89,6 +89,39 @@ func TestSettingsAreRestoredAtTheEndAndAfterACrash(t *testing.T) {
 	}
 }
 
+// TestATableThatTheDriverMakesAnew has a driver that makes its table anew when the number of channels changes, as igb does.
+func TestATableThatTheDriverMakesAnew(t *testing.T) {
+	const rss, channels = "1 " + string(dataplane.SettingRSS), "1 " + string(dataplane.SettingChannels)
+	for _, before := range []string{"weight 3 1", "driver's 4"} {
+		path := filepath.Join(t.TempDir(), "restore")
+		d := devices{rss: before, channels: "4"}
+		device := d.device()
+		write := device.Write
+		device.Write = func(i int, s dataplane.Setting, v string) error {
+			if s == dataplane.SettingChannels {
+				d[rss] = "driver's " + v
+			}
+			return write(i, s, v)
+		}
+		j, err := Open(path, device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set(t, j, 1, dataplane.SettingRSS, "equal 2", true)
+		set(t, j, 1, dataplane.SettingChannels, "2", true)
+		if _, err := j.Undo(); err != nil || d[rss] != before || d[channels] != "4" {
+			t.Errorf("%v: afterwards %v", err, d)
+		}
+		// Without a change of ours to the channels, a table that is another one is somebody's.
+		set(t, j, 1, dataplane.SettingRSS, "equal 2", true)
+		d[rss] = "theirs"
+		if _, err := j.Undo(); err != nil || d[rss] != "theirs" {
+			t.Errorf("%v: afterwards %v", err, d)
+		}
+		absent(t, path)
+	}
+}
+
 func TestWhatCannotBeRestoredIsNotForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "restore")
 	d := devices{"1 a": "0", "1 b": "1"}
