@@ -55,7 +55,7 @@ func ethtoolRings(name string) (int, error) {
 }
 
 // ethtoolTable is the indirection table, as `ethtool -x` shows it. EOPNOTSUPP: the driver has none.
-func ethtoolTable(name string) ([]uint32, error) {
+func ethtoolTable(name string) (Indirection, error) {
 	// struct ethtool_rxfh_indir: command, size, entries. Of size 0 it is asked for the size.
 	head := [2]uint32{unix.ETHTOOL_GRXFHINDIR}
 	if err := askEthtool(name, unsafe.Pointer(&head)); err != nil {
@@ -64,7 +64,7 @@ func ethtoolTable(name string) ([]uint32, error) {
 	if head[1] == 0 {
 		return nil, unix.EOPNOTSUPP
 	}
-	table := make([]uint32, len(head)+int(head[1]))
+	table := make(Indirection, len(head)+int(head[1]))
 	table[0], table[1] = unix.ETHTOOL_GRXFHINDIR, head[1]
 	if err := askEthtool(name, unsafe.Pointer(&table[0])); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func ethtoolTable(name string) ([]uint32, error) {
 }
 
 // setEthtoolTable is `ethtool -X`. No table is that of the kernel, which then follows the number of channels.
-func setEthtoolTable(name string, table []uint32) error {
+func setEthtoolTable(name string, table Indirection) error {
 	request := append([]uint32{unix.ETHTOOL_SRXFHINDIR, uint32(len(table))}, table...)
 	return askEthtool(name, unsafe.Pointer(&request[0]))
 }

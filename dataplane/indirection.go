@@ -10,11 +10,24 @@ import (
 	"github.com/safchain/ethtool"
 )
 
+// Indirection is the indirection table of a NIC: the hash of a frame chooses an entry, and that is the frame's queue.
+type Indirection []uint32
+
+// ReadIndirection reads the table of an interface in the network namespace of the calling thread. The error wraps
+// [ErrNoInterface], or [unix.EOPNOTSUPP] where the driver has none.
+func ReadIndirection(ifindex int) (t Indirection, err error) {
+	err = withEthtool(ifindex, SettingRSS, func(_ *ethtool.Ethtool, i *net.Interface) error {
+		t, err = ethtoolTable(i.Name)
+		return err
+	})
+	return t, err
+}
+
 // RSSFor is the value of [SettingRSS] that spreads flows evenly over the queues from 0 to n-1, or over all there are when
 // these are fewer, or n is 0. It is the present one if that does.
 func RSSFor(ifindex, n int) (value string, err error) {
 	err = withEthtool(ifindex, SettingRSS, func(_ *ethtool.Ethtool, i *net.Interface) error {
-		table, err := ethtoolTable(i.Name)
+		t, err := ethtoolTable(i.Name)
 		if err != nil {
 			return err
 		}
@@ -25,19 +38,22 @@ func RSSFor(ifindex, n int) (value string, err error) {
 		if n == 0 || n > rings {
 			n = rings
 		}
-		value = fmt.Sprintf("equal %d", n)
-		if spread(table, n) {
-			value = tableValue(table)
+		value = EqualRSS(n)
+		if t.Even(n) {
+			value = t.String()
 		}
 		return nil
 	})
 	return value, err
 }
 
-// spread reports whether a table names the queues from 0 to n-1, each about as often, and no others.
-func spread(table []uint32, n int) bool {
+// EqualRSS is the value of [SettingRSS] that names the queues from 0 to n-1 in turn.
+func EqualRSS(n int) string { return fmt.Sprintf("equal %d", n) }
+
+// Even reports whether the table names the queues from 0 to n-1, each about as often, and no others.
+func (t Indirection) Even(n int) bool {
 	times := make([]int, n)
-	for _, q := range table {
+	for _, q := range t {
 		if q >= uint32(n) {
 			return false
 		}
@@ -46,22 +62,22 @@ func spread(table []uint32, n int) bool {
 	return n > 0 && slices.Max(times)-slices.Min(times) <= 1
 }
 
-// tableValue is a table as a value of SettingRSS.
-func tableValue(table []uint32) string {
-	queues := int(slices.Max(table)) + 1
-	if slices.Equal(table, equalTable(len(table), queues)) {
-		return fmt.Sprintf("equal %d", queues)
+// String is the table, which is not empty, as a value of [SettingRSS].
+func (t Indirection) String() string {
+	queues := int(slices.Max(t)) + 1
+	if slices.Equal(t, equalTable(len(t), queues)) {
+		return EqualRSS(queues)
 	}
 	weights := make([]int, queues)
-	for _, q := range table {
+	for _, q := range t {
 		weights[q]++
 	}
-	kind, numbers := "table", make([]int, len(table))
-	if slices.Equal(table, weightedTable(len(table), weights)) {
+	kind, numbers := "table", make([]int, len(t))
+	if slices.Equal(t, weightedTable(len(t), weights)) {
 		kind, numbers = "weight", weights
 		divide(numbers)
 	} else {
-		for i, q := range table {
+		for i, q := range t {
 			numbers[i] = int(q)
 		}
 	}
@@ -69,8 +85,8 @@ func tableValue(table []uint32) string {
 }
 
 // equalTable is the one that ethtool makes of "equal", and a kernel by itself (ethtool_rxfh_indir_default).
-func equalTable(entries, queues int) []uint32 {
-	table := make([]uint32, entries)
+func equalTable(entries, queues int) Indirection {
+	table := make(Indirection, entries)
 	for i := range table {
 		table[i] = uint32(i % queues)
 	}
@@ -78,12 +94,12 @@ func equalTable(entries, queues int) []uint32 {
 }
 
 // weightedTable is the one that ethtool makes of "weight" (fill_indir_table), and rounds so: the queues one after the other.
-func weightedTable(entries int, weights []int) []uint32 {
+func weightedTable(entries int, weights []int) Indirection {
 	sum := 0
 	for _, w := range weights {
 		sum += w
 	}
-	table := make([]uint32, entries)
+	table := make(Indirection, entries)
 	queue, until := 0, weights[0]
 	for i := range table {
 		for i >= entries*until/sum {
@@ -109,7 +125,7 @@ func divide(numbers []int) {
 }
 
 // parseTable makes a table of so many entries of a value of SettingRSS.
-func parseTable(entries int, value string) ([]uint32, error) {
+func parseTable(entries int, value string) (Indirection, error) {
 	kind, rest, _ := strings.Cut(value, " ")
 	var numbers []int
 	sum := 0
@@ -127,7 +143,7 @@ func parseTable(entries int, value string) ([]uint32, error) {
 	case kind == "weight" && sum > 0:
 		return weightedTable(entries, numbers), nil
 	case kind == "table" && len(numbers) == entries:
-		table := make([]uint32, entries)
+		table := make(Indirection, entries)
 		for i, q := range numbers {
 			table[i] = uint32(q)
 		}

@@ -10,7 +10,7 @@ import (
 
 // TestTablesAreTexts goes both ways: a table is the text that the command of ethtool has, which makes the same table.
 func TestTablesAreTexts(t *testing.T) {
-	for text, table := range map[string][]uint32{
+	for text, table := range map[string]Indirection{
 		"equal 1":               {0, 0, 0, 0, 0, 0, 0, 0},
 		"equal 2":               {0, 1, 0, 1, 0, 1, 0, 1},
 		"equal 3":               {0, 1, 2, 0, 1, 2, 0, 1},
@@ -20,7 +20,7 @@ func TestTablesAreTexts(t *testing.T) {
 		"weight 4 0 3 1":        {0, 0, 0, 0, 2, 2, 2, 3},
 		"table 1 0 1 0 1 0 1 0": {1, 0, 1, 0, 1, 0, 1, 0},
 	} {
-		if got := tableValue(table); got != text {
+		if got := table.String(); got != text {
 			t.Errorf("table %v is %q, want %q", table, got, text)
 		}
 		if got, err := parseTable(len(table), text); err != nil || !slices.Equal(got, table) {
@@ -37,21 +37,21 @@ func TestTablesAreTexts(t *testing.T) {
 	}
 }
 
-func TestSpread(t *testing.T) {
+func TestEven(t *testing.T) {
 	for _, c := range []struct {
-		table []uint32
+		table Indirection
 		n     int
 		want  bool
 	}{
-		{[]uint32{0, 1, 0, 1}, 2, true},
-		{[]uint32{0, 0, 1, 1}, 2, true},
-		{[]uint32{0, 1, 2, 0}, 3, true},
-		{[]uint32{0, 1, 0, 1}, 1, false}, // a queue without a worker
-		{[]uint32{0, 1, 0, 1, 0, 1, 0, 1}, 4, false},
-		{[]uint32{0, 0, 0, 1}, 2, false},
-		{[]uint32{0, 0, 0, 0}, 2, false},
+		{Indirection{0, 1, 0, 1}, 2, true},
+		{Indirection{0, 0, 1, 1}, 2, true},
+		{Indirection{0, 1, 2, 0}, 3, true},
+		{Indirection{0, 1, 0, 1}, 1, false}, // a queue without a worker
+		{Indirection{0, 1, 0, 1, 0, 1, 0, 1}, 4, false},
+		{Indirection{0, 0, 0, 1}, 2, false},
+		{Indirection{0, 0, 0, 0}, 2, false},
 	} {
-		if got := spread(c.table, c.n); got != c.want {
+		if got := c.table.Even(c.n); got != c.want {
 			t.Errorf("%v over %d queues: %v", c.table, c.n, got)
 		}
 	}

@@ -33,15 +33,18 @@ const (
 	SettingRings Setting = "rings"
 	// SettingRSS is the indirection table: "equal 4", "weight 1 0 3", or "table 0 2 2 1 ..." when it is neither.
 	SettingRSS Setting = "rss"
+	// SettingTXChecksum is "on" or "off": whoever sends by the interface leaves the checksums of TCP to it. On a veth
+	// that means: unfilled.
+	SettingTXChecksum Setting = "tx-checksum-ip-generic"
 )
 
 // features are the kernel's names of settings that are on or off.
-var features = map[Setting]string{SettingLRO: "rx-lro", SettingGROHW: "rx-gro-hw"}
+var features = map[Setting]string{SettingLRO: "rx-lro", SettingGROHW: "rx-gro-hw", SettingTXChecksum: "tx-checksum-ip-generic"}
 
 // Command is the command that sets the value on the interface of that name.
 func (s Setting) Command(name, value string) string {
 	switch s {
-	case SettingLRO, SettingGROHW:
+	case SettingLRO, SettingGROHW, SettingTXChecksum:
 		return fmt.Sprintf("ethtool -K %s %s %s", name, s, value)
 	case SettingChannels:
 		return fmt.Sprintf("ethtool -L %s %s", name, value)
@@ -69,7 +72,7 @@ func ReadSetting(ifindex int, s Setting) (value string, err error) {
 
 func read(e *ethtool.Ethtool, i *net.Interface, s Setting) (string, error) {
 	switch s {
-	case SettingLRO, SettingGROHW:
+	case SettingLRO, SettingGROHW, SettingTXChecksum:
 		all, err := e.Features(i.Name)
 		on, known := all[features[s]]
 		if err == nil && !known {
@@ -93,7 +96,7 @@ func read(e *ethtool.Ethtool, i *net.Interface, s Setting) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return tableValue(table), nil
+		return table.String(), nil
 	default:
 		path, err := settingPath(i, s)
 		if err != nil {
@@ -112,7 +115,7 @@ func WriteSetting(ifindex int, s Setting, value string) error {
 
 func write(e *ethtool.Ethtool, i *net.Interface, s Setting, value string) (err error) {
 	switch s {
-	case SettingLRO, SettingGROHW:
+	case SettingLRO, SettingGROHW, SettingTXChecksum:
 		return e.Change(i.Name, map[string]bool{features[s]: value == "on"})
 	case SettingChannels:
 		c, err := e.GetChannels(i.Name)
