@@ -17,7 +17,7 @@ import (
 const (
 	// maxPathBytes is what a unix socket's address holds, its final zero aside.
 	maxPathBytes = len(unix.RawSockaddrUnix{}.Path) - 1
-	// lockTimeout bounds how long Listen waits for another one in the same folder.
+	// lockTimeout bounds how long Lock waits for another one in the same folder.
 	lockTimeout = 5 * time.Second
 	// probeTimeout bounds how long Listen waits for the owner of the socket to say
 	// who it is.
@@ -51,7 +51,7 @@ func listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("%w; name another place with --control", err)
 	}
 	// Two that start together must not both find, and remove, what the other made.
-	unlock, err := lock(folder)
+	unlock, err := Lock(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +83,9 @@ func checkPath(path string) error {
 	return nil
 }
 
-// lock takes the folder for this process until it is given back.
-func lock(folder string) (unlock func(), err error) {
+// Lock takes a folder until it is given back: of all that lock it, in whatever
+// process, one has it. It waits some seconds for another.
+func Lock(folder string) (unlock func(), err error) {
 	d, err := os.Open(folder)
 	if err != nil {
 		return nil, err
@@ -142,6 +143,15 @@ func ownerOf(path string) string {
 		return fmt.Sprintf("ringroad, process %d", s.PID)
 	}
 	return fmt.Sprintf("process %d", c.pid)
+}
+
+// Answers reports whether somebody answers on the socket.
+func Answers(path string) bool {
+	conn, err := net.DialTimeout("unix", path, probeTimeout)
+	if err == nil {
+		conn.Close() //nolint:errcheck // it was a question
+	}
+	return err == nil
 }
 
 // peer is the process at the other end, 0 for one that this PID namespace does

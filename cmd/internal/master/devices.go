@@ -10,10 +10,6 @@ import (
 	"ringroad/dataplane"
 )
 
-// journalSuffix follows the path of the control socket, whose lock is that of the
-// journal too.
-const journalSuffix = ".restore"
-
 // busyPollSettings keep interrupts off while a worker polls, and bound what a
 // packet waits for when none does. Of the values in use elsewhere (DPDK, the
 // kernel's examples) these are the same; shorter timeouts cost throughput.
@@ -25,12 +21,23 @@ var busyPollSettings = []struct {
 	{dataplane.SettingGROFlushTimeout, "200000"},
 }
 
-// openJournal undoes what an earlier master left that came to no end.
-func (m *master) openJournal() (err error) {
-	if m.journal, err = restore.Open(m.Control+journalSuffix, restore.Kernel); err != nil {
+// openJournal undoes what an earlier master left that came to no end. What the
+// doctor mended stays until this one ends.
+func (m *master) openJournal() error {
+	journal := restore.Open(m.Control, restore.Kernel)
+	all, err := journal.Changes()
+	if err != nil {
 		return err
 	}
-	if err := m.restoreDevices("an earlier ringroad came to no end: the interface has its setting back"); err != nil {
+	m.journal = journal
+	for _, c := range all {
+		if c.Fix {
+			m.log.Info("`ringroad doctor --fix` has changed an interface, until ringroad ends", "interface", c.Interface,
+				"command", c.Setting.Command(c.Interface, c.After), "before", c.Before)
+		}
+	}
+	err = m.restoreDevices("an earlier ringroad came to no end: the interface has its setting back", func(c restore.Change) bool { return !c.Fix })
+	if err != nil {
 		m.log.Warn("cannot undo what an earlier ringroad changed", "error", err)
 	}
 	return nil
@@ -108,7 +115,7 @@ func (m *master) pollDevices() error {
 
 // set changes a setting until the master ends.
 func (m *master) set(name string, ifindex int, s dataplane.Setting, value string) error {
-	c, changed, err := m.journal.Set(name, ifindex, s, value)
+	c, changed, err := m.journal.Set(restore.Change{Interface: name, Index: ifindex, Setting: s, After: value})
 	if changed {
 		m.log.Info("an interface was changed, until ringroad ends", "interface", name,
 			"command", s.Command(name, value), "before", c.Before)
@@ -116,11 +123,12 @@ func (m *master) set(name string, ifindex int, s dataplane.Setting, value string
 	return err
 }
 
-// restoreDevices undoes all changes, and logs each with the message.
-func (m *master) restoreDevices(message string) error {
-	restored, err := m.journal.Undo()
+// restoreDevices undoes the changes of which choose says so, and logs each with the
+// message.
+func (m *master) restoreDevices(message string, choose func(restore.Change) bool) error {
+	restored, err := m.journal.Undo(choose)
 	for _, c := range restored {
-		m.log.Info(message, "interface", c.Interface, "command", c.Setting.Command(c.Interface, c.Before))
+		m.log.Info(message, "interface", c.Interface, "command", c.Undone())
 	}
 	return err
 }

@@ -416,12 +416,6 @@ func (m *master) tellManager(err error) {
 func (m *master) close() error {
 	close(m.done)
 	var errs []error
-	switch {
-	case m.control != nil:
-		errs = append(errs, m.control.Close())
-	case m.commands != nil:
-		errs = append(errs, m.commands.Close())
-	}
 	if m.admin != nil {
 		errs = append(errs, m.admin.Close())
 	}
@@ -432,7 +426,14 @@ func (m *master) close() error {
 		errs = append(errs, i.Close())
 	}
 	if m.journal != nil {
-		errs = append(errs, m.restoreDevices("the interface has its setting back"))
+		errs = append(errs, m.restoreDevices("the interface has its setting back", func(restore.Change) bool { return true }))
+	}
+	// Not before: without the socket another master may start.
+	switch {
+	case m.control != nil:
+		errs = append(errs, m.control.Close())
+	case m.commands != nil:
+		errs = append(errs, m.commands.Close())
 	}
 	if m.unpid != nil {
 		errs = append(errs, m.unpid())

@@ -1,6 +1,9 @@
-// Package restore gives devices back as they were. Before the master changes a
-// setting it writes down what was there; at its end it undoes all of it, and when
-// it came to no end, its successor does so at its start.
+// Package restore gives devices back as they were. Before a setting is changed,
+// what was there is written down; the master undoes all of it at its end, and when
+// it came to no end, its successor does so at its start, or the doctor.
+//
+// What the doctor changes is in the same journal. That stays when a master starts,
+// and is undone at its end.
 package restore
 
 import (
@@ -12,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"ringroad/cmd/internal/control"
 	"ringroad/dataplane"
 )
 
@@ -22,7 +26,12 @@ type Change struct {
 	Setting   dataplane.Setting `json:"setting"`
 	Before    string            `json:"before"`
 	After     string            `json:"after"`
+	// Fix: the doctor made it. A master that starts leaves it, and undoes it at its end.
+	Fix bool `json:"fix,omitempty"`
 }
+
+// Undone is the command that the undoing of the change equals.
+func (c Change) Undone() string { return c.Setting.Command(c.Interface, c.Before) }
 
 // Device is how settings are read and written; that of the kernel is Kernel.
 type Device struct {
@@ -34,64 +43,85 @@ type Device struct {
 var Kernel = Device{dataplane.ReadSetting, dataplane.WriteSetting}
 
 // Journal holds the changes that are to be undone, in a file that exists exactly as
-// long as there are some. It belongs to one goroutine, and the file to one process:
-// whoever opens it must hold a lock of another kind.
+// long as there are some. Any process may have one of the same file open: each
+// operation locks the folder of the file, and reads it anew.
 type Journal struct {
-	path    string
-	device  Device
-	changes []Change // in the order in which they were made
+	path   string
+	device Device
 }
 
-// Open reads what an earlier process left to be undone, which is nothing if it came
-// to its end.
-func Open(path string, d Device) (*Journal, error) {
-	j := &Journal{path: path, device: d}
-	b, err := os.ReadFile(path)
+// Open returns the journal that belongs to a control socket.
+func Open(socket string, d Device) *Journal { return &Journal{path: socket + ".restore", device: d} }
+
+// Changes are those that are to be undone, in the order in which they were made.
+func (j *Journal) Changes() (all []Change, err error) {
+	b, err := os.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return j, nil
+		return nil, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &j.changes)
+		err = json.Unmarshal(b, &all)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read which device settings are to be restored: %w; if %s is damaged, remove it and look after the settings yourself", err, path)
+		return nil, fmt.Errorf("read which device settings are to be restored: %w; if %s is damaged, remove it and look after the settings yourself", err, j.path)
 	}
-	return j, nil
+	return all, nil
 }
 
-// Set changes a setting, and remembers what it was. It reports whether there was
-// anything to change.
-func (j *Journal) Set(name string, ifindex int, s dataplane.Setting, value string) (c Change, changed bool, err error) {
-	before, err := j.device.Read(ifindex, s)
-	if err != nil {
-		return c, false, fmt.Errorf("read %s of %s: %w", s, name, err)
-	}
-	if before == value {
-		return c, false, nil
-	}
-	c = Change{Interface: name, Index: ifindex, Setting: s, Before: before, After: value}
-	j.changes = append(j.changes, c)
-	if err := j.write(); err != nil {
-		j.changes = j.changes[:len(j.changes)-1]
-		return c, false, err
-	}
-	if err := j.device.Write(ifindex, s, value); err != nil {
-		j.changes = j.changes[:len(j.changes)-1]
-		return c, false, errors.Join(fmt.Errorf("set %s of %s to %s: %w", s, name, value, err), j.write())
-	}
-	return c, true, nil
+// Set makes a change to a setting, which the caller fills in but for Before. It
+// reports whether there was anything to change.
+func (j *Journal) Set(c Change) (made Change, changed bool, err error) {
+	err = j.locked(func() error {
+		all, err := j.Changes()
+		if err != nil {
+			return err
+		}
+		if c.Before, err = j.device.Read(c.Index, c.Setting); err != nil {
+			return fmt.Errorf("read %s of %s: %w", c.Setting, c.Interface, err)
+		}
+		if c.Before == c.After {
+			return nil
+		}
+		if err := j.write(append(slices.Clone(all), c)); err != nil {
+			return err
+		}
+		if err := j.device.Write(c.Index, c.Setting, c.After); err != nil {
+			return errors.Join(fmt.Errorf("set %s of %s to %s: %w", c.Setting, c.Interface, c.After, err), j.write(all))
+		}
+		changed = true
+		return nil
+	})
+	return c, changed, err
 }
 
-// Undo restores every setting that still is what it was set to, the last first, and
-// returns those that it restored. One that somebody changed since is theirs; one of
-// a device that is gone is forgotten. What cannot be restored stays written down.
-func (j *Journal) Undo() (restored []Change, err error) {
+// Undo restores those settings of which choose says so, the last first, if they
+// still are what they were set to, and returns those that it restored. One that
+// somebody changed since is theirs; one of a device that is gone is forgotten. What
+// cannot be restored stays written down. No other process changes anything while
+// choose is asked.
+func (j *Journal) Undo(choose func(Change) bool) (restored []Change, err error) {
+	err = j.locked(func() error {
+		all, err := j.Changes()
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		var left []Change
+		restored, left, err = j.undo(all, choose)
+		return errors.Join(err, j.write(left))
+	})
+	return restored, err
+}
+
+func (j *Journal) undo(all []Change, choose func(Change) bool) (restored, left []Change, err error) {
 	var errs []error
-	var left []Change
 	// Some drivers make their indirection table anew with every number of channels,
 	// and it is then neither what it was nor what it was set to.
 	anew := map[int]bool{}
-	for _, c := range slices.Backward(j.changes) {
+	for _, c := range slices.Backward(all) {
+		if !choose(c) {
+			left = append(left, c)
+			continue
+		}
 		now, err := j.device.Read(c.Index, c.Setting)
 		if err == nil && now != c.Before && (now == c.After || c.Setting == dataplane.SettingRSS && anew[c.Index]) {
 			if err = j.device.Write(c.Index, c.Setting, c.Before); err == nil {
@@ -104,29 +134,41 @@ func (j *Journal) Undo() (restored []Change, err error) {
 			errs = append(errs, fmt.Errorf("restore %s of %s to %s: %w", c.Setting, c.Interface, c.Before, err))
 		}
 	}
-	if len(j.changes) == 0 {
-		return nil, nil
-	}
 	slices.Reverse(left)
-	j.changes = left
-	errs = append(errs, j.write())
-	return restored, errors.Join(errs...)
+	return restored, left, errors.Join(errs...)
+}
+
+// locked calls f while no other process has the journal.
+func (j *Journal) locked(f func() error) error {
+	folder := filepath.Dir(j.path)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	unlock, err := control.Lock(folder)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f()
 }
 
 // write replaces the file in one step; without changes there is none.
-func (j *Journal) write() error {
-	err := j.replace()
+func (j *Journal) write(all []Change) error {
+	err := j.replace(all)
 	if err != nil {
 		return fmt.Errorf("write which device settings are to be restored: %w", err)
 	}
 	return nil
 }
 
-func (j *Journal) replace() error {
-	if len(j.changes) == 0 {
-		return os.Remove(j.path)
+func (j *Journal) replace(all []Change) error {
+	if len(all) == 0 {
+		if err := os.Remove(j.path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
-	b, err := json.MarshalIndent(j.changes, "", "  ")
+	b, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -36,18 +36,12 @@ func (d devices) device() Device {
 	}
 }
 
-func open(t *testing.T, path string, d devices) *Journal {
-	t.Helper()
-	j, err := Open(path, d.device())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return j
-}
+// all chooses every change.
+func all(Change) bool { return true }
 
 func set(t *testing.T, j *Journal, index int, s dataplane.Setting, value string, want bool) {
 	t.Helper()
-	if _, changed, err := j.Set("eth0", index, s, value); err != nil || changed != want {
+	if _, changed, err := j.Set(Change{Interface: "eth0", Index: index, Setting: s, After: value}); err != nil || changed != want {
 		t.Fatalf("set %s to %s: changed %v, %v", s, value, changed, err)
 	}
 }
@@ -63,8 +57,8 @@ func TestSettingsAreRestoredAtTheEndAndAfterACrash(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "restore")
 		d := devices{"1 a": "0", "1 b": "0", "2 a": "7", "3 a": "5"}
-		j := open(t, path, d)
-		if restored, err := j.Undo(); restored != nil || err != nil {
+		j := Open(path, d.device())
+		if restored, err := j.Undo(all); restored != nil || err != nil {
 			t.Fatalf("nothing was changed, restored %v, %v", restored, err)
 		}
 		set(t, j, 1, "a", "2", true)
@@ -76,9 +70,9 @@ func TestSettingsAreRestoredAtTheEndAndAfterACrash(t *testing.T) {
 		d["2 a"] = "1"   // by somebody else
 		delete(d, "3 a") // the device is gone
 		if crash {
-			j = open(t, path, d)
+			j = Open(path, d.device())
 		}
-		restored, err := j.Undo()
+		restored, err := j.Undo(all)
 		if err != nil || len(restored) != 3 {
 			t.Errorf("restored %v, %v", restored, err)
 		}
@@ -103,37 +97,60 @@ func TestATableThatTheDriverMakesAnew(t *testing.T) {
 			}
 			return write(i, s, v)
 		}
-		j, err := Open(path, device)
-		if err != nil {
-			t.Fatal(err)
-		}
+		j := Open(path, device)
 		set(t, j, 1, dataplane.SettingRSS, "equal 2", true)
 		set(t, j, 1, dataplane.SettingChannels, "2", true)
-		if _, err := j.Undo(); err != nil || d[rss] != before || d[channels] != "4" {
+		if _, err := j.Undo(all); err != nil || d[rss] != before || d[channels] != "4" {
 			t.Errorf("%v: afterwards %v", err, d)
 		}
 		// Without a change of ours to the channels, a table that is another one is somebody's.
 		set(t, j, 1, dataplane.SettingRSS, "equal 2", true)
 		d[rss] = "theirs"
-		if _, err := j.Undo(); err != nil || d[rss] != "theirs" {
+		if _, err := j.Undo(all); err != nil || d[rss] != "theirs" {
 			t.Errorf("%v: afterwards %v", err, d)
 		}
 		absent(t, path)
 	}
 }
 
+// TestAMasterLeavesFixes has a successor undo what a master left, but not what the doctor mended before and beside it.
+func TestAMasterLeavesFixes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "restore")
+	d := devices{"1 a": "0", "1 b": "0", "2 a": "0"}
+	fix := func(index int, s dataplane.Setting) {
+		t.Helper()
+		// The doctor is another process, with a journal of its own.
+		if _, changed, err := Open(path, d.device()).Set(Change{Index: index, Setting: s, After: "1", Fix: true}); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+	}
+	j := Open(path, d.device())
+	fix(1, "a")
+	set(t, j, 1, "b", "1", true)
+	fix(2, "a")
+	j = Open(path, d.device())
+	restored, err := j.Undo(func(c Change) bool { return !c.Fix })
+	if err != nil || len(restored) != 1 || d["1 a"] != "1" || d["1 b"] != "0" || d["2 a"] != "1" {
+		t.Errorf("at the start: restored %v, %v: %v", restored, err, d)
+	}
+	if restored, err = j.Undo(all); err != nil || len(restored) != 2 || d["1 a"] != "0" || d["2 a"] != "0" {
+		t.Errorf("at the end: restored %v, %v: %v", restored, err, d)
+	}
+	absent(t, path)
+}
+
 func TestWhatCannotBeRestoredIsNotForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "restore")
 	d := devices{"1 a": "0", "1 b": "1"}
-	j := open(t, path, d)
+	j := Open(path, d.device())
 	set(t, j, 1, "a", "2", true)
 	set(t, j, 1, "b", "2", true)
 	d["broken"] = "0"
-	if _, err := j.Undo(); !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "restore a of eth0 to 0") {
+	if _, err := j.Undo(all); !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "restore a of eth0 to 0") {
 		t.Errorf("error %v", err)
 	}
 	delete(d, "broken")
-	if restored, err := open(t, path, d).Undo(); err != nil || len(restored) != 1 || d["1 a"] != "0" || d["1 b"] != "1" {
+	if restored, err := Open(path, d.device()).Undo(all); err != nil || len(restored) != 1 || d["1 a"] != "0" || d["1 b"] != "1" {
 		t.Errorf("restored %v, %v: %v", restored, err, d)
 	}
 	absent(t, path)
@@ -142,11 +159,11 @@ func TestWhatCannotBeRestoredIsNotForgotten(t *testing.T) {
 func TestARefusedChangeLeavesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "restore")
 	d := devices{"1 a": "0", "broken": "3"}
-	j := open(t, path, d)
-	if _, _, err := j.Set("eth0", 1, "a", "3"); !errors.Is(err, errBroken) {
+	j := Open(path, d.device())
+	if _, _, err := j.Set(Change{Interface: "eth0", Index: 1, Setting: "a", After: "3"}); !errors.Is(err, errBroken) {
 		t.Errorf("error %v", err)
 	}
-	if _, _, err := j.Set("eth0", 4, "a", "3"); !errors.Is(err, dataplane.ErrNoInterface) {
+	if _, _, err := j.Set(Change{Interface: "eth0", Index: 4, Setting: "a", After: "3"}); !errors.Is(err, dataplane.ErrNoInterface) {
 		t.Errorf("error %v", err)
 	}
 	absent(t, path)
@@ -154,10 +171,16 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 
 func TestADamagedJournalIsReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "restore")
-	if err := os.WriteFile(path, []byte(`[{"interface"`), 0o600); err != nil {
+	if err := os.WriteFile(path+".restore", []byte(`[{"interface"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path, devices{}.device()); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("error %v does not name the file", err)
+	j := Open(path, devices{"1 a": "0"}.device())
+	_, listErr := j.Changes()
+	_, _, setErr := j.Set(Change{Index: 1, Setting: "a", After: "1"})
+	_, undoErr := j.Undo(all)
+	for _, err := range []error{listErr, setErr, undoErr} {
+		if err == nil || !strings.Contains(err.Error(), path+".restore") {
+			t.Errorf("error %v does not name the file", err)
+		}
 	}
 }
