@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -98,4 +99,72 @@ func mend(t *testing.T, command string) {
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
+}
+
+// TestDoctorMends has --fix mend the other end of a veth before ringroad runs, and what a killed ringroad left; and each of the ways in which
+// that is taken back.
+func TestDoctorMends(t *testing.T) {
+	spare(t, true)
+	socket := filepath.Join(t.TempDir(), "control.sock")
+	file := writeFile(t, "ringroad.yaml", `interfaces: [x0, e1]
+rx_checksum: verify
+listeners: [{address: "10.9.0.1:80", upstream: u}]
+upstreams: {u: {servers: ["10.2.0.2:8080"]}}
+`)
+	examine := func(args ...string) []finding { t.Helper(); return doctor(t, append(args, "--control", socket)...) }
+	mustHave := func(checksums, polling string, left int) {
+		t.Helper()
+		out, err := shared.Edge.Run(10*time.Second, "ethtool", "-k", "x1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustContain(t, out, "tx-checksum-ip-generic: "+checksums)
+		if now := pollSettings(t); now != polling {
+			t.Errorf("settings %s, want %s", now, polling)
+		}
+		if list, err := filepath.Glob(socket + ".restore*"); err != nil || len(list) != left {
+			t.Errorf("%v is left, %v", list, err)
+		}
+	}
+	const idle, polling = "0 0 0 0", "2 200000 2 200000"
+
+	mustFind(t, examine("-c", file), "problem", "checksums", "x0")
+	mustHave("on", idle, 0)
+	mended := mustFind(t, examine("-c", file, "--fix"), "fixed", "checksums", "x0")
+	mustContain(t, mended.Remedy, "ethtool -K x1 tx-checksum-ip-generic off")
+	mustHave("off", idle, 1)
+	all := examine("-c", file)
+	mustFind(t, all, "ok", "checksums", "x0")
+	mustFind(t, all, "ok", "settings", "x1")
+
+	// One that runs takes it over, and what it has changed is not the doctor's to restore.
+	r := start(t, bothFamilies+"busy_poll: 64\nwait: spin\n", "--control", socket)
+	mustMatch(t, r.Output(), "doctor --fix` has changed an interface.*command=\"ethtool -K x1 tx-checksum-ip-generic off\"")
+	mustFind(t, examine("e0", "--fix"), "ok", "settings", "e0")
+	mustHave("off", polling, 1)
+	if _, err := shared.Edge.Run(doctorLimit, binary, "doctor", "--undo", "--control", socket); err == nil || !strings.Contains(err.Error(), "when it ends") {
+		t.Errorf("undone while it runs: %v", err)
+	}
+	if err := r.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-r.Done()
+	mustContain(t, mustFind(t, examine("e0"), "warning", "settings", "e1").Remedy, "echo 0 > /sys/class/net/e1/")
+	mustHave("off", polling, 1)
+	mustFind(t, examine("e0", "--fix"), "fixed", "settings", "e1")
+	mustHave("off", idle, 1)
+
+	if r = start(t, bothFamilies, "--control", socket); !r.Stop(stopLimit) {
+		t.Fatal("it did not end")
+	}
+	mustMatch(t, r.Output(), "the interface has its setting back.*command=\"ethtool -K x1 tx-checksum-ip-generic on\"")
+	mustHave("on", idle, 0)
+
+	examine("-c", file, "--fix")
+	mustHave("off", idle, 1)
+	out, err := shared.Edge.Run(doctorLimit, binary, "doctor", "--undo", "--control", socket)
+	if err != nil || out != "ethtool -K x1 tx-checksum-ip-generic on\n" {
+		t.Errorf("undone: %v, it printed:\n%s", err, out)
+	}
+	mustHave("on", idle, 0)
 }

@@ -1,7 +1,9 @@
 // Package doctor examines a host and a configuration, before ringroad runs or
-// while it does. It changes nothing: what attaching a program would do is asked
-// for, not tried, because attaching resets the link of some NICs. All that leaves
-// the host is a neighbour request and one TCP connection for each backend.
+// while it does. Examining changes nothing: what attaching a program or binding a
+// socket would do is asked for, not tried, because it resets the link of some NICs.
+// (What a driver says of zero-copy is what the kernel goes by when a socket is
+// bound.) All that leaves the host is a neighbour request and one TCP connection for
+// each backend. [Report.Fix] mends what can be mended without harm (fix.go).
 //
 // Each check is a function that is given what was read from the host, and judges:
 // features and capabilities, memory, processors (host.go); interfaces
@@ -16,6 +18,7 @@ import (
 	"io"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/restore"
 	"ringroad/cmd/internal/worker"
 	"ringroad/proxy/config"
 )
@@ -28,6 +31,7 @@ const (
 	OK      Severity = "ok"
 	Warning Severity = "warning" // it works, but not as well as it could
 	Problem Severity = "problem" // ringroad does not start, or does not do what it is configured for
+	Fixed   Severity = "fixed"   // it was one of those, and was mended
 )
 
 // Finding is the outcome of one check.
@@ -36,14 +40,17 @@ type Finding struct {
 	Check    string   `json:"check"`             // its name, the same in every version
 	Subject  string   `json:"subject,omitempty"` // an interface, a listener, a backend
 	Text     string   `json:"text"`              // what is so, and what it means
-	Remedy   string   `json:"remedy,omitempty"`  // the command or the key that mends it
+	Remedy   string   `json:"remedy,omitempty"`  // the command or the key that mends it, or has
+
+	changes []restore.Change // that mend it without harm; none: it is not for Fix
+	left    *restore.Change  // by an instance that died; nil: it is about something else
 }
 
 // Report is the findings in the order of the checks.
 type Report []Finding
 
 func (r *Report) add(s Severity, check, subject, text, remedy string) {
-	*r = append(*r, Finding{s, check, subject, text, remedy})
+	*r = append(*r, Finding{Severity: s, Check: check, Subject: subject, Text: text, Remedy: remedy})
 }
 
 func (r *Report) ok(check, subject, text string, args ...any) {
@@ -68,7 +75,10 @@ func (r Report) WriteText(w io.Writer) error {
 			what += " " + f.Subject
 		}
 		line := fmt.Sprintf("%-8s %s: %s", f.Severity, what, f.Text)
-		if f.Remedy != "" {
+		switch {
+		case f.Severity == Fixed:
+			line += "; mended: " + f.Remedy
+		case f.Remedy != "":
 			line += "; mend: " + f.Remedy
 		}
 		if _, err := fmt.Fprintln(w, line); err != nil {
@@ -102,6 +112,7 @@ func (i *instance) serves(name string) bool {
 func Examine(ctx context.Context, c *config.Config, socket string) Report {
 	var r Report
 	running := r.findInstance(ctx, socket)
+	r.findSettings(socket, running != nil || control.Answers(socket))
 	r.kernel(probe())
 	nics := inspectAll(c)
 	r.memory(c, nics, readMemory())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"ringroad/bpf"
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/restore"
 	"ringroad/cmd/internal/worker"
 	"ringroad/dataplane"
 	"ringroad/proxy/config"
@@ -52,6 +54,11 @@ func card(f func(*nic)) nic {
 func TestFindings(t *testing.T) {
 	running := &instance{status: control.Status{PID: 42, Interfaces: []control.Interface{{Name: "eth0"}}}}
 	failure := errors.New("no such thing")
+	changes := []restore.Change{
+		{Interface: "eth0", Setting: dataplane.SettingRSS, Before: "weight 3 1", After: "equal 2"},
+		{Interface: "eth1", Setting: dataplane.SettingTXChecksum, Before: "on", After: "off", Fix: true},
+		{Interface: "eth0", Setting: dataplane.SettingChannels, Before: "combined 4", After: "combined 2"},
+	}
 	interfaces := func(c *config.Config, n nic, i *instance) func(*Report) {
 		return func(r *Report) { r.interfaces(c, []nic{n}, i) }
 	}
@@ -109,15 +116,32 @@ func TestFindings(t *testing.T) {
 		"unequal workers":         {interfaces(configured(func(c *config.Config) { c.Workers = 3 }), card(nil), nil), []string{"warning queues eth0: one more than others; ethtool -L eth0 combined 3"}},
 		"an MTU too large":        {interfaces(configured(nil), card(func(n *nic) { n.Link.MTU = 9000 }), nil), []string{"problem mtu eth0: MTU too large: 9000; mtu 1500"}},
 		"frames too small":        {interfaces(configured(func(c *config.Config) { c.Rings.FrameBytes = 2048 }), card(func(n *nic) { n.Link.MTU = 3000 }), nil), []string{"problem mtu eth0: frames of 3022 bytes; rings.frame_bytes: auto"}},
-		"offloads":                {interfaces(configured(nil), card(func(n *nic) { n.offloads = map[string]bool{"rx-lro": true, "rx-gro-hw": true} }), nil), []string{"warning offloads eth0: lro, rx-gro-hw merges; ethtool -K eth0 lro off rx-gro-hw off"}},
+		"offloads":                {interfaces(configured(nil), card(func(n *nic) { n.offloads = map[string]bool{"rx-lro": true, "rx-gro-hw": true} }), nil), []string{"warning offloads eth0: lro, rx-gro-hw merges; ethtool -K eth0 lro off && ethtool -K eth0 rx-gro-hw off"}},
 		"flows are placed anyhow": {interfaces(configured(nil), card(func(n *nic) { n.rss = dataplane.ErrUnsupported }), nil), []string{"warning rss eth0: handed over; rss.key"}},
 		"one worker needs no RSS": {interfaces(configured(func(c *config.Config) { c.Workers = 1 }), card(func(n *nic) { n.rss = dataplane.ErrUnsupported }), nil), nil},
 		"no zero-copy":            {interfaces(configured(func(c *config.Config) { c.ZeroCopy = config.ZeroCopyOn }), card(func(n *nic) { n.Link.Features.XDP &^= dataplane.XDPZeroCopy }), nil), []string{"problem zero-copy eth0: driver igb does not offer it; zero_copy: auto"}},
 		"interrupts on one CPU":   {interfaces(configured(nil), card(func(n *nic) { n.interrupts = []int{1, 1, 1} }), nil), []string{"warning interrupts eth0: all 3 go to CPU 1; smp_affinity_list"}},
 		"a veth that verifies": {interfaces(configured(func(c *config.Config) { c.RXChecksum = config.RXChecksumVerify }), card(func(n *nic) {
-			n.Link.Driver, n.Peer, n.peerOffloads = "veth", "eth1", map[string]bool{"tx-checksum-ip-generic": true}
-		}), nil), []string{"problem checksums eth0: its segments are dropped; ethtool -K eth1 tx off"}},
-		"a veth that trusts": {interfaces(configured(nil), card(func(n *nic) { n.Link.Driver = "veth" }), nil), nil},
+			n.Link.Driver, n.Peer, n.peer, n.peerOffloads = "veth", "eth1", &net.Interface{MTU: 1500}, map[string]bool{"tx-checksum-ip-generic": true}
+		}), nil), []string{"problem checksums eth0: its segments are dropped; ethtool -K eth1 tx-checksum-ip-generic off"}},
+		"a veth whose other end sends by more queues": {interfaces(configured(nil), card(func(n *nic) {
+			n.Link.Driver, n.Peer, n.peer, n.peerQueues = "veth", "eth1", &net.Interface{MTU: 1500}, 8
+		}), nil), []string{"warning peer eth0: sends by 8 queues and it receives by 4; ethtool -L eth1 tx 4"}},
+		"a veth whose other end sends larger frames": {interfaces(configured(nil), card(func(n *nic) {
+			n.Link.Driver, n.Peer, n.peer, n.peerQueues = "veth", "eth1", &net.Interface{MTU: 9000}, 4
+		}), nil), []string{"warning peer eth0: has MTU 9000 and it 1500; ip link set dev eth1 mtu 1500"}},
+		"an even table":               {interfaces(configured(nil), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), nil},
+		"even for two workers":        {interfaces(configured(func(c *config.Config) { c.Workers = 2 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 0, 1, 1} }), nil), nil},
+		"even over all their queues":  {interfaces(configured(func(c *config.Config) { c.Workers = 2 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), nil},
+		"a worker gets nothing":       {interfaces(configured(nil), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 0} }), nil), []string{"warning spread eth0: gives 4 workers on 4 queues different shares; ethtool -X eth0 equal 4"}},
+		"a worker has one queue more": {interfaces(configured(func(c *config.Config) { c.Workers = 3 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), []string{"warning spread eth0: 3 workers on 4 queues; ethtool -X eth0 equal 3"}},
+		"a veth that trusts":          {interfaces(configured(nil), card(func(n *nic) { n.Link.Driver = "veth" }), nil), nil},
+
+		"settings of one that died": {func(r *Report) { r.settings(changes, false) }, []string{
+			"warning settings eth0: has left channels as combined 2, it was combined 4; ethtool -L eth0 combined 4",
+			"warning settings eth0: has left rss as equal 2, it was weight 3 1; ethtool -X eth0 weight 3 1",
+		}},
+		"settings of one that runs": {func(r *Report) { r.settings(changes, true) }, nil},
 
 		"ports overlap at their end": {func(r *Report) {
 			r.ephemeral(config.PortRange{First: 30000, Last: 33000}, config.PortRange{First: 32768, Last: 60999})
@@ -220,11 +244,12 @@ func TestText(t *testing.T) {
 	var r Report
 	r.ok("link", "eth0", "up")
 	r.add(Problem, "memory", "", "too little", "ulimit -l 1")
+	r.add(Fixed, "spread", "eth0", "uneven", "ethtool -X eth0 equal 2")
 	var b bytes.Buffer
 	if err := r.WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
-	if want := "ok       link eth0: up\nproblem  memory: too little; mend: ulimit -l 1\n"; b.String() != want {
+	if want := "ok       link eth0: up\nproblem  memory: too little; mend: ulimit -l 1\nfixed    spread eth0: uneven; mended: ethtool -X eth0 equal 2\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/safchain/ethtool"
 
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/restore"
 	"ringroad/dataplane"
 	"ringroad/proxy/config"
 )
@@ -26,10 +27,13 @@ type nic struct {
 
 	addresses    []netip.Addr
 	offloads     map[string]bool // ethtool -k; nil: unknown
-	peerOffloads map[string]bool // of Inspection.Peer
+	peer         *net.Interface  // Inspection.Peer; nil: none, or unknown
+	peerOffloads map[string]bool // of peer
+	peerQueues   int             // that peer sends by; 0: unknown
 	maxQueues    int             // that the driver could have; 0: unknown
 	rss          error           // why nobody knows how flows are placed on queues
-	interrupts   []int           // CPUs that its interrupts go to, one for each; nil: unknown
+	table        dataplane.Indirection
+	interrupts   []int // CPUs that its interrupts go to, one for each; nil: unknown
 }
 
 func inspectAll(c *config.Config) []nic {
@@ -49,11 +53,15 @@ func inspect(name string) nic {
 		n.addresses = addressesOf(i)
 	}
 	_, n.rss = dataplane.ReadRSS(n.Link.Index)
+	n.table, _ = dataplane.ReadIndirection(n.Link.Index) // many have none
 	if tool, err := ethtool.NewEthtool(); err == nil {
 		defer tool.Close()
 		n.offloads, _ = tool.Features(name)
-		if n.Peer != "" {
+		if n.peer, err = net.InterfaceByName(n.Peer); err == nil {
 			n.peerOffloads, _ = tool.Features(n.Peer)
+			if channels, err := tool.GetChannels(n.Peer); err == nil {
+				n.peerQueues = int(channels.CombinedCount + channels.TxCount)
+			}
 		}
 		if channels, err := tool.GetChannels(name); err == nil {
 			n.maxQueues = int(channels.MaxCombined + channels.MaxRx)
@@ -85,7 +93,11 @@ func interruptsOf(l dataplane.LinkInfo) (cpus []int) {
 	if index, err := os.ReadFile(filepath.Join(dir, "ifindex")); err != nil || strings.TrimSpace(string(index)) != strconv.Itoa(l.Index) {
 		return nil
 	}
-	numbers, err := os.ReadDir(filepath.Join(dir, "device", "msi_irqs"))
+	of := "/device/msi_irqs"
+	if l.Driver == "virtio_net" {
+		of = "/device/../msi_irqs" // between the interface and its PCI device there is one of virtio
+	}
+	numbers, err := os.ReadDir(dir + of) // device is a link: Join would cut it off before the dots
 	if err != nil {
 		return nil
 	}
@@ -142,7 +154,9 @@ func (r *Report) interfaces(c *config.Config, nics []nic, running *instance) {
 		}
 		r.offload(n)
 		r.checksums(c, n)
+		r.otherEnd(c, n)
 		r.placement(c, n, workers)
+		r.spread(n, workers)
 		r.zeroCopy(c, n, running)
 		r.interrupts(n)
 	}
@@ -193,7 +207,7 @@ func (r *Report) queues(n *nic, workers int) {
 	case workers > have:
 		r.add(Problem, "queues", n.name, fmt.Sprintf("workers is %d and it has %d receive queues: each worker needs one of every interface", workers, have),
 			fmt.Sprintf("workers: auto, or ethtool -L %s combined %d", n.name, workers))
-	case workers < have && have%workers != 0:
+	case workers < have && have%workers != 0 && n.table == nil: // of a table, spread says more
 		r.add(Warning, "queues", n.name, fmt.Sprintf("%d receive queues for %d workers: some serve one more than others", have, workers),
 			fmt.Sprintf("ethtool -L %s combined %d", n.name, workers))
 	case n.maxQueues > have:
@@ -206,24 +220,35 @@ func (r *Report) queues(n *nic, workers int) {
 // breaking are offloads that hand over frames larger than the MTU. Some drivers
 // refuse XDP beside them (mlx5), others switch them off when a program comes
 // (virtio_net).
-var breaking = []struct{ feature, flag string }{{"rx-lro", "lro"}, {"rx-gro-hw", "rx-gro-hw"}}
+var breaking = []struct {
+	feature string
+	setting dataplane.Setting
+}{{"rx-lro", dataplane.SettingLRO}, {"rx-gro-hw", dataplane.SettingGROHW}}
+
+// quiet are drivers that change offloads without taking the link down.
+var quiet = []string{"virtio_net"}
 
 func (r *Report) offload(n *nic) {
 	if n.offloads == nil {
 		return
 	}
 	var flags []string
+	var changes []restore.Change
 	for _, b := range breaking {
 		if n.offloads[b.feature] {
-			flags = append(flags, b.flag)
+			flags = append(flags, string(b.setting))
+			changes = append(changes, restore.Change{Interface: n.name, Index: n.Link.Index, Setting: b.setting, After: "off"})
 		}
 	}
-	if len(flags) > 0 {
-		r.add(Warning, "offloads", n.name, fmt.Sprintf("%s merges frames: drivers refuse XDP beside it, or switch it off", strings.Join(flags, ", ")),
-			fmt.Sprintf("ethtool -K %s %s off", n.name, strings.Join(flags, " off ")))
-		return
+	text := fmt.Sprintf("%s merges frames: drivers refuse XDP beside it, or switch it off", strings.Join(flags, ", "))
+	switch {
+	case len(flags) == 0:
+		r.ok("offloads", n.name, "LRO and hardware GRO are off")
+	case slices.Contains(quiet, n.Link.Driver):
+		r.mendable(Warning, "offloads", n.name, text, changes...)
+	default:
+		r.add(Warning, "offloads", n.name, text+"; changing it may take the link down for a moment", commands(changes))
 	}
-	r.ok("offloads", n.name, "LRO and hardware GRO are off")
 }
 
 // checksums is about veth, whose peer may leave the work to a NIC that there is
@@ -235,20 +260,52 @@ func (r *Report) checksums(c *config.Config, n *nic) {
 		}
 		return
 	}
-	peer, namespace := n.Peer, ""
-	if peer == "" {
-		peer, namespace = "PEER", ", in the namespace of the other end"
-	}
-	remedy := fmt.Sprintf("ethtool -K %s tx off%s", peer, namespace)
 	switch {
 	case n.peerOffloads != nil && !n.peerOffloads["tx-checksum-ip-generic"]:
 		r.ok("checksums", n.name, "the peer %s fills them in", n.Peer)
 	case c.RXChecksum != config.RXChecksumVerify:
 		r.ok("checksums", n.name, "rx_checksum is %s: trusted on veth, whose peer may leave them unfilled", c.RXChecksum)
 	case n.peerOffloads != nil:
-		r.add(Problem, "checksums", n.name, fmt.Sprintf("rx_checksum is verify and the peer %s leaves them unfilled: its segments are dropped", n.Peer), remedy)
+		r.mendable(Problem, "checksums", n.name, fmt.Sprintf("rx_checksum is verify and the peer %s leaves them unfilled: its segments are dropped", n.Peer),
+			restore.Change{Interface: n.Peer, Index: n.peer.Index, Setting: dataplane.SettingTXChecksum, After: "off"})
 	default:
-		r.add(Warning, "checksums", n.name, "rx_checksum is verify, and whether the peer fills them in is not known: it is in another namespace", remedy)
+		r.add(Warning, "checksums", n.name, "rx_checksum is verify, and whether the peer fills them in is not known: it is in another namespace",
+			dataplane.SettingTXChecksum.Command("PEER", "off")+", in the namespace of the other end")
+	}
+}
+
+// otherEnd is about veth too, whose driver takes no program when the other end could
+// send what it cannot receive (veth_xdp_set).
+func (r *Report) otherEnd(c *config.Config, n *nic) {
+	if n.Link.Driver != "veth" || n.peer == nil {
+		return
+	}
+	severity, what := Warning, "generic mode is used, which is several times slower"
+	if c.XDPMode == config.XDPNative {
+		severity, what = Problem, "xdp_mode demands it"
+	}
+	switch {
+	case n.peerQueues > n.Link.RXQueues:
+		r.add(severity, "peer", n.name, fmt.Sprintf("the other end %s sends by %d queues and it receives by %d: it has no native mode so, and %s", n.Peer, n.peerQueues, n.Link.RXQueues, what),
+			fmt.Sprintf("ethtool -L %s tx %d", n.Peer, n.Link.RXQueues))
+	case n.peer.MTU > n.Link.MTU:
+		r.add(Warning, "peer", n.name, fmt.Sprintf("the other end %s has MTU %d and it %d: larger frames are lost", n.Peer, n.peer.MTU, n.Link.MTU),
+			fmt.Sprintf("ip link set dev %s mtu %d", n.Peer, n.Link.MTU))
+	default:
+		r.ok("peer", n.name, "the other end %s sends by %d queues, MTU %d", n.Peer, n.peerQueues, n.peer.MTU)
+	}
+}
+
+// spread looks whether the NIC gives every worker the same share of flows.
+func (r *Report) spread(n *nic, workers int) {
+	have := n.Link.RXQueues
+	switch {
+	case n.table == nil || workers < 1 || workers > have:
+	case n.table.Even(workers) || have%workers == 0 && n.table.Even(have):
+		r.ok("spread", n.name, "the RSS table (%v) gives each of %d workers the same share of flows", n.table, workers)
+	default:
+		r.mendable(Warning, "spread", n.name, fmt.Sprintf("the RSS table (%v) gives %d workers on %d queues different shares of flows", n.table, workers, have),
+			restore.Change{Interface: n.name, Index: n.Link.Index, Setting: dataplane.SettingRSS, After: dataplane.EqualRSS(workers)})
 	}
 }
 
