@@ -20,8 +20,12 @@ func TestLevelsOfListenersQueues(t *testing.T) {
 		}
 	})
 	queues := func() stack.QueueStats {
-		l.Stack.TCPStats()
-		return l.Stack.QueueStats()
+		t.Helper()
+		n, q := l.Stack.TCPStats().Endpoints, l.Stack.QueueStats()
+		if endpoints, handshakes := l.Stack.Walk(); n != endpoints || q.SynQueue != handshakes {
+			t.Errorf("counted %d endpoints and %d handshakes, there are %d and %d", n, q.SynQueue, endpoints, handshakes)
+		}
+		return q
 	}
 	const syn = 2
 	var through atomic.Bool
@@ -36,6 +40,11 @@ func TestLevelsOfListenersQueues(t *testing.T) {
 	l.do(func() {
 		if q := queues(); q.SynQueue != 3 || q.AcceptQueue != 0 || q.Capacity != 8 {
 			t.Errorf("without the client's ACKs: %+v", q)
+		}
+	})
+	l.do(func() {
+		if n := testing.AllocsPerRun(100, func() { l.Stack.TCPStats() }); n != 0 {
+			t.Errorf("counting allocates %v times: it looks at each endpoint", n)
 		}
 	})
 	through.Store(true)

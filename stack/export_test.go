@@ -17,3 +17,14 @@ func (c *Conn) RoundTrip() time.Duration {
 
 // Watched is how many connections the stack looks at for a lost timer.
 func (s *Stack) Watched() int { return len(s.watched.entries) - s.watched.head }
+
+// Walk counts endpoints and handshakes by looking at each endpoint.
+func (s *Stack) Walk() (endpoints, handshakes uint64) {
+	for _, ep := range s.net.RegisteredEndpoints() {
+		endpoints++
+		if ep, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(ep.State()) == tcp.StateSynRecv {
+			handshakes++
+		}
+	}
+	return endpoints, handshakes
+}

@@ -47,6 +47,7 @@ func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", addr, errorOf(err))
 	}
 	s.queues.Capacity += uint64(backlog)
+	s.listeners = append(s.listeners, l)
 	return l, nil
 }
 
@@ -99,6 +100,7 @@ func (l *Listener) Close() {
 	l.gone = true
 	l.Refuse(false)
 	l.stack.queues.Capacity -= uint64(l.backlog)
+	l.stack.listeners = slices.DeleteFunc(l.stack.listeners, func(k *Listener) bool { return k == l })
 	for {
 		ep, _, err := l.endpoint.Accept(nil)
 		if err != nil {

@@ -42,7 +42,9 @@ type Stack struct {
 	generation uint64                // of the routes in use
 	outlets    map[netip.Addr]outlet // found with these routes
 	done       chan struct{}
-	refusing   []netstack.TransportEndpoint // listeners that answer SYNs with RST
+	listeners  []*Listener                  // that are open
+	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
+	tables     []endpointTable              // of netstack
 
 	reader bytes.Reader      // the source of a Write
 	writer tcpip.SliceWriter // the destination of a Read
@@ -95,6 +97,7 @@ func New(c Config) (*Stack, error) {
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
 		Clock:              s.clock,
 	})
+	s.tables = endpointTables(s.net)
 	if err := s.setOptions(); err != nil {
 		s.net.Destroy()
 		return nil, err

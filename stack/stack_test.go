@@ -652,7 +652,10 @@ func TestFlowsAndConnectionsAreForgotten(t *testing.T) {
 		roundTrip(t, c, []byte("x"))
 		c.Close()
 	}
-	l.eventually("no endpoint is left but the listener", func() bool { return l.Stack.TCPStats().Endpoints == base })
+	l.eventually("no endpoint is left but the listener", func() bool {
+		n, _ := l.Stack.Walk()
+		return n == base && l.Stack.TCPStats().Endpoints == base
+	})
 }
 
 // hangUp is a server that closes as soon as it reads something, first.

@@ -118,14 +118,11 @@ func (s *Stack) LinkStats(index int) LinkStats {
 // TCPStats returns netstack's counters.
 func (s *Stack) TCPStats() TCPStats {
 	t := s.net.Stats().TCP
-	endpoints, handshakes := 0, 0
-	for _, ep := range s.net.RegisteredEndpoints() {
-		endpoints++
-		if ep, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(ep.State()) == tcp.StateSynRecv {
-			handshakes++
-		}
+	endpoints := 0
+	for _, table := range s.tables {
+		endpoints += table.len()
 	}
-	s.countQueues(handshakes)
+	s.countQueues()
 	return TCPStats{
 		ActiveOpens:         t.ActiveConnectionOpenings.Value(),
 		PassiveOpens:        t.PassiveConnectionOpenings.Value(),
@@ -157,10 +154,12 @@ func (s *Stack) QueueStats() QueueStats { return s.queues }
 
 // countQueues looks at the listeners' queues. netstack tells how many connections it
 // has put on accept queues, and we know how many were taken off.
-func (s *Stack) countQueues(handshakes int) {
+func (s *Stack) countQueues() {
 	q := &s.queues
-	q.SynQueue = uint64(handshakes)
-	q.AcceptQueue = 0
+	q.SynQueue, q.AcceptQueue = 0, 0
+	for _, l := range s.listeners {
+		q.SynQueue += uint64(handshakesOf(l.endpoint.(*tcp.Endpoint)))
+	}
 	if n := s.net.Stats().TCP.PassiveConnectionOpenings.Value(); n > s.accepted {
 		q.AcceptQueue = n - s.accepted
 	}
