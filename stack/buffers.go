@@ -7,8 +7,10 @@ import (
 
 // Buffered is what the buffers of a connection hold, in bytes.
 type Buffered struct {
-	Received, ReceiveRoom int // not yet read, and the payload that the receive buffer holds as it has grown
-	Sent, SendRoom        int // not yet acknowledged, and the size of the send buffer
+	Received    int `json:"received_bytes"`     // not yet read
+	ReceiveRoom int `json:"receive_room_bytes"` // payload that the receive buffer holds as it has grown
+	Sent        int `json:"sent_bytes"`         // not yet acknowledged
+	SendRoom    int `json:"send_room_bytes"`    // size of the send buffer
 }
 
 // Buffered looks into the buffers of c. It takes the endpoint's lock.
@@ -29,7 +31,7 @@ func (c *Conn) Buffered() (b Buffered) {
 	defer ep.UnlockUser()
 	if snd, ok := senderOf(ep); ok {
 		// A FIN that was acknowledged counts as a byte.
-		if n := int32(c.written - uint32(snd.state.SndUna-c.first)); c.numbered && n > 0 {
+		if n := int32(uint32(c.written) - uint32(snd.state.SndUna-c.first)); c.numbered && n > 0 {
 			b.Sent = int(n)
 		}
 	}

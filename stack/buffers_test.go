@@ -104,6 +104,13 @@ func TestBufferedBytesOfAConnection(t *testing.T) {
 		if b := c.Buffered(); b.Sent == 0 || b.Sent > written {
 			t.Errorf("%d bytes written: %+v", written, b)
 		}
+		if i := c.Info(); i.PeerWindow == 0 || i.BytesWritten != uint64(written) || i.Local != netip.MustParseAddrPort("10.1.0.1:80") ||
+			i.Remote != c.RemoteAddr() || i.State != "ESTABLISHED" || i.RTT == 0 || i.RTO < i.RTT || i.CongestionWindow < 10 || i.Retransmits != 0 || i.Recovery != "" {
+			t.Errorf("of the stuck connection: %+v", i)
+		}
+		if n := testing.AllocsPerRun(100, func() { c.Info() }); n != 0 {
+			t.Errorf("looking at it allocates %v times", n)
+		}
 	})
 	got := 0
 	for b := make([]byte, 64<<10); got < written; {

@@ -29,7 +29,7 @@ type Conn struct {
 	zeroWindows   uint64       // counted so far
 	first         seqnum.Value // sequence number of the first byte written; valid iff numbered
 	numbered      bool
-	written       uint32 // bytes, modulo 2^32
+	read, written uint64 // bytes
 	watched       bool   // in the stack's queue of that name
 }
 
@@ -103,6 +103,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.endpoint.ModerateRecvBuf(r.Count)
 	}
 	c.stack.stats.BytesRead += uint64(r.Count)
+	c.read += uint64(r.Count)
 	if r.Count < len(p) && c.peerSends() {
 		return r.Count, ErrWouldBlock
 	}
@@ -141,7 +142,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	r.Reset(nil)
 	c.stack.stats.BytesWritten += uint64(n)
-	c.written += uint32(n)
+	c.written += uint64(n)
 	if n > 0 {
 		c.stack.watch(c)
 	}

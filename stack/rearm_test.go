@@ -188,6 +188,9 @@ func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 			if n := l.Stack.LoopStats().TimersRearmed; n != 1 {
 				t.Errorf("%d timers were armed again, want 1", n)
 			}
+			if i := c.Info(); !closed && (i.Retransmits < 3 || i.SlowStartThreshold == 0 || i.Sent != 0) {
+				t.Errorf("after the losses: %+v", i)
+			}
 		})
 	}
 }
