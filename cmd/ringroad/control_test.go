@@ -19,6 +19,7 @@ import (
 
 	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/worker"
 )
@@ -69,7 +70,7 @@ type fakeMaster struct {
 }
 
 // Capture is that of a master whose workers receive nothing.
-func (f *fakeMaster) Capture(ctx context.Context, o capture.Options, out capture.Output) error {
+func (f *fakeMaster) Capture(ctx context.Context, o capture.Options, out feed.Output) error {
 	s, err := capture.New(o, []capture.Link{{Name: "eth0"}}, 1)
 	if err != nil {
 		return err

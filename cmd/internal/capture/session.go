@@ -2,28 +2,21 @@ package capture
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"golang.org/x/net/bpf"
 
+	"ringroad/cmd/internal/feed"
 	"ringroad/stack"
 )
 
-const (
-	// interval is how often the rings are looked at.
-	interval = 10 * time.Millisecond
-	// hold is how old frames are when they are written: a worker may be interrupted
-	// between taking the time and writing the frame.
-	hold = 10 * time.Millisecond
-	// flushBytes is how much is written at a time.
-	flushBytes = 64 << 10
-	// lastWrite is how long a client may take to read the rest.
-	lastWrite = 5 * time.Second
-)
+// hold is how old frames are when they are written: a worker may be interrupted
+// between taking the time and writing the frame.
+const hold = 10 * time.Millisecond
+
+// flushBytes is how much is written at a time.
+const flushBytes = 64 << 10
 
 // Link is an interface of a capture.
 type Link struct {
@@ -31,22 +24,12 @@ type Link struct {
 	MAC  [6]byte
 }
 
-// Output is where a session writes to.
-type Output interface {
-	io.Writer
-	Flush() error
-	SetWriteDeadline(time.Time) error
-}
-
 // Session is the master's side of one capture. One goroutine runs it; any may Stop it.
 type Session struct {
+	*feed.Session
 	options Options
 	code    []bpf.RawInstruction
 	links   []Link
-	rings   []*ring    // of each worker
-	files   []*os.File // their memory
-	start   time.Time
-	stop    chan struct{}
 	written uint64
 	enc     encoder
 	heads   []head
@@ -68,101 +51,58 @@ func New(o Options, links []Link, workers int) (*Session, error) {
 	if len(links) > MaxLinks {
 		return nil, fmt.Errorf("start a capture: %d interfaces are too many", len(links))
 	}
-	s := &Session{options: o, links: links, start: time.Now(), stop: make(chan struct{}, 1), heads: make([]head, workers)}
+	s := &Session{options: o, links: links, heads: make([]head, workers)}
 	if code != nil {
 		if s.code, err = bpf.Assemble(code); err != nil {
 			return nil, fmt.Errorf("start a capture: %w", err)
 		}
 	}
-	for range workers {
-		r, f, err := newRing(o.BufferBytes)
-		if err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-		s.rings, s.files = append(s.rings, r), append(s.files, f)
-	}
-	return s, nil
+	s.Session, err = feed.New("ringroad-capture", o.BufferBytes, workers)
+	return s, err
 }
 
 // Order is what the workers are told.
 func (s *Session) Order() *Order {
-	return &Order{Program: s.code, SnapLen: s.options.SnapLen, Direction: s.options.Direction, Handed: s.options.Handed, Start: s.start}
+	return &Order{Program: s.code, SnapLen: s.options.SnapLen, Direction: s.options.Direction, Handed: s.options.Handed, Start: s.Start}
 }
 
-// File is the memory of a worker's ring. It stays the session's.
-func (s *Session) File(worker int) *os.File { return s.files[worker] }
-
-// Stop ends Run.
-func (s *Session) Stop() {
-	select {
-	case s.stop <- struct{}{}:
-	default:
-	}
+// Run writes frames until it is stopped, until ctx is done, or until there are as many
+// as asked for; see feed.Session.Follow.
+func (s *Session) Run(ctx context.Context, out feed.Output, off func()) error {
+	return s.Follow(ctx, source{s}, out, s.options.Duration, off)
 }
 
-// Run writes frames until Stop, until ctx is done, or until there are as many as
-// asked for. It calls off when the workers are to write no more, before it writes
-// the last frames and the statistics.
-func (s *Session) Run(ctx context.Context, out Output, off func()) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	go func() {
-		defer close(ended)
-		select {
-		case <-s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-		out.SetWriteDeadline(time.Now().Add(lastWrite)) //nolint:errcheck // then the client alone decides how long it takes
-	}()
+// source makes pcapng of the frames.
+type source struct{ *Session }
+
+// Begin implements feed.Source.
+func (s source) Begin(out feed.Output) error {
 	s.enc.header(&s.options, s.links)
-	if err = s.flush(out); err == nil {
-		err = s.follow(ctx, out)
-	}
-	off()
-	if err != nil {
-		return err
-	}
-	if err := s.write(out, ^uint64(0)); err != nil {
-		return err
-	}
-	end := uint64(time.Since(s.start))
-	for i := range s.links {
-		var accepted, dropped uint64
-		for _, r := range s.rings {
-			accepted += r.accepted(i).Load()
-			dropped += r.dropped(i).Load()
-		}
-		s.enc.statistics(i, s.wall(0), s.wall(end), accepted, dropped)
-	}
 	return s.flush(out)
 }
 
-// follow writes what comes.
-func (s *Session) follow(ctx context.Context, out Output) error {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	var timeout <-chan time.Time
-	if s.options.Duration > 0 {
-		timeout = time.After(s.options.Duration)
+// Take implements feed.Source.
+func (s source) Take(out feed.Output, final bool) (done bool, err error) {
+	until := ^uint64(0)
+	if !final {
+		until = uint64(max(time.Since(s.Start)-hold, 0))
 	}
-	for !s.complete() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timeout:
-			return nil
-		case <-ticker.C:
+	err = s.write(out, until)
+	return s.complete(), err
+}
+
+// End implements feed.Source.
+func (s source) End(out feed.Output) error {
+	end := uint64(time.Since(s.Start))
+	for i := range s.links {
+		var a, d uint64
+		for _, r := range s.Rings {
+			a += r.Counter(accepted(i)).Load()
+			d += r.Counter(dropped(i)).Load()
 		}
-		if err := s.write(out, uint64(max(time.Since(s.start)-hold, 0))); err != nil {
-			return err
-		}
+		s.enc.statistics(i, s.wall(0), s.wall(end), a, d)
 	}
-	return nil
+	return s.flush(out)
 }
 
 // complete reports whether there are as many frames as asked for.
@@ -170,8 +110,8 @@ func (s *Session) complete() bool { return s.options.Count > 0 && s.written >= s
 
 // write writes the frames on the rings that are not younger than until, in the order
 // of their times.
-func (s *Session) write(out Output, until uint64) error {
-	for i := range s.rings {
+func (s *Session) write(out feed.Output, until uint64) error {
+	for i := range s.Rings {
 		s.peek(i)
 	}
 	for !s.complete() {
@@ -186,7 +126,7 @@ func (s *Session) write(out Output, until uint64) error {
 		}
 		h := &s.heads[first]
 		s.enc.packet(&h.record, s.wall(h.time), h.frame, comment(first, &h.record))
-		s.rings[first].take(&h.record)
+		s.Rings[first].Take()
 		s.written++
 		s.peek(first)
 		if len(s.enc.b) >= flushBytes {
@@ -201,19 +141,19 @@ func (s *Session) write(out Output, until uint64) error {
 	return s.flush(out)
 }
 
-// peek looks at the oldest frame of a ring. What no worker writes is left out.
+// peek looks at the oldest frame of a ring.
 func (s *Session) peek(i int) {
 	h := &s.heads[i]
 	for {
-		h.frame, h.ok = s.rings[i].peek(&h.record)
-		if !h.ok || int(h.link) < len(s.links) && h.kind <= sent && int(h.kept) <= s.options.SnapLen {
+		h.frame, h.ok = peek(s.Rings[i], &h.record)
+		if !h.ok || int(h.link) < len(s.links) && h.kind >= received && h.kind <= sent && int(h.kept) <= s.options.SnapLen {
 			return
 		}
-		s.rings[i].take(&h.record)
+		s.Rings[i].Take()
 	}
 }
 
-func (s *Session) flush(out Output) error {
+func (s *Session) flush(out feed.Output) error {
 	_, err := out.Write(s.enc.b)
 	s.enc.b = s.enc.b[:0]
 	if err == nil {
@@ -223,7 +163,7 @@ func (s *Session) flush(out Output) error {
 }
 
 // wall is a time of the capture's clock in ns since 1970.
-func (s *Session) wall(ns uint64) uint64 { return uint64(s.start.UnixNano()) + ns }
+func (s *Session) wall(ns uint64) uint64 { return uint64(s.Start.UnixNano()) + ns }
 
 // comment says what only the worker knows of a frame.
 func comment(worker int, r *record) string {
@@ -239,14 +179,4 @@ func comment(worker int, r *record) string {
 		text += fmt.Sprintf(", handed over to worker %d", fate)
 	}
 	return text
-}
-
-// Close releases the rings.
-func (s *Session) Close() error {
-	var errs []error
-	for i := range s.rings {
-		errs = append(errs, s.rings[i].close(), s.files[i].Close())
-	}
-	s.rings, s.files = nil, nil
-	return errors.Join(errs...)
 }

@@ -188,7 +188,7 @@ func TestFullRingIsToldOf(t *testing.T) {
 	file := captured(t, s, s.Stop)
 	packets, links := read(t, file)
 	st := links[0].Statistics
-	if want := uint64(minBufferBytes / 1024); uint64(len(packets)) != want || st.PacketsReceived != frames || st.PacketsDropped != frames-want {
+	if want := uint64(minBufferBytes / 1032); uint64(len(packets)) != want || st.PacketsReceived != frames || st.PacketsDropped != frames-want {
 		t.Errorf("%d packets, statistics %+v; want %d of %d", len(packets), st, want, frames)
 	}
 	sum, err := Copy(NewPrinter(io.Discard), bytes.NewReader(file), nil)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/bpf"
 
+	"ringroad/cmd/internal/feed"
 	"ringroad/stack"
 )
 
@@ -25,7 +25,7 @@ type Order struct {
 // Tap copies frames of one worker's stack into its ring. The loop makes and closes
 // it; while it is on, the loop and netstack's processor call it.
 type Tap struct {
-	ring    *ring
+	ring    *feed.Ring
 	filter  *bpf.VM // nil: every frame
 	snapLen int
 	in, out bool
@@ -57,7 +57,7 @@ func NewTap(o *Order, f *os.File, queues [][]int) (*Tap, error) {
 		}
 	}
 	var err error
-	if t.ring, err = openRing(f); err != nil {
+	if t.ring, err = feed.OpenRing(f); err != nil {
 		return nil, fmt.Errorf("start a capture: %w", err)
 	}
 	// As a point of the monotonic clock, so that times cannot step back.
@@ -67,7 +67,7 @@ func NewTap(o *Order, f *os.File, queues [][]int) (*Tap, error) {
 }
 
 // Close unmaps the ring. The stack has the tap no more.
-func (t *Tap) Close() error { return t.ring.close() }
+func (t *Tap) Close() error { return t.ring.Close() }
 
 // Received implements stack.Tap.
 func (t *Tap) Received(link, device int, frame []byte, fate stack.Fate) {
@@ -100,12 +100,11 @@ func (t *Tap) put(r *record, frame []byte) {
 	r.time = uint64(max(time.Since(t.base), 0))
 	r.length = uint32(len(frame))
 	r.kept = uint32(min(len(frame), t.snapLen))
-	add(t.ring.accepted(int(r.link)))
-	if !t.ring.put(r, frame[:r.kept]) {
-		add(t.ring.dropped(int(r.link)))
+	t.ring.Count(accepted(int(r.link)), 1)
+	var head [recordBytes]byte
+	r.put(&head)
+	if !t.ring.Put(head[:], frame[:r.kept]) {
+		t.ring.Count(dropped(int(r.link)), 1)
 	}
 	t.mu.Unlock()
 }
-
-// add counts one. A counter has one writer at a time: there is no need to lock.
-func add(counter *atomic.Uint64) { counter.Store(counter.Load() + 1) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/capture"
+	"ringroad/cmd/internal/feed"
 )
 
 // Capture starts a capture. What it returns is pcapng, for [capture.Copy]; closing it
@@ -39,9 +40,9 @@ type stream struct {
 	began bool
 }
 
-var _ capture.Output = (*stream)(nil)
+var _ feed.Output = (*stream)(nil)
 
-// Write implements capture.Output.
+// Write implements feed.Output.
 func (s *stream) Write(b []byte) (int, error) {
 	s.began = true
 	return s.w.Write(b)

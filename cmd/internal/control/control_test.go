@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ringroad/cmd/internal/capture"
+	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/worker"
 )
@@ -87,7 +88,7 @@ type fake struct {
 	reload func(context.Context) ([]string, error)
 	ended  chan string
 
-	capture   func(context.Context, capture.Options, capture.Output) error
+	capture   func(context.Context, capture.Options, feed.Output) error
 	capturing chan struct{} // closed by StopCapture; nil: no capture is running
 }
 
@@ -95,7 +96,7 @@ func newMaster() *fake {
 	return &fake{status: control.Status{PID: os.Getpid(), State: control.StateRunning}, ended: make(chan string, 2)}
 }
 
-func (f *fake) Capture(ctx context.Context, o capture.Options, out capture.Output) error {
+func (f *fake) Capture(ctx context.Context, o capture.Options, out feed.Output) error {
 	return f.capture(ctx, o, out)
 }
 
@@ -521,7 +522,7 @@ func write(t *testing.T, path, content string) {
 func TestCaptureStreamsUntilItIsStopped(t *testing.T) {
 	m := newMaster()
 	m.capturing = make(chan struct{})
-	m.capture = func(ctx context.Context, o capture.Options, out capture.Output) error {
+	m.capture = func(ctx context.Context, o capture.Options, out feed.Output) error {
 		if o.Filter != "port 80 && ip" || o.Count != 7 {
 			return fmt.Errorf("options %+v", o)
 		}
@@ -561,7 +562,7 @@ func TestCaptureStreamsUntilItIsStopped(t *testing.T) {
 
 func TestCaptureThatIsRefusedSaysWhy(t *testing.T) {
 	m := newMaster()
-	m.capture = func(context.Context, capture.Options, capture.Output) error { return errors.New("another one runs") }
+	m.capture = func(context.Context, capture.Options, feed.Output) error { return errors.New("another one runs") }
 	c, _ := serve(t, m)
 	if _, err := c.Capture(within(t), capture.Options{}); err == nil || err.Error() != "another one runs" {
 		t.Errorf("refused by the master: %v", err)
@@ -577,7 +578,7 @@ func TestCaptureThatIsRefusedSaysWhy(t *testing.T) {
 func TestCaptureEndsWithItsClient(t *testing.T) {
 	m := newMaster()
 	ended := make(chan struct{})
-	m.capture = func(ctx context.Context, _ capture.Options, out capture.Output) error {
+	m.capture = func(ctx context.Context, _ capture.Options, out feed.Output) error {
 		defer close(ended)
 		if err := out.Flush(); err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/capture"
+	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -33,7 +34,7 @@ type Master interface {
 	Stats() (worker.Snapshot, error) // disturbs no worker
 	// Capture writes the frames that pass until ctx is done or StopCapture is
 	// called. It has written nothing when it could not start.
-	Capture(ctx context.Context, o capture.Options, out capture.Output) error
+	Capture(ctx context.Context, o capture.Options, out feed.Output) error
 	StopCapture() (running bool)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"ringroad/cmd/internal/capture"
+	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -13,7 +14,7 @@ var errCapturing = errors.New("another capture is running, and there can be one 
 
 // Capture implements control.Master. The frames are written by the calling
 // goroutine: a client that reads slowly is in nobody's way.
-func (c commands) Capture(ctx context.Context, o capture.Options, out capture.Output) error {
+func (c commands) Capture(ctx context.Context, o capture.Options, out feed.Output) error {
 	o.Version = c.m.Version
 	var s *capture.Session
 	var err error

@@ -1,4 +1,4 @@
-package capture
+package feed
 
 import (
 	"sync/atomic"

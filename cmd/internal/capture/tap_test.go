@@ -1,9 +1,6 @@
 package capture
 
 import (
-	"bytes"
-	"encoding/binary"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -11,99 +8,10 @@ import (
 
 	"golang.org/x/net/bpf"
 
+	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/pcapfilter"
 	"ringroad/stack"
 )
-
-const testRingBytes = 64 << 10
-
-// rings are the worker's and the master's view of one ring.
-func rings(t *testing.T) (worker, master *ring) {
-	t.Helper()
-	master, f, err := newRing(testRingBytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if worker, err = openRing(f); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		for _, r := range []*ring{worker, master} {
-			if err := r.close(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	return worker, master
-}
-
-func TestRingCarriesRecordsInOrder(t *testing.T) {
-	worker, master := rings(t)
-	r := rand.New(rand.NewPCG(1, 2))
-	frame := func(n uint64) []byte {
-		size := rand.New(rand.NewPCG(n, 3)).IntN(9000)
-		return bytes.Repeat([]byte{byte(n)}, size)
-	}
-	var in, out, full uint64
-	for in < 20_000 {
-		for range r.IntN(20) {
-			f := frame(in)
-			if !worker.put(&record{time: in, length: uint32(len(f)) + 1, kept: uint32(len(f)), queue: uint16(in), link: 3, kind: sent, from: -1, fate: -2}, f) {
-				full++
-				break
-			}
-			in++
-		}
-		for range r.IntN(20) {
-			var rec record
-			f, ok := master.peek(&rec)
-			if !ok {
-				break
-			}
-			want := frame(out)
-			if rec.time != out || rec.queue != uint16(out) || rec.link != 3 || rec.kind != sent || rec.from != -1 || rec.fate != -2 || !bytes.Equal(f, want) {
-				t.Fatalf("record %d: %+v with %d bytes, want %d", out, rec, len(f), len(want))
-			}
-			master.take(&rec)
-			out++
-		}
-	}
-	if full == 0 {
-		t.Error("the ring was never full")
-	}
-}
-
-// TestReaderSurvivesABrokenWorker writes nonsense into the memory.
-func TestReaderSurvivesABrokenWorker(t *testing.T) {
-	worker, master := rings(t)
-	r := rand.New(rand.NewPCG(5, 6))
-	for range 20_000 {
-		for i := 0; i < len(worker.data); i += 8 * (1 + r.IntN(4000)) {
-			binary.NativeEndian.PutUint64(worker.data[i:], r.Uint64()>>r.IntN(64))
-		}
-		switch r.IntN(3) {
-		case 0:
-			worker.tail.Store(r.Uint64() >> r.IntN(64))
-		case 1:
-			worker.tail.Add(uint64(r.IntN(1 << 17)))
-		}
-		if r.IntN(8) == 0 {
-			worker.head.Store(r.Uint64())
-		}
-		for range 100 {
-			var rec record
-			frame, ok := master.peek(&rec)
-			if !ok {
-				break
-			}
-			if len(frame) != int(rec.kept) || len(frame) > testRingBytes {
-				t.Fatalf("%d bytes for %+v", len(frame), rec)
-			}
-			master.take(&rec)
-		}
-	}
-}
 
 // tapOn makes a tap for one worker of a session.
 func tapOn(t *testing.T, s *Session, worker int) *Tap {
@@ -164,13 +72,13 @@ func TestTapTakesWhatIsAskedFor(t *testing.T) {
 		}
 		for i, want := range c.want {
 			var r record
-			if _, ok := s.rings[0].peek(&r); !ok || r.kind != want || time.Duration(r.time) > time.Minute {
+			if _, ok := peek(s.Rings[0], &r); !ok || r.kind != want || time.Duration(r.time) > time.Minute {
 				t.Errorf("%s: record %d: %+v, %v; want kind %d", c.name, i, r, ok, want)
 				break
 			}
-			s.rings[0].take(&r)
+			s.Rings[0].Take()
 		}
-		if _, ok := s.rings[0].peek(new(record)); ok {
+		if _, ok := peek(s.Rings[0], new(record)); ok {
 			t.Errorf("%s: more than %d records", c.name, len(c.want))
 		}
 	}
@@ -189,8 +97,9 @@ func TestTappingDoesNotAllocate(t *testing.T) {
 	if n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	if s.rings[0].dropped(1).Load() == 0 || s.rings[0].accepted(1).Load() != 1001 {
-		t.Errorf("%d dropped of %d", s.rings[0].dropped(1).Load(), s.rings[0].accepted(1).Load())
+	lost, all := s.Rings[0].Counter(dropped(1)).Load(), s.Rings[0].Counter(accepted(1)).Load()
+	if lost == 0 || all != 1001 {
+		t.Errorf("%d dropped of %d", lost, all)
 	}
 }
 
@@ -201,7 +110,7 @@ func BenchmarkTap(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			_, f, err := newRing(1 << 20)
+			_, f, err := feed.NewRing("test", 1<<20)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -220,8 +129,8 @@ func BenchmarkTap(b *testing.B) {
 			var r record
 			for b.Loop() {
 				tap.Sent(0, frame)
-				if _, ok := tap.ring.peek(&r); ok {
-					tap.ring.take(&r)
+				if _, ok := peek(tap.ring, &r); ok {
+					tap.ring.Take()
 				}
 			}
 		})
