@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -102,6 +103,7 @@ type Queue struct {
 	starved  bool          // a reservation failed since the waiter last saw a free frame
 	gone     bool          // the interface was removed
 	stats    *Stats
+	hooks    atomic.Pointer[Hooks] // nil: off
 
 	socket   *xdp.Socket
 	mappings [][]byte

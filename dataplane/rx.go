@@ -20,6 +20,9 @@ func (q *Queue) Peek(limit int) (n int) {
 		q.frames.received(d.Addr)
 		bytes += uint64(d.Len)
 	}
+	if h := q.hooks.Load(); h != nil {
+		h.Peeked(int((q.rx.head+q.peeked)&q.rx.mask), int(m-q.peeked), int(q.rx.seen-q.rx.head-m))
+	}
 	q.stats.RXBatches++
 	q.stats.RXFrames += uint64(m - q.peeked)
 	q.stats.RXBytes += bytes

@@ -83,6 +83,19 @@ func (q *Queue) Kick() error {
 	}
 	q.stats.Kicks++
 	q.stats.TXRingHighWater = max(q.stats.TXRingHighWater, uint64(pending))
+	h := q.hooks.Load()
+	if h == nil {
+		return q.wakeKernel(pending)
+	}
+	h.Kicking(q.stats.TXFrames, int(pending))
+	calls := q.stats.KickCalls
+	err := q.wakeKernel(pending)
+	h.Kicked(int(q.stats.KickCalls-calls), int(q.tx.pending()))
+	return err
+}
+
+// wakeKernel is Kick for so many frames on the TX ring.
+func (q *Queue) wakeKernel(pending uint32) error {
 	for range kickCalls {
 		// In copy mode only system calls send. A zero-copy driver that is at it sees the new index by itself.
 		if q.zeroCopy && !q.tx.needsWakeup() {
@@ -147,6 +160,9 @@ func (q *Queue) Reap() int {
 	}
 	q.completion.release(n)
 	q.stats.TXCompletions += uint64(n)
+	if h := q.hooks.Load(); h != nil {
+		h.Reaped(q.stats.TXCompletions, int(n))
+	}
 	q.stats.CompletionRingHighWater = max(q.stats.CompletionRingHighWater, uint64(n))
 	return int(n)
 }

@@ -16,6 +16,9 @@ func (x *exchange) fail(e Error) {
 	server, amounts := x.server, x.amounts()
 	retried := e.Retryable && !x.began && x.retry(&e)
 	w.report(x, server, &e, &amounts, retried)
+	if x.follower != nil && !retried {
+		x.follower.Step(Step{Kind: StepFailed, Err: e.Err})
+	}
 	if retried {
 		return
 	}
@@ -35,6 +38,9 @@ func (x *exchange) fail(e Error) {
 // refuse answers a request whose head is malformed.
 func (x *exchange) refuse(bad *http1.Error) {
 	x.session.state = exchanging
+	if x.session.worker.hooks != nil {
+		x.follow()
+	}
 	x.fail(Error{Source: Client, Phase: PhaseHead, Status: bad.Status, Err: bad})
 }
 
@@ -89,6 +95,9 @@ func (x *exchange) reply(status int, page *errorPage, keepAlive bool) {
 		x.headBytes -= len(w.page.Body)
 	}
 	f.complete = true
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepAnswered, Status: status, Bytes: f.out.w - before})
+	}
 	w.stats.Answers++
 	w.stats.response(status)
 }

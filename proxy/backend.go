@@ -92,6 +92,9 @@ func (b *backend) event(e stack.Events) {
 	case !b.connected:
 		b.establish()
 	default:
+		if b.x.follower != nil {
+			b.x.follower.Step(Step{Kind: StepAwake, Conn: b.conn})
+		}
 		b.x.session.run()
 	}
 }
@@ -105,6 +108,10 @@ func (b *backend) establish() {
 		x.times.connected = b.worker.now
 		b.Server.Worked()
 		b.reading.disarm()
+		if x.follower != nil {
+			x.follower.Step(Step{Kind: StepAwake, Conn: b.conn})
+			x.follower.Step(Step{Kind: StepEstablished, Conn: b.conn})
+		}
 	case b.broken:
 		err := b.conn.Err()
 		if err == nil {
@@ -122,6 +129,7 @@ func (b *backend) establish() {
 func (b *backend) release(clean bool) {
 	w := b.worker
 	g := b.Server.Group
+	x := b.x
 	b.x.backend, b.x = nil, nil
 	b.writing.disarm()
 	b.reading.disarm()
@@ -129,8 +137,14 @@ func (b *backend) release(clean bool) {
 	// request. Its event, or that of the end, may have come with the response.
 	if !clean || b.eof || b.broken || w.draining || g.Private() ||
 		g.KeepAliveRequests > 0 && b.requests >= g.KeepAliveRequests || b.readable && !b.quiet() {
+		if x.follower != nil {
+			x.follower.Step(Step{Kind: StepReleased, Conn: b.conn})
+		}
 		b.close()
 		return
+	}
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepReleased, Conn: b.conn, Kept: true})
 	}
 	evicted := b.Server.Put(&b.Conn)
 	if b.Idle() {

@@ -47,6 +47,8 @@ type exchangeState struct {
 	hasResp bool   // the final response head is parsed
 	began   bool   // a final response, from the backend or our own, is on its way to the client
 
+	follower Follower // nil: it is not followed
+
 	times   times
 	failure Error // why it did not end well; Err is nil if it did
 
@@ -99,6 +101,9 @@ func (x *exchange) start() {
 	s.in.take(x.req.HeadBytes, x.floor)
 	x.request.body.ResetRequest(&x.req)
 	x.request.begin(x.req.Framing)
+	if w.hooks != nil {
+		x.follow()
+	}
 	s.requests++
 	most := w.config.Limits.KeepAliveRequests
 	x.keepAlive = x.req.KeepAlive && (most == 0 || s.requests < most) && x.req.MethodID != http1.MethodConnect
@@ -174,6 +179,9 @@ func (x *exchange) serialise() {
 	o.Close = g.Private()
 	f.remove = o.Remove
 	f.out.grew(http1.AppendRequest(s.appendProxyHeader(f.out.b[:0], g.ProxyProtocol), &x.req, x.head(), o))
+	if x.follower != nil {
+		x.built(f.out.len(), false)
+	}
 }
 
 // connect finds a connection to server: a pooled one, or a new one, which is
@@ -188,6 +196,9 @@ func (x *exchange) connect(server *upstream.Server) {
 	var b *backend
 	if !x.fresh {
 		b = w.reuse(server, !x.req.MethodID.Idempotent())
+	}
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepChosen, Server: server.Addr, Group: server.Group.Name, Pooled: b != nil})
 	}
 	if b != nil {
 		w.stats.BackendReuses++
@@ -204,6 +215,9 @@ func (x *exchange) connect(server *upstream.Server) {
 	b.x, x.backend = x, b
 	b.requests++
 	server.Requests++
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepConnection, Conn: b.conn})
+	}
 	x.moved = true
 	x.touched, x.sent, x.lost = false, false, false
 	x.resp.ResetFor(x.limits, x.req.MethodID, x.upgrade)
@@ -283,6 +297,9 @@ func (x *exchange) watch(p *progress) {
 func (x *exchange) over() {
 	s := x.session
 	x.log()
+	if x.follower != nil {
+		x.finished(x.keepAlive, false)
+	}
 	x.drop()
 	s.done(x)
 }
@@ -332,6 +349,9 @@ func (x *exchange) bodySent() uint64 {
 func (x *exchange) drop() {
 	s := x.session
 	w := s.worker
+	if x.follower != nil {
+		x.finished(false, true)
+	}
 	if x.backend != nil {
 		x.backend.abort()
 	}

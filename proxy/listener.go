@@ -122,6 +122,9 @@ func (w *Worker) open(l *listener, conn *stack.Conn) {
 	s := w.takeSession()
 	s.conn, s.listener = conn, l
 	s.full = &w.stats.ClientSendFull
+	if w.hooks != nil {
+		s.look().connection = w.hooks.Accepted(l.Listener, conn)
+	}
 	if l.config.ProxyProtocol {
 		s.state = introducing
 	}

@@ -32,6 +32,15 @@ func (x *exchange) pumpRequest(p *progress) {
 			x.repeat = false // what was there before is being overwritten
 			p.fromClient = true
 		}
+		if w.hooks != nil {
+			s.noteRead(n, false)
+		}
+		if x.follower != nil {
+			x.filled(f, before, n, true)
+			if f.complete {
+				x.follower.Step(Step{Kind: StepFed})
+			}
+		}
 		p.other = p.other || f.complete || f.moved != before
 		switch {
 		case bad != nil:
@@ -59,12 +68,16 @@ func (x *exchange) send(p *progress) {
 	w := b.worker
 	f := &x.request
 	if f.out.len() > 0 {
+		began := x.clock()
 		n, err := b.write(&f.out)
 		w.stats.BackendBytesOut += uint64(n)
 		x.toBackend += uint64(n)
 		if n > 0 {
 			x.touched = true
 			p.toBackend = true
+		}
+		if x.follower != nil {
+			x.follower.Step(Step{Kind: StepWritten, Conn: b.conn, Began: began, Bytes: n, Left: f.out.len()})
 		}
 		if err != nil {
 			x.refused(err)
@@ -119,6 +132,7 @@ func (x *exchange) retry(e *Error) bool {
 		if next == nil || x.attempts >= len(x.server.Group.Servers) {
 			return false
 		}
+		x.again(e)
 		x.hangUp()
 		w.stats.BackendRetries++
 		x.connect(next)
@@ -127,12 +141,20 @@ func (x *exchange) retry(e *Error) bool {
 	if !x.mayRepeat() {
 		return false
 	}
+	x.again(e)
 	x.hangUp()
 	w.stats.BackendRetries++
 	x.fresh = true
 	x.rewind()
 	x.connect(x.server)
 	return true
+}
+
+// again tells the follower that another connection is tried.
+func (x *exchange) again(e *Error) {
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepFailed, Err: e.Err, Again: true})
+	}
 }
 
 // rewind makes the request as it was when its head was complete.

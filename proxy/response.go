@@ -31,11 +31,15 @@ func (x *exchange) pumpResponse(p *progress) {
 		return
 	}
 	if f.out.len() > 0 && s.writable {
+		began := x.clock()
 		n, err := s.write(&f.out)
 		x.written += uint64(n)
 		w.stats.ClientBytesOut += uint64(n)
 		if n > 0 {
 			p.toClient = true
+		}
+		if x.follower != nil {
+			x.follower.Step(Step{Kind: StepWritten, Client: true, Conn: s.conn, Began: began, Bytes: n, Left: f.out.len()})
 		}
 		if err != nil {
 			x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: err})
@@ -108,6 +112,9 @@ func (x *exchange) listen(p *progress) {
 				x.heard, x.times.heard = true, w.now
 			}
 			p.fromBackend = true
+			if x.follower != nil {
+				x.follower.Step(Step{Kind: StepRead, Conn: b.conn, Bytes: n})
+			}
 		}
 		switch err {
 		case nil:
@@ -155,6 +162,10 @@ func (x *exchange) interim() {
 		f.out.grew(http1.AppendResponse(f.out.b[:f.out.w], &x.resp, x.in.pending(), &w.reply))
 		x.headBytes += f.out.w - before
 		w.stats.Responses1xx++
+		if x.follower != nil {
+			x.follower.Step(Step{Kind: StepInterim, Status: x.resp.Status})
+			x.built(f.out.w-before, true)
+		}
 	}
 	x.in.take(x.resp.HeadBytes, 0)
 	x.continued = x.continued || x.resp.Status == http.StatusContinue
@@ -167,6 +178,9 @@ func (x *exchange) respond() {
 	w := s.worker
 	f := &x.response
 	x.hasResp, x.began, x.status = true, true, x.resp.Status
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepResponse, Status: x.status, Bytes: x.resp.HeadBytes})
+	}
 	w.stats.response(x.status)
 	framing := x.resp.FramingFor(x.req.Minor)
 	f.body.ResetResponse(&x.resp)
@@ -186,6 +200,9 @@ func (x *exchange) respond() {
 	f.remove = x.route.remove
 	f.out.grew(http1.AppendResponse(f.out.b[:f.out.w], &x.resp, x.in.pending(), &w.reply))
 	x.headBytes += f.out.w - before
+	if x.follower != nil {
+		x.built(f.out.w-before, true)
+	}
 	x.in.take(x.resp.HeadBytes, 0)
 	if framing == http1.FramingTunnel {
 		x.openTunnel()
@@ -206,6 +223,9 @@ func (x *exchange) relay(p *progress) {
 	}
 	if n > 0 {
 		p.fromBackend = true
+	}
+	if x.follower != nil {
+		x.filled(f, before, n, false)
 	}
 	p.other = p.other || f.complete || f.moved != before
 	switch {

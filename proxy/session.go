@@ -40,6 +40,8 @@ type session struct {
 
 	client, target netip.AddrPort // as a PROXY protocol header named them; not valid: none did
 
+	noted *noted // nil: nothing, there are no hooks
+
 	requests int  // begun
 	served   bool // a request has been answered
 	resuming bool // on the worker's list of sessions to run in the next turn
@@ -68,6 +70,9 @@ func (s *session) event(e stack.Events) {
 		return
 	}
 	s.note(e)
+	if s.worker.hooks != nil {
+		s.awake()
+	}
 	s.run()
 }
 
@@ -146,6 +151,9 @@ func (s *session) fetch() bool {
 	s.in.w += n
 	s.budget -= n
 	w.stats.ClientBytesIn += uint64(n)
+	if w.hooks != nil {
+		s.noteRead(n, true)
+	}
 	if err != nil && err != stack.ErrWouldBlock {
 		// Between requests this is how connections end; in the middle of a
 		// head there is nobody left to answer.
@@ -228,6 +236,9 @@ func (s *session) expired(kind wait) {
 			return
 		}
 		s.state = exchanging
+		if w.hooks != nil {
+			s.x.follow()
+		}
 		s.x.fail(Error{Source: Client, Phase: PhaseHead, Status: http.StatusRequestTimeout, Err: timedOut[waitClientHeader]})
 		s.run()
 	case waitClientBody:

@@ -58,6 +58,9 @@ func (x *exchange) openTunnel() {
 	w := s.worker
 	x.tunnelled = true
 	x.keepAlive = false
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepTunnel})
+	}
 	// The log wants the head when the tunnel ends; a buffer would be held until
 	// then.
 	x.kept = bytes.Clone(x.head())
@@ -86,12 +89,18 @@ func (x *exchange) passRequest(p *progress) {
 // response first, and ends the tunnel when both sides have sent FIN.
 func (x *exchange) passResponse(p *progress) {
 	s, b := x.session, x.backend
+	began := x.clock()
 	read, written := x.pass(&x.response, &x.in, &b.peer, &s.peer, Backend, Client)
 	stats := s.worker.stats
 	stats.BackendBytesIn += uint64(read)
 	x.fromBackend += uint64(read)
 	stats.ClientBytesOut += uint64(written)
 	x.written += uint64(written)
+	if x.follower != nil && written > 0 {
+		// What follows is none of HTTP's.
+		x.follower.Step(Step{Kind: StepWritten, Client: true, Conn: s.conn, Began: began, Bytes: written, Left: x.response.out.len()})
+		x.finished(true, false)
+	}
 	p.fromBackend = p.fromBackend || read > 0
 	p.toClient = p.toClient || written > 0
 	if s.x == x && x.request.closed && x.response.closed {

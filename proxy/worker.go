@@ -61,6 +61,7 @@ type Worker struct {
 	written   <-chan struct{} // closed when the access log before this one is written; nil: there was none
 	stats     *Stats
 	pulse     *Pulse
+	hooks     *Hooks // nil: off
 	ticker    ticker
 	listeners []*listener   // as config.Listeners
 	leaving   []*listener   // removed: they refuse SYNs and await handshakes under way
@@ -69,6 +70,7 @@ type Worker struct {
 
 	reply    http1.AnswerOptions // scratch of respond: a local one would be allocated
 	page     http1.PageOptions   // scratch of answer
+	begun    Begun               // scratch of follow
 	lines    []byte              // scratch of exchange.lines
 	dateText []byte              // value of Date
 	dateAt   int64               // that dateText stands for, seconds

@@ -38,7 +38,11 @@ type link struct {
 
 	established [1 << establishedBits]establishedEntry // loop only
 
-	tap Tap // nil: off; written under mu by the loop
+	tap   Tap    // nil: off; written under mu by the loop
+	hooks *Hooks // nil: off; written under mu by the loop
+
+	device, index int     // where the frame being delivered came in; valid iff tap or hooks are on
+	in            Segment // what hooks are shown; loop only
 
 	// mu guards what follows: the loop and netstack's processor both send.
 	mu         sync.Mutex
@@ -50,6 +54,7 @@ type link struct {
 	backlog    packetQueue // waits for TX frames
 	unresolved packetQueue // waits for a neighbour
 	neighbours neighbourCache
+	out        Segment // what hooks are shown
 	stats      LinkStats
 }
 

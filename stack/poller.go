@@ -2,6 +2,7 @@ package stack
 
 import (
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -35,6 +36,7 @@ type Poller struct {
 	ready []*source
 	spare []*source // the other half of a double buffer; loop only
 	rest  []*source // taken from ready, not yet delivered; loop only
+	timed bool      // there are hooks; guarded by mu
 }
 
 // source is one registered connection or listener.
@@ -48,6 +50,9 @@ type source struct {
 	interest Events // guarded by Poller.mu
 	pending  Events // guarded by Poller.mu
 	queued   bool   // on the ready list; guarded by Poller.mu
+
+	readableAt, readyAt time.Duration // of what is pending; guarded by Poller.mu, valid iff timed
+	woken               Waking        // loop only
 }
 
 // register puts the source on the interest list.
@@ -79,6 +84,9 @@ func (s *source) NotifyEvent(mask waiter.EventMask) {
 // mark adds events and, if they are of interest, queues the source.
 func (p *Poller) mark(s *source, e Events) {
 	p.mu.Lock()
+	if p.timed {
+		p.time(s, e)
+	}
 	s.pending |= e
 	if !s.queued && s.pending&(s.interest|always) != 0 {
 		s.queued = true
@@ -130,12 +138,19 @@ func (p *Poller) Wait(ev []Event) int {
 	}
 	n, taken := 0, 0
 	p.mu.Lock()
+	now := time.Duration(-1)
+	if p.timed && len(p.rest) > 0 {
+		now = p.stack.clock.elapsed()
+	}
 	for _, s := range p.rest {
 		if n == len(ev) {
 			break
 		}
 		taken++
 		e := s.pending & (s.interest | always)
+		if now >= 0 {
+			s.timeTaken(now, min(len(p.rest), len(ev)))
+		}
 		s.pending = 0
 		s.queued = false
 		if s.gone || e == 0 {

@@ -76,8 +76,8 @@ func (l *link) receive(max int) (work int) {
 			continue
 		}
 		for i := range n {
-			if l.tap != nil {
-				l.deliverTapped(k, d.Frame(i))
+			if l.tap != nil || l.hooks != nil {
+				l.deliverShown(k, i, d.Frame(i))
 				continue
 			}
 			l.deliver(d.Frame(i))
@@ -131,6 +131,9 @@ func (l *link) deliver(frame []byte) {
 		s.frame = frame
 		if peers != nil && l.handToOwner(s.id.LocalPort, frame, &peers.stats.Owner) {
 			return
+		}
+		if l.hooks != nil {
+			l.showReceived(&s)
 		}
 		if s.tcp.Flags()&header.TCPFlagFin != 0 {
 			l.notePeerFIN(&s)

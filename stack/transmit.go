@@ -108,6 +108,9 @@ func (l *link) mergeFIN(f *flow, t header.TCP) bool {
 	data.SetFlags(uint8(flags | t.Flags()))
 	putTCPChecksum(packet)
 	l.stats.FinsMerged++
+	if l.hooks != nil {
+		l.showSegment(packet, t, 0, t.SequenceNumber())
+	}
 	return true
 }
 
@@ -118,6 +121,9 @@ func (l *link) submit(f dataplane.TXFrame, b []byte, n int) {
 	l.stats.TXFrames++
 	if l.tap != nil {
 		l.untapped = append(l.untapped, b[:n])
+	}
+	if l.hooks != nil {
+		l.showTCP(b[etherBytes:n])
 	}
 }
 

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,7 +67,7 @@ dropped, and pass as ever. It ends at Ctrl-C; one capture can run at a time.`,
 				defer cancel()
 				return c.StopCapture(ctx)
 			}
-			return follow(cmd, c, f.Options, to)
+			return f.follow(cmd, c, to)
 		},
 	}
 	flags := cmd.Flags()
@@ -113,36 +111,25 @@ func (f *captureFlags) consumer(cmd *cobra.Command) (capture.Consumer, error) {
 	}, nil
 }
 
-// follow captures until it is over by itself, or a signal ends it; what was captured
-// until then still comes. A second signal ends the process.
-func follow(cmd *cobra.Command, c *control.Client, o capture.Options, to capture.Consumer) error {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
-	defer cancel()
-	signals, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	defer context.AfterFunc(signals, func() {
-		stop()
-		limit, done := limited(ctx, answerTimeout, "no answer within %v")
-		defer done()
-		if err := c.StopCapture(limit); err != nil {
-			cancel()
-		}
-	})()
-	from, err := c.Capture(ctx, o)
-	if err != nil {
+// follow captures until it is over.
+func (f *captureFlags) follow(cmd *cobra.Command, c *control.Client, to capture.Consumer) error {
+	began := time.Now()
+	var sum capture.Summary
+	started := false
+	err := follow(cmd, "capture", c.StopCapture,
+		func(ctx context.Context) (io.ReadCloser, error) { return c.Capture(ctx, f.Options) },
+		func(from io.Reader) (err error) {
+			started, began = true, time.Now()
+			sum, err = capture.Copy(to, from, func(links []string) {
+				cmd.PrintErrf("ringroad: capturing on %s\n", strings.Join(links, ", "))
+			})
+			return err
+		})
+	if !started {
 		return err
 	}
-	defer from.Close()
-	began := time.Now()
-	s, err := capture.Copy(to, from, func(links []string) {
-		cmd.PrintErrf("ringroad: capturing on %s\n", strings.Join(links, ", "))
-	})
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("ringroad ended in the middle of the capture")
-	}
-	err = errors.Join(err, to.Close())
-	cmd.PrintErr(captureSummary(s, time.Since(began)))
-	return err
+	cmd.PrintErr(captureSummary(sum, time.Since(began)))
+	return errors.Join(err, to.Close())
 }
 
 // captureSummary is what tcpdump says at its end.

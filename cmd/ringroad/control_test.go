@@ -19,8 +19,9 @@ import (
 
 	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/control"
-	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/doctor"
+	"ringroad/cmd/internal/feed"
+	"ringroad/cmd/internal/trace"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -67,6 +68,7 @@ type fakeMaster struct {
 	fail     error // of Reload
 	ended    chan string
 	capture  atomic.Pointer[capture.Session] // nil: none is running
+	trace    atomic.Pointer[trace.Session]   // nil: none is running
 }
 
 // Capture is that of a master whose workers receive nothing.
@@ -82,6 +84,25 @@ func (f *fakeMaster) Capture(ctx context.Context, o capture.Options, out feed.Ou
 
 func (f *fakeMaster) StopCapture() bool {
 	s := f.capture.Load()
+	if s != nil {
+		s.Stop()
+	}
+	return s != nil
+}
+
+// Trace is that of a master whose workers receive nothing.
+func (f *fakeMaster) Trace(ctx context.Context, o trace.Options, out feed.Output) error {
+	s, err := trace.New(o, []string{"eth0"}, 1)
+	if err != nil {
+		return err
+	}
+	f.trace.Store(s)
+	err = s.Run(ctx, out, func() { f.trace.Store(nil) })
+	return errors.Join(err, s.Close())
+}
+
+func (f *fakeMaster) StopTrace() bool {
+	s := f.trace.Load()
 	if s != nil {
 		s.Stop()
 	}

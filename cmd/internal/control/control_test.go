@@ -23,8 +23,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ringroad/cmd/internal/capture"
-	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/control"
+	"ringroad/cmd/internal/feed"
+	"ringroad/cmd/internal/trace"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -106,6 +107,11 @@ func (f *fake) StopCapture() bool {
 	}
 	return f.capturing != nil
 }
+
+func (f *fake) Trace(context.Context, trace.Options, feed.Output) error {
+	return errors.New("nothing to trace")
+}
+func (f *fake) StopTrace() bool { return false }
 
 func (f *fake) Reload(ctx context.Context) ([]string, error) { return f.reload(ctx) }
 func (f *fake) Quit()                                        { f.ended <- "quit" }

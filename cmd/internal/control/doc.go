@@ -9,6 +9,8 @@
 //	POST /stop     end at once: 202
 //	GET  /capture  the frames that pass, as pcapng, until DELETE /capture or the
 //	               client ends it; the query is capture.Options'
+//	GET  /trace    the time lines of requests, as lines of JSON, until DELETE
+//	               /trace or the client ends it; the query is trace.Options'
 //
 // So curl can do all that the commands do:
 //

@@ -13,6 +13,7 @@ import (
 
 	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/feed"
+	"ringroad/cmd/internal/trace"
 	"ringroad/cmd/internal/worker"
 )
 
@@ -36,6 +37,9 @@ type Master interface {
 	// called. It has written nothing when it could not start.
 	Capture(ctx context.Context, o capture.Options, out feed.Output) error
 	StopCapture() (running bool)
+	// Trace writes the time lines of requests, as Capture does frames.
+	Trace(ctx context.Context, o trace.Options, out feed.Output) error
+	StopTrace() (running bool)
 }
 
 // Server answers commands. Close ends it.
@@ -45,7 +49,7 @@ type Server struct {
 	cancel   context.CancelFunc
 }
 
-// result is what all but /status answer, when it is not frames.
+// result is what all but /status answer, when it is no feed.
 type result struct {
 	Warnings []string `json:"warnings,omitempty"`
 	Error    string   `json:"error,omitempty"`
@@ -62,8 +66,10 @@ func Serve(l net.Listener, m Master, log *slog.Logger) *Server {
 	mux.HandleFunc("POST /reload", h.reload(ctx))
 	mux.HandleFunc("POST /quit", h.end("quit", m.Quit))
 	mux.HandleFunc("POST /stop", h.end("stop", m.Stop))
-	mux.HandleFunc("GET /capture", h.capture(ctx))
-	mux.HandleFunc("DELETE /capture", h.stopCapture)
+	mux.HandleFunc("GET /capture", feedOf(ctx, h, "application/x-pcapng", capture.ParseQuery, m.Capture))
+	mux.HandleFunc("DELETE /capture", h.stopFeed("capture", m.StopCapture))
+	mux.HandleFunc("GET /trace", feedOf(ctx, h, "application/x-ndjson", trace.ParseQuery, m.Trace))
+	mux.HandleFunc("DELETE /trace", h.stopFeed("trace", m.StopTrace))
 	s := &Server{cancel: cancel, listener: l, http: &http.Server{
 		Handler: mux, ReadTimeout: readTimeout, MaxHeaderBytes: headerBytes,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

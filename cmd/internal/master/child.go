@@ -220,9 +220,7 @@ func (m *master) ready(c *child, r *worker.Ready, sockets []*os.File) {
 			return
 		}
 	}
-	if err := m.join(c); err != nil {
-		m.log.Error("a worker does not take part in the capture", "worker", c.index, "error", err)
-	}
+	m.joinAll(c)
 	if c.restarts > 0 {
 		m.log.Info("the worker serves again", "worker", c.index, "pid", c.process.Pid)
 	}

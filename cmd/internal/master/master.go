@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/admin"
-	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/doctor"
 	"ringroad/cmd/internal/notify"
@@ -90,8 +89,8 @@ type master struct {
 	admin      *admin.Server // nil: none
 	commands   net.Listener  // the control socket
 	control    *control.Server
-	unpid      func() error     // removes the pid file; nil: there is none
-	capture    *capture.Session // nil: none
+	unpid      func() error // removes the pid file; nil: there is none
+	feeds      []*feeding   // captures and traces that are running
 
 	calls     chan func()   // to run on the master's goroutine
 	done      chan struct{} // closed when nobody takes calls any more

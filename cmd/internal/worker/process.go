@@ -159,6 +159,9 @@ func (p *process) listen() {
 			// Mapping the ring takes a moment, which is not the loop's.
 			tap, err := p.worker.newTap(m.Capture, list)
 			w.Post(func() { p.answer(errors.Join(err, p.worker.setTap(tap))) })
+		case MessageTrace:
+			recorder, err := p.worker.newRecorder(m.Trace, list)
+			w.Post(func() { p.answer(errors.Join(err, p.worker.setRecorder(recorder))) })
 		case MessageDrain:
 			w.Drain()
 			w.Post(func() { p.answer(nil) })

@@ -7,6 +7,7 @@ import (
 
 	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/sandbox"
+	"ringroad/cmd/internal/trace"
 	"ringroad/dataplane"
 )
 
@@ -24,6 +25,7 @@ const (
 	MessageRSS       Kind = "rss"        // a NIC places flows in another way
 	MessageAddresses Kind = "addresses"  // an interface has others
 	MessageCapture   Kind = "capture"    // show frames, with the descriptor of the ring; without Capture: no more; answered by MessageReply
+	MessageTrace     Kind = "trace"      // follow requests, as MessageCapture; answered by MessageReply
 	MessageProfile   Kind = "profile"    // write a profile to the descriptor, and close it
 	MessageDrain     Kind = "drain"      // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
 	MessageStop      Kind = "stop"       // end at once
@@ -32,7 +34,7 @@ const (
 // The messages of a worker.
 const (
 	MessageReady Kind = "ready" // it serves; with the descriptors of its AF_XDP sockets, in the order of Ready.Queues
-	MessageReply Kind = "reply" // to prepare, commit, capture and drain; Error says what is wrong
+	MessageReply Kind = "reply" // to prepare, commit, capture, trace and drain; Error says what is wrong
 	MessageEnd   Kind = "end"   // it cannot serve, and why: the process ends
 )
 
@@ -43,6 +45,7 @@ type Message struct {
 	Reload  *Reload        `json:"reload,omitempty"`
 	RSS     *RSS           `json:"rss,omitempty"`
 	Capture *capture.Order `json:"capture,omitempty"`
+	Trace   *trace.Order   `json:"trace,omitempty"`
 	Ready   *Ready         `json:"ready,omitempty"`
 	Error   string         `json:"error,omitempty"`
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ringroad/cmd/internal/capture"
+	"ringroad/cmd/internal/trace"
 	"ringroad/dataplane"
 	"ringroad/proxy"
 	"ringroad/proxy/config"
@@ -45,7 +46,9 @@ type Worker struct {
 	proxy          *proxy.Worker
 	memory         *Memory
 	page           *Page
-	tap            *capture.Tap // nil: no capture; loop only
+	tap            *capture.Tap    // nil: no capture; loop only
+	recorder       *trace.Recorder // nil: no trace; loop only
+	ringEntries    int             // of every ring
 
 	values   *values // what was published last
 	reader   processReader
@@ -158,6 +161,7 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 				return nil, err
 			}
 			w.links[i].queues = append(w.links[i].queues, queue{q, number})
+			w.ringEntries = q.Levels().RingEntries
 			all = append(all, q)
 			o.Log.Info("queue open", "interface", l.Name, "queue", number, "driver", l.Driver,
 				"mode", l.Mode.String(), "zero_copy", q.ZeroCopy(), "reason", q.ZeroCopyReason())
@@ -220,6 +224,9 @@ const (
 func (w *Worker) tick() {
 	now := w.stack.WallTime()
 	w.publish(now)
+	if w.recorder != nil {
+		w.recorder.Tick()
+	}
 	if !now.Before(w.nextTick) {
 		w.nextTick = now.Add(memoryInterval)
 		w.memory.Tick()

@@ -1,0 +1,22 @@
+package dataplane
+
+// Hooks are told what a queue alone sees of its frames. A queue without hooks pays a
+// load and a comparison for each. They are called where the queue is worked on: Peeked
+// by the owner's receiving side, the others by its sending side.
+type Hooks struct {
+	// Peeked: n frames were taken from the RX ring, the first of them from slot; left
+	// wait there behind them.
+	Peeked func(slot, n, left int)
+	// Kicking: frames are about to be handed to the kernel, n of them, up to the one that
+	// was counted last, which is the number frames.
+	Kicking func(frames uint64, n int)
+	// Kicked: that took so many system calls; left frames were not taken.
+	Kicked func(calls, left int)
+	// Reaped: the kernel has sent n frames more, up to the number frames: they leave in
+	// the order of their numbers.
+	Reaped func(frames uint64, n int)
+}
+
+// SetHooks makes h be told from now on; nil: nobody. Any goroutine may call it: a call
+// of the former hooks that is under way goes on. All fields of h are set.
+func (q *Queue) SetHooks(h *Hooks) { q.hooks.Store(h) }
