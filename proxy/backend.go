@@ -38,6 +38,7 @@ func (w *Worker) dial(server *upstream.Server) (*backend, Error, bool) {
 	b := w.newBackend()
 	b.conn, b.Server = conn, server
 	b.full = &w.stats.BackendSendFull
+	conn.CountZeroWindows(&w.stats.BackendReceiveFull)
 	w.stats.BackendsActive++
 	server.Open++
 	if server.Removed() {

@@ -125,6 +125,7 @@ func (w *Worker) open(l *listener, conn *stack.Conn) {
 	if w.hooks != nil {
 		s.look().connection = w.hooks.Accepted(l.Listener, conn)
 	}
+	conn.CountZeroWindows(&w.stats.ClientReceiveFull)
 	if l.config.ProxyProtocol {
 		s.state = introducing
 	}

@@ -32,7 +32,7 @@ func TestSampledBuffers(t *testing.T) {
 			r.worker.sample()
 			s = *r.worker.stats
 		})
-		return s.ClientSendFull > 0 && s.ClientSent > s.ClientSendRoom/4 && s.BackendReceived > s.BackendReceiveRoom/2
+		return s.ClientSendFull > 0 && s.BackendReceiveFull > 0 && s.ClientSent > s.ClientSendRoom/4 && s.BackendReceived > s.BackendReceiveRoom/2
 	})
 	if s.ClientSentMax < s.ClientSent || s.BackendReceivedMax < s.BackendReceived || s.ConnectionsLimit == 0 || s.ExchangesMax != 1 || s.TimersArmed == 0 {
 		t.Errorf("%+v", s)

@@ -81,6 +81,7 @@ type Stats struct {
 	ClientReceived     uint64 `name:"client_receive_buffer_bytes" kind:"gauge" unit:"bytes" help:"received from clients and not yet read"`
 	ClientReceivedMax  uint64 `name:"client_receive_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen received from clients and not yet read"`
 	ClientReceiveRoom  uint64 `name:"client_receive_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the receive buffers of client connections hold"`
+	ClientReceiveFull  uint64 `name:"client_receive_buffer_full" kind:"counter" unit:"times" help:"receive buffers of client connections that were full, so that the window closed"`
 	ClientSent         uint64 `name:"client_send_buffer_bytes" kind:"gauge" unit:"bytes" help:"written to clients and not yet acknowledged"`
 	ClientSentMax      uint64 `name:"client_send_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen written to clients and not yet acknowledged"`
 	ClientSendRoom     uint64 `name:"client_send_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the send buffers of client connections hold"`
@@ -88,6 +89,7 @@ type Stats struct {
 	BackendReceived    uint64 `name:"backend_receive_buffer_bytes" kind:"gauge" unit:"bytes" help:"received from backends and not yet read"`
 	BackendReceivedMax uint64 `name:"backend_receive_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen received from backends and not yet read"`
 	BackendReceiveRoom uint64 `name:"backend_receive_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the receive buffers of connections to backends in use hold"`
+	BackendReceiveFull uint64 `name:"backend_receive_buffer_full" kind:"counter" unit:"times" help:"receive buffers of connections to backends that were full, so that the window closed"`
 	BackendSent        uint64 `name:"backend_send_buffer_bytes" kind:"gauge" unit:"bytes" help:"written to backends and not yet acknowledged"`
 	BackendSentMax     uint64 `name:"backend_send_buffer_high_water_bytes" kind:"gauge" unit:"bytes" help:"most that was seen written to backends and not yet acknowledged"`
 	BackendSendRoom    uint64 `name:"backend_send_buffer_capacity_bytes" kind:"gauge" unit:"bytes" help:"what the send buffers of connections to backends in use hold"`

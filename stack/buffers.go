@@ -38,13 +38,17 @@ func (c *Conn) Buffered() (b Buffered) {
 	return b
 }
 
+// CountZeroWindows has to count how often the receive buffer of c is full, so that its
+// window closes. to is brought up to date by Buffered, Close and Abort.
+func (c *Conn) CountZeroWindows(to *uint64) { c.full = to }
+
 // countWindows counts how often the receive buffer has been full since the last call.
 func (c *Conn) countWindows() {
 	s, ok := c.endpoint.Stats().(*tcp.Stats)
-	if !ok {
+	if !ok || c.full == nil {
 		return
 	}
 	n := s.ReceiveErrors.ZeroRcvWindowState.Value()
-	c.stack.stats.ZeroWindows += n - c.zeroWindows
+	*c.full += n - c.zeroWindows
 	c.zeroWindows = n
 }

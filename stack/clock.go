@@ -27,6 +27,7 @@ type clock struct {
 
 	mu    sync.Mutex
 	queue timerQueue
+	most  int // timers on it at a time
 }
 
 var _ tcpip.Clock = (*clock)(nil)
@@ -90,10 +91,11 @@ func (c *clock) next() (at time.Duration, ok bool) {
 	return c.queue[0].at, true
 }
 
-func (c *clock) len() int {
+// len is how many timers are armed, and the most that have been at a time.
+func (c *clock) len() (now, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue)
+	return len(c.queue), c.most
 }
 
 type timer struct {
@@ -123,6 +125,7 @@ func (t *timer) Reset(d time.Duration) {
 		heap.Fix(&c.queue, t.index)
 	} else {
 		heap.Push(&c.queue, t)
+		c.most = max(c.most, len(c.queue))
 	}
 	first := t.index == 0
 	c.mu.Unlock()

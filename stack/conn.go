@@ -27,6 +27,7 @@ type Conn struct {
 	closed        bool
 	measured      bool         // the handshake's round trip was looked at
 	zeroWindows   uint64       // counted so far
+	full          *uint64      // counts them; nil: nobody wants to know
 	first         seqnum.Value // sequence number of the first byte written; valid iff numbered
 	numbered      bool
 	read, written uint64 // bytes

@@ -108,7 +108,7 @@ func (c *Conn) Flow() Flow {
 // WrittenUpTo is the sequence number behind the last byte written; ok is false when
 // none was.
 func (c *Conn) WrittenUpTo() (sequence uint32, ok bool) {
-	return uint32(c.first) + c.written, c.numbered
+	return uint32(c.first) + uint32(c.written), c.numbered
 }
 
 // Waking says when a connection became ready, in loop time. It is what the last event

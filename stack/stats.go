@@ -20,7 +20,6 @@ type LoopStats struct {
 	BytesRead     uint64 `name:"bytes_read" unit:"bytes" kind:"counter" help:"Bytes read from receive buffers."`
 	BytesWritten  uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
 	TimersRearmed uint64 `name:"timers_rearmed" unit:"timers" kind:"counter" help:"Retransmission timers that netstack had lost, armed again."`
-	ZeroWindows   uint64 `name:"zero_windows" unit:"events" kind:"counter" help:"Times a receive buffer was full, so that its window closed."`
 
 	TurnLength Histogram `name:"turn_length" unit:"nanoseconds" kind:"histogram" help:"How long turns of the event loop took, but for those that the loop went to sleep after."`
 	Batch      Histogram `name:"batch" unit:"frames" kind:"histogram" help:"How many frames came in a turn that received any, from all queues and other workers."`
@@ -87,6 +86,7 @@ type TCPStats struct {
 	SynCookiesInvalid   uint64 `name:"syn_cookies_invalid" unit:"segments" kind:"counter" help:"Invalid SYN cookies received."`
 	AckDropped          uint64 `name:"ack_dropped" unit:"segments" kind:"counter" help:"ACKs of a handshake dropped because the accept queue was full."`
 	Timers              uint64 `name:"timers" unit:"timers" kind:"gauge" help:"Armed timers."`
+	TimersHighWater     uint64 `name:"timers_high_water" unit:"timers" kind:"gauge" help:"Most timers armed at a time."`
 	Endpoints           uint64 `name:"endpoints" unit:"endpoints" kind:"gauge" help:"Transport endpoints registered, TIME_WAIT included."`
 }
 
@@ -123,6 +123,7 @@ func (s *Stack) TCPStats() TCPStats {
 		endpoints += table.len()
 	}
 	s.countQueues()
+	timers, most := s.clock.len()
 	return TCPStats{
 		ActiveOpens:         t.ActiveConnectionOpenings.Value(),
 		PassiveOpens:        t.PassiveConnectionOpenings.Value(),
@@ -144,7 +145,8 @@ func (s *Stack) TCPStats() TCPStats {
 		SynCookiesReceived:  t.ListenOverflowSynCookieRcvd.Value(),
 		SynCookiesInvalid:   t.ListenOverflowInvalidSynCookieRcvd.Value(),
 		AckDropped:          t.ListenOverflowAckDrop.Value(),
-		Timers:              uint64(s.clock.len()),
+		Timers:              uint64(timers),
+		TimersHighWater:     uint64(most),
 		Endpoints:           uint64(endpoints),
 	}
 }
