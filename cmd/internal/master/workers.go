@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"ringroad/cmd/internal/notify"
@@ -33,7 +34,11 @@ func (m *master) startWorkers() error {
 	if err != nil {
 		return err
 	}
-	cpus, err := m.cpus(n)
+	allowed, err := sandbox.AllowedCPUs()
+	if err != nil {
+		return err
+	}
+	cpus, err := cpus(m.config, n, allowed)
 	if err != nil {
 		return err
 	}
@@ -82,39 +87,31 @@ func checkQueues(workers int, s dataplane.LinkState) error {
 		workers, s.Name, s.RXQueues, s.Name, workers)
 }
 
-// cpus decides `cpu_affinity`: a CPU for each worker, -1 for any.
-func (m *master) cpus(n int) ([]int, error) {
-	cpus := make([]int, n)
-	a := m.config.CPUAffinity
-	list := a.CPUs
-	allowed, err := sandbox.AllowedCPUs()
-	if err != nil {
-		return nil, err
-	}
-	if len(list) == 0 {
-		list = allowed
-	}
-	for _, cpu := range list {
-		if !contains(allowed, cpu) {
+// cpus decides `cpu_affinity`: a CPU for each of n workers, -1 for any of the allowed
+// ones. Left to itself a worker is pinned only where that cannot put it on a busy CPU
+// while another idles: when every CPU has as many workers, and when it polls, and so
+// fills a CPU. With one worker on two CPUs, its client and its backend beside it,
+// pinning took 15 to 20 % of the throughput.
+func cpus(c *config.Config, n int, allowed []int) ([]int, error) {
+	a := c.CPUAffinity
+	for _, cpu := range a.CPUs {
+		if !slices.Contains(allowed, cpu) {
 			return nil, fmt.Errorf("cpu_affinity: CPU %d is not one that this process may use: %v", cpu, allowed)
 		}
 	}
+	list := a.CPUs
+	polls := c.Wait == config.WaitSpin || c.BusyPoll > 0
+	if !a.Off && len(list) == 0 && (n%len(allowed) == 0 || polls && n < len(allowed)) {
+		list = allowed
+	}
+	cpus := make([]int, n)
 	for w := range cpus {
-		cpus[w] = list[w%len(list)]
-		if a.Off {
-			cpus[w] = -1
+		cpus[w] = -1
+		if len(list) > 0 {
+			cpus[w] = list[w%len(list)]
 		}
 	}
 	return cpus, nil
-}
-
-func contains(list []int, n int) bool {
-	for _, k := range list {
-		if k == n {
-			return true
-		}
-	}
-	return false
 }
 
 // openHandover makes the memory by which workers hand frames over.
