@@ -285,11 +285,16 @@ func (h *Handover) nextSender() bool {
 	return true
 }
 
+// waiting reports whether there are frames to receive.
+func (h *Handover) waiting() bool {
+	return h.turn != 0 || h.ready != 0 || h.peers[h.self].ready.Load() != 0
+}
+
 // Park announces that the loop is about to sleep: from now on whoever sends rings. False: there are frames to receive,
 // do not sleep. After a sleep comes Unpark.
 func (h *Handover) Park() bool {
 	own := &h.peers[h.self]
-	if h.turn == 0 && h.ready == 0 && own.ready.Load() == 0 {
+	if !h.waiting() {
 		own.asleep.Store(own.asleep.Load() | 1)
 		if own.ready.Load() == 0 {
 			return true

@@ -57,20 +57,25 @@ func pingPong(queues []*Queue, stations []*station, rounds int) error {
 	go func() {
 		defer close(pong)
 		var seen int64
+		wait := func(d time.Duration) {
+			if round.Load()%2 == 0 || !waiter.Poll() {
+				waiter.Wait(d)
+			}
+		}
 		for cause := range ping {
 			done := false
 			for !done {
 				switch cause {
 				case byTimer:
-					waiter.Wait(50 * time.Microsecond)
+					wait(50 * time.Microsecond)
 					done = true
 				case byWake:
-					waiter.Wait(-1)
+					wait(-1)
 					if n := woken.Load(); n != seen {
 						seen, done = n, true
 					}
 				default:
-					waiter.Wait(-1)
+					wait(-1)
 					q := queues[cause]
 					if n := q.Peek(8); n > 0 {
 						q.Release(n)
@@ -175,6 +180,63 @@ func TestWaiterReturnsWithoutSleepingWhenThereIsWork(t *testing.T) {
 	}
 	if q.Peek(8) != 1 {
 		t.Error("no frame after all")
+	}
+	q.Release(1)
+}
+
+// Looking at the rings pays only while work comes soon: the loop must begin to, and stop, as waits get shorter and longer.
+func TestWaiterPollsWhileWaitsAreShort(t *testing.T) {
+	var i idleness
+	if i.short() {
+		t.Error("polls before anything is known")
+	}
+	until := func(wait time.Duration, polls bool, most int) {
+		t.Helper()
+		for range most {
+			i.observe(wait)
+			if i.short() == polls {
+				return
+			}
+		}
+		t.Errorf("after %d waits of %v: polls %v, average %v", most, wait, !polls, i.average)
+	}
+	until(time.Second, false, 1)
+	until(80*time.Microsecond, true, 24) // woken from sleep, with what that takes
+	until(10*time.Millisecond, false, 3)
+	until(20*time.Microsecond, true, 3)
+	for range 1000 {
+		i.observe(time.Nanosecond)
+	}
+	until(10*time.Millisecond, false, 3)
+	i.observe(time.Hour)
+	until(20*time.Microsecond, true, 12)
+}
+
+func TestWaiterPollFindsWhatWaitWould(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	s := w.station(0)
+	waiter, err := NewWaiter([]*Queue{q})
+	must(t, err)
+	t.Cleanup(waiter.Close)
+	waiter.Wake()
+	if waiter.Poll() {
+		t.Error("polls although no wait has been short")
+	}
+	for range 100 {
+		waiter.idle.observe(time.Microsecond)
+	}
+	if !waiter.Poll() {
+		t.Error("misses a Wake")
+	}
+	if waiter.Poll() {
+		t.Error("takes one Wake twice")
+	}
+	waiter.idle = idleness{average: time.Microsecond}
+	s.send(s.segment(1, 100))
+	await(t, "frame arrives", func() bool { return q.Levels().RXRing == 1 })
+	if !waiter.Poll() || q.Peek(8) != 1 {
+		t.Error("misses a frame")
 	}
 	q.Release(1)
 }

@@ -24,6 +24,9 @@ type Device interface {
 
 // Waiter parks the loop. [dataplane.Waiter] is the real one.
 type Waiter interface {
+	// Poll looks for a moment, if that has lately been enough, for what Wait
+	// waits for, and reports whether there is something.
+	Poll() bool
 	// Wait returns when a device has frames, after Wake, or after d (d < 0: no
 	// timer).
 	Wait(d time.Duration)

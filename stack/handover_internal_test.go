@@ -27,6 +27,7 @@ func (*nothing) Kick() error                                { return nil }
 func (*nothing) Pending() int                               { return 0 }
 func (*nothing) Wait(time.Duration)                         {}
 func (*nothing) Wake()                                      {}
+func (*nothing) Poll() bool                                 { return false }
 func (*nothing) Lookup(int, netip.Addr) ([6]byte, bool)     { return [6]byte{}, false }
 func (*nothing) Provoke(int, netip.Addr)                    {}
 func (*nothing) Generation() uint64                         { return 0 }

@@ -226,6 +226,13 @@ func (s *Stack) Sleep(until time.Duration) {
 		runtime.Gosched()
 		return
 	}
+	if s.poller.Ready() || s.pendingOutput() {
+		return
+	}
+	if s.waiter.Poll() {
+		s.stats.Polls++
+		return
+	}
 	s.asleep.Store(true)
 	defer s.asleep.Store(false)
 	if s.poller.Ready() || s.pendingOutput() {

@@ -17,6 +17,7 @@ type LoopStats struct {
 	Turns         uint64 `name:"turns" unit:"turns" kind:"counter" help:"Turns of the event loop."`
 	BusyTurns     uint64 `name:"busy_turns" unit:"turns" kind:"counter" help:"Turns that received frames."`
 	Sleeps        uint64 `name:"sleeps" unit:"sleeps" kind:"counter" help:"Times the loop parked."`
+	Polls         uint64 `name:"polls" unit:"polls" kind:"counter" help:"Times the loop found work by looking at the rings for a moment before it parked."`
 	BytesRead     uint64 `name:"bytes_read" unit:"bytes" kind:"counter" help:"Bytes read from receive buffers."`
 	BytesWritten  uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
 	TimersRearmed uint64 `name:"timers_rearmed" unit:"timers" kind:"counter" help:"Retransmission timers that netstack had lost, armed again."`

@@ -60,7 +60,7 @@ var table = []key{
 	},
 	{
 		path: "cpu_affinity[]", kind: cpu, def: "auto", values: []string{"auto", "off"}, fixed: true,
-		about: "CPUs that workers run on. `auto` puts worker w on the w-th of those that the process may use, and begins again where there are fewer; a list gives the worker the w-th of the list; `off` leaves it to the kernel. A worker that moves leaves its caches behind.",
+		about: "CPUs that workers run on. A list gives worker w its w-th CPU, and begins again where it is shorter; `off` leaves it to the kernel. `auto` puts worker w on the w-th CPU that the process may use when that gives each the same number of workers, or when workers poll (`wait: spin`, `busy_poll`) and there are CPUs enough; otherwise it leaves it to the kernel, because a pinned worker waits for its CPU while others idle.",
 		at:    func(s *scope) any { return &s.config.CPUAffinity },
 	},
 	{
@@ -465,7 +465,7 @@ var table = []key{
 	},
 	{
 		path: "wait", kind: word, def: "sleep", values: []string{"sleep", "spin"}, fixed: true,
-		about: "What a worker does when it has nothing to do. `sleep` uses no CPU when idle. `spin` polls the rings first, for `spin_budget`: about half the latency at one connection, for up to all of one core.",
+		about: "What a worker does when it has nothing to do. `sleep` uses no CPU when idle; while frames keep coming within some 50 us it looks at the rings for as long before it sleeps, since to sleep and be woken takes as much. `spin` polls the rings first, for `spin_budget`: about half the latency at one connection, for up to all of one core.",
 		at:    func(s *scope) any { return &s.config.Wait },
 	},
 	{

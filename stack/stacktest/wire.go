@@ -170,6 +170,8 @@ func (d *device) Pending() int {
 // parker is a stack.Waiter on a channel.
 type parker struct{ wake chan struct{} }
 
+func (p *parker) Poll() bool { return false }
+
 func (p *parker) Wake() {
 	select {
 	case p.wake <- struct{}{}:

@@ -132,6 +132,7 @@ func (w *Worker) build(o Options) (err error) {
 	}
 	if w.handover != nil {
 		w.handover.Watch(w.stack.Wake)
+		w.waiter.Heed(w.handover)
 	}
 	w.warnUnreachable(c)
 	w.proxy, err = proxy.New(proxy.Options{
