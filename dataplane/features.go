@@ -92,19 +92,27 @@ func namesOf(set uint64, names []string) []string {
 // Native reports whether the driver says that it runs the steering program itself.
 func (f Features) Native() bool { return f.Known && f.XDP&XDPBasic != 0 && f.XDP&XDPRedirect != 0 }
 
-// ZeroCopy reports whether the driver says that it has zero-copy mode.
-func (f Features) ZeroCopy() bool { return f.XDP&XDPZeroCopy != 0 }
+// ZeroCopy reports whether the driver says that it has zero-copy mode, as the kernel decides when a socket is bound
+// (NETDEV_XDP_ACT_ZC).
+func (f Features) ZeroCopy() bool { return f.Native() && f.XDP&XDPZeroCopy != 0 }
 
 // Of the generic netlink family netdev (linux/netdev.h).
 const (
 	netdevFamily = "netdev"
-	netdevGet    = 1 // NETDEV_CMD_DEV_GET
 
+	netdevDeviceGet      = 1 // NETDEV_CMD_DEV_GET
 	netdevAttrIfindex    = 1 // u32
 	netdevAttrXDP        = 3 // u64
 	netdevAttrZCMaxSegs  = 4 // u32
 	netdevAttrRXMetadata = 5 // u64
 	netdevAttrXSK        = 6 // u64
+
+	netdevQueueGet     = 10 // NETDEV_CMD_QUEUE_GET
+	netdevQueueID      = 1  // u32
+	netdevQueueIfindex = 2  // u32
+	netdevQueueType    = 3  // u32
+	netdevQueueRX      = 0  // NETDEV_QUEUE_TYPE_RX
+	netdevQueueXSK     = 7  // nest, there iff a socket is bound
 )
 
 // ReadFeatures asks for the features of an interface in the network namespace of the calling thread. Where the kernel
@@ -118,25 +126,69 @@ func ReadFeatures(ifindex int) (Features, error) {
 }
 
 func readFeatures(ifindex int) (Features, error) {
-	family, err := netlink.GenlFamilyGet(netdevFamily)
-	if errors.Is(err, unix.ENOENT) {
-		return Features{}, nil
-	} else if err != nil {
-		return Features{}, fmt.Errorf("look up generic netlink family %s: %w", netdevFamily, err)
-	}
-	request := nl.NewNetlinkRequest(int(family.ID), 0)
-	// The header by hand for the reason that readRSS gives.
-	request.AddRawData(append([]byte{netdevGet, 1, 0, 0}, nl.NewRtAttr(netdevAttrIfindex, nl.Uint32Attr(uint32(ifindex))).Serialize()...))
-	replies, err := request.Execute(unix.NETLINK_GENERIC, 0)
+	replies, err := askNetdev(netdevDeviceGet, netdevU32(netdevAttrIfindex, ifindex))
 	switch {
-	case errors.Is(err, unix.ENODEV):
-		return Features{}, fmt.Errorf("%w (%w)", ErrNoInterface, err)
+	case errors.Is(err, ErrUnsupported):
+		return Features{}, nil
 	case err != nil:
 		return Features{}, err
 	case len(replies) != 1:
 		return Features{}, fmt.Errorf("%d replies", len(replies))
 	}
 	return decodeFeatures(replies[0])
+}
+
+// BoundQueues lists those of the first n receive queues of an interface to which AF_XDP sockets are bound, of whatever
+// process. Before Linux 6.14 the kernel tells of none, and of an interface that is down never. The error wraps
+// [ErrUnsupported] where it cannot be asked (before 6.7), or [ErrNoInterface].
+func BoundQueues(ifindex, n int) (bound []int, err error) {
+	for q := range n {
+		// Each by itself: a dump's replies lack NLM_F_MULTI, so that the first would count as the last.
+		replies, err := askNetdev(netdevQueueGet, netdevU32(netdevQueueID, q), netdevU32(netdevQueueIfindex, ifindex), netdevU32(netdevQueueType, netdevQueueRX))
+		if err != nil {
+			return nil, fmt.Errorf("read queue %d of interface %d: %w", q, ifindex, err)
+		}
+		for _, reply := range replies {
+			attributes, err := nl.ParseRouteAttr(reply[min(nl.SizeofGenlmsg, len(reply)):])
+			if err != nil {
+				return nil, fmt.Errorf("read queue %d of interface %d: %w", q, ifindex, err)
+			}
+			for _, a := range attributes {
+				if a.Attr.Type&^unix.NLA_F_NESTED == netdevQueueXSK {
+					bound = append(bound, q)
+				}
+			}
+		}
+	}
+	return bound, nil
+}
+
+func netdevU32(attribute, value int) *nl.RtAttr {
+	return nl.NewRtAttr(attribute, nl.Uint32Attr(uint32(value)))
+}
+
+func askNetdev(command byte, attributes ...*nl.RtAttr) (replies [][]byte, err error) {
+	family, err := netlink.GenlFamilyGet(netdevFamily)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("%w: this kernel has no generic netlink family %s", ErrUnsupported, netdevFamily)
+	} else if err != nil {
+		return nil, fmt.Errorf("look up generic netlink family %s: %w", netdevFamily, err)
+	}
+	// The header by hand for the reason that readRSS gives.
+	message := []byte{command, 1, 0, 0}
+	for _, a := range attributes {
+		message = append(message, a.Serialize()...)
+	}
+	request := nl.NewNetlinkRequest(int(family.ID), 0)
+	request.AddRawData(message)
+	replies, err = request.Execute(unix.NETLINK_GENERIC, 0)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil, fmt.Errorf("%w (%w)", ErrNoInterface, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return nil, fmt.Errorf("%w by this kernel: %w", ErrUnsupported, err)
+	}
+	return replies, err
 }
 
 func decodeFeatures(reply []byte) (f Features, err error) {

@@ -12,7 +12,7 @@ import (
 func TestFeaturesOfAReply(t *testing.T) {
 	u64 := func(v uint64) []byte { return binary.NativeEndian.AppendUint64(nil, v) }
 	reply := func(attributes ...*nl.RtAttr) (b []byte) {
-		b = []byte{netdevGet, 1, 0, 0}
+		b = []byte{netdevDeviceGet, 1, 0, 0}
 		for _, a := range append([]*nl.RtAttr{nl.NewRtAttr(netdevAttrIfindex, nl.Uint32Attr(2))}, attributes...) {
 			b = append(b, a.Serialize()...)
 		}
@@ -59,5 +59,24 @@ func TestFeaturesOfVeth(t *testing.T) {
 		t.Errorf("opened with %+v, before %+v", l.Features, f)
 	}
 	_, err = ReadFeatures(index + 1000)
+	wantError(t, err, ErrNoInterface)
+}
+
+// TestBoundQueues finds the sockets of others, whoever they are.
+func TestBoundQueues(t *testing.T) {
+	w := newWire(t, 1, 2)
+	in := w.open(0)
+	bound := func(want ...int) {
+		t.Helper()
+		if got, err := BoundQueues(in.Index(), 2); err != nil || !slices.Equal(got, want) {
+			t.Errorf("bound queues %v, %v, want %v", got, err, want)
+		}
+	}
+	bound()
+	w.openQueue(in, QueueOptions{Queue: 1})
+	bound(1)
+	w.openQueue(in, QueueOptions{Queue: 0})
+	bound(0, 1)
+	_, err := BoundQueues(in.Index()+1000, 1)
 	wantError(t, err, ErrNoInterface)
 }

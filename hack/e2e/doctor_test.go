@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ringroad/dataplane"
 )
 
 // doctorLimit includes the three seconds after which the kernel gives a neighbour up.
@@ -72,6 +74,7 @@ func TestDoctorFindsNoProblemInTheLab(t *testing.T) {
 func TestDoctorFindsFaults(t *testing.T) {
 	spare(t, false)
 	attachOther(t)
+	bindOther(t)
 	file := writeFile(t, "ringroad.yaml", `interfaces: [e0, e1, x0]
 listeners: [{address: "10.1.0.1:80", upstream: a}, {address: "10.8.0.1:80", upstream: a}]
 upstreams: {a: {servers: ["10.2.0.2:8080", "10.2.0.99:8080", "10.2.0.2:9", "10.1.0.1:8080"]}}
@@ -89,7 +92,29 @@ backend_ports: 30000-40000
 	mustContain(t, other.Remedy, "bpftool link detach id ")
 	mend(t, "ip link set dev x1 up") // without it there is no carrier
 	mend(t, mustFind(t, all, "problem", "link", "x0").Remedy)
-	mustFind(t, doctor(t, "x0", "--control", socket), "ok", "link", "x0")
+	all = doctor(t, "x0", "--control", socket)
+	mustFind(t, all, "ok", "link", "x0")
+	mustContain(t, mustFind(t, all, "problem", "sockets", "x0").Text, "[0]") // told of an interface that is up
+}
+
+// bindOther binds a socket to the spare interface, which goes with it.
+func bindOther(t *testing.T) {
+	t.Helper()
+	err := shared.Edge.Do(func() error {
+		i, err := dataplane.Inspect(spareLink)
+		if err != nil {
+			return err
+		}
+		i.Link.Mode = dataplane.ModeGeneric
+		q, err := dataplane.OpenQueue(i.Link, dataplane.QueueOptions{})
+		if err == nil {
+			t.Cleanup(func() { q.Close() })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // mend runs a command of the doctor's in the edge.

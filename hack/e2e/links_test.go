@@ -183,6 +183,7 @@ func TestCarrierLostAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustMatch(t, text, `(?m)^ +no carrier since 2`)
+	mustMatch(t, text, `(?m)^ +features: XDP basic redirect`)
 	change(t, w.Client, "c0", netlink.LinkSetUp)
 	wait(t, 20*time.Second, "it works again", func() (bool, string) {
 		i := linkOf(t, r, "e0")

@@ -33,6 +33,7 @@ type nic struct {
 	maxQueues    int             // that the driver could have; 0: unknown
 	rss          error           // why nobody knows how flows are placed on queues
 	table        dataplane.Indirection
+	bound        []int // queues with an AF_XDP socket
 	interrupts   []int // CPUs that its interrupts go to, one for each; nil: unknown
 }
 
@@ -53,7 +54,8 @@ func inspect(name string) nic {
 		n.addresses = addressesOf(i)
 	}
 	_, n.rss = dataplane.ReadRSS(n.Link.Index)
-	n.table, _ = dataplane.ReadIndirection(n.Link.Index) // many have none
+	n.table, _ = dataplane.ReadIndirection(n.Link.Index)              // many have none
+	n.bound, _ = dataplane.BoundQueues(n.Link.Index, n.Link.RXQueues) // the kernel may not tell
 	if tool, err := ethtool.NewEthtool(); err == nil {
 		defer tool.Close()
 		n.offloads, _ = tool.Features(name)
@@ -146,6 +148,9 @@ func (r *Report) interfaces(c *config.Config, nics []nic, running *instance) {
 		r.linkState(n)
 		r.program(c, n, running)
 		r.ok("features", n.name, "%v", control.NewFeatures(n.Link.Features))
+		if len(n.bound) > 0 && !running.serves(n.name) {
+			r.add(Problem, "sockets", n.name, fmt.Sprintf("AF_XDP sockets of another program are bound to the queues %v: it cannot have them", n.bound), "end that program (ss --xdp -p shows it)")
+		}
 		r.queues(n, workers)
 		if bytes := frameBytes(c, n); n.Link.CheckMTU(bytes) != nil {
 			r.add(Problem, "mtu", n.name, n.Link.CheckMTU(bytes).Error(), fmt.Sprintf("rings.frame_bytes: auto, or ip link set dev %s mtu 1500", n.name))
