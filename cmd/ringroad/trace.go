@@ -93,15 +93,20 @@ func (f *traceFlags) check() (err error) {
 // follow traces until it is over, and shows what came.
 func (f *traceFlags) follow(cmd *cobra.Command, c *control.Client) error {
 	var drawing *os.File
+	var drawn []*trace.Line
 	if f.svg != "" {
 		var err error
 		// A mistake in its name should not cost the trace.
-		if drawing, err = os.OpenFile(f.svg, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600); err != nil {
+		if drawing, err = os.OpenFile(f.svg, os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
 			return err
 		}
 		defer drawing.Close()
+		defer func() {
+			if info, err := drawing.Stat(); err == nil && info.Size() == 0 {
+				os.Remove(f.svg) //nolint:errcheck // nothing was to be drawn
+			}
+		}()
 	}
-	var drawn []*trace.Line
 	var sum trace.Summary
 	started := false
 	err := follow(cmd, "trace", c.StopTrace,
@@ -123,7 +128,7 @@ func (f *traceFlags) follow(cmd *cobra.Command, c *control.Client) error {
 			return err
 		})
 	if drawing != nil && len(drawn) > 0 {
-		err = errors.Join(err, trace.Draw(drawing, drawn), drawing.Sync())
+		err = errors.Join(err, drawing.Truncate(0), trace.Draw(drawing, drawn))
 	}
 	if started {
 		cmd.PrintErr(traceSummary(sum))
