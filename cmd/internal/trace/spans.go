@@ -84,9 +84,11 @@ func (l *Line) spans() (list []span) {
 			if e.Side == Client && e.Values[frameFlags]&flagSYN == 0 {
 				end(laneSYN, e.At, "handshake: "+what)
 			}
-			if e.Side == Backend && e.Values[frameBytes] > 0 {
-				end(laneBackend, e.At, "until its first byte: "+what)
+			if e.Side == Backend {
 				end(laneBackendSend, e.At, "acknowledged with: "+what)
+				if e.Values[frameBytes] > 0 {
+					end(laneBackend, e.At, "until its first byte: "+what)
+				}
 			}
 		case SYNQueue:
 			begin(laneSYN, e)

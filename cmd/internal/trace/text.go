@@ -209,7 +209,7 @@ func plural(n uint32, what string) string {
 
 func among(n uint32) string {
 	if n > 1 {
-		return fmt.Sprintf(" with %d others", n-1)
+		return " with " + plural(n-1, "other")
 	}
 	return ""
 }
