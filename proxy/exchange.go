@@ -190,7 +190,7 @@ func (x *exchange) connect(server *upstream.Server) {
 	w := x.session.worker
 	x.server = server
 	x.attempts++
-	x.times.attempt, x.times.connected = w.now, 0
+	x.times.attempt, x.times.connected, x.times.sent = w.now, 0, 0
 	x.toBackend, x.fromBackend = 0, 0
 	x.reused = false
 	var b *backend

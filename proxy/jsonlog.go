@@ -14,6 +14,7 @@ type times struct {
 	head      time.Duration // its head was complete
 	attempt   time.Duration // the last connection to a backend was asked for
 	connected time.Duration // and there
+	sent      time.Duration // all of the request was written to it
 	heard     time.Duration // the first byte of a response came
 }
 

@@ -133,6 +133,7 @@ func (w *Worker) open(l *listener, conn *stack.Conn) {
 	s.prev.next, s.next.prev = s, s
 	w.stats.ClientsAccepted++
 	w.stats.ClientsActive++
+	s.number, s.accepted, s.since = w.stats.ClientsAccepted, w.now, w.now
 	if l.removed() {
 		w.stats.Retiring++
 	}
@@ -143,6 +144,12 @@ func (w *Worker) open(l *listener, conn *stack.Conn) {
 
 // forget takes an ended session off the list.
 func (w *Worker) forget(s *session) {
+	if w.sampled == s {
+		w.sampled = s.next
+	}
+	if len(w.surveys) > 0 && w.surveys[0].next == s {
+		w.surveys[0].next = s.next
+	}
 	s.prev.next, s.next.prev = s.next, s.prev
 	s.next, s.prev = nil, nil
 	w.stats.ClientsActive--

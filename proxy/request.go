@@ -86,8 +86,10 @@ func (x *exchange) send(p *progress) {
 	}
 	if f.out.len() == 0 {
 		w.buffers.drop(&f.out)
-		x.sent = f.complete
-		p.other = p.other || x.sent
+		if f.complete {
+			x.sent, x.times.sent = true, w.now
+			p.other = true
+		}
 	}
 }
 

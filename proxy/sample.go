@@ -14,16 +14,19 @@ func (w *Worker) sample() {
 	s.ConnectionsLimit = uint64(w.config.Limits.MaxConnections)
 	s.TimersArmed, s.TimersMax = uint64(w.wheel.n), uint64(w.wheel.most)
 	var clients, backends stack.Buffered
-	n := uint64(0)
-	last := w.sessions.next
-	for ; last != &w.sessions && n < sampleSize; last = last.next {
-		n++
-		addBuffered(&clients, last.conn)
-		if x := last.x; x != nil && x.backend != nil {
+	n := min(sampleSize, s.ClientsActive)
+	next := w.sampled
+	for range n {
+		if next == &w.sessions {
+			next = next.next
+		}
+		addBuffered(&clients, next.conn)
+		if x := next.x; x != nil && x.backend != nil {
 			addBuffered(&backends, x.backend.conn)
 		}
+		next = next.next
 	}
-	w.rotate(last)
+	w.sampled = next
 	of := func(sum int) uint64 {
 		if n == 0 {
 			return 0
@@ -46,15 +49,4 @@ func addBuffered(to *stack.Buffered, c *stack.Conn) {
 	to.ReceiveRoom += b.ReceiveRoom
 	to.Sent += b.Sent
 	to.SendRoom += b.SendRoom
-}
-
-// rotate makes first the head of the list of sessions.
-func (w *Worker) rotate(first *session) {
-	head := &w.sessions
-	if first == head || first == head.next {
-		return
-	}
-	head.prev.next, head.next.prev = head.next, head.prev
-	head.prev, head.next = first.prev, first
-	first.prev.next, first.prev = head, head
 }

@@ -63,38 +63,6 @@ func TestSampledBuffers(t *testing.T) {
 	}
 }
 
-// TestSampleLooksAtAllInTurn: with more sessions than a sample has, each is looked into.
-func TestSampleLooksAtAllInTurn(t *testing.T) {
-	for _, n := range []int{0, 1, 2, 5} {
-		w := &Worker{}
-		w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
-		for i := range n {
-			s := &session{requests: i}
-			s.prev, s.next = w.sessions.prev, &w.sessions
-			s.prev.next, s.next.prev = s, s
-		}
-		for from := range 2 * n {
-			var order, back []int
-			for s := w.sessions.next; s != &w.sessions; s = s.next {
-				order = append(order, s.requests)
-			}
-			for s := w.sessions.prev; s != &w.sessions; s = s.prev {
-				back = append(back, s.requests)
-			}
-			if len(order) != n || len(back) != n {
-				t.Fatalf("%v, backwards %v", order, back)
-			}
-			for i, k := range order {
-				if k != (from+i)%n || back[n-1-i] != k {
-					t.Fatalf("%v from %d on, backwards %v", order, from, back)
-				}
-			}
-			w.rotate(w.sessions.next.next)
-		}
-		w.rotate(&w.sessions)
-	}
-}
-
 // TestPhaseTimes: each exchange is in the histogram of whole times, and what had no
 // backend, or no new connection, is missing in the others.
 func TestPhaseTimes(t *testing.T) {

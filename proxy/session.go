@@ -42,6 +42,9 @@ type session struct {
 
 	noted *noted // nil: nothing, there are no hooks
 
+	number          uint64        // in the order of accepting, from 1
+	accepted, since time.Duration // loop times: of accepting, and when it became idle or began to linger
+
 	requests int  // begun
 	served   bool // a request has been answered
 	resuming bool // on the worker's list of sessions to run in the next turn
@@ -209,7 +212,7 @@ func (s *session) await() {
 
 // done goes on after an exchange: its response is written.
 func (s *session) done(x *exchange) {
-	s.served = true
+	s.served, s.since = true, s.worker.now
 	s.writing.disarm()
 	s.reading.disarm()
 	switch {

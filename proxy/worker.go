@@ -83,7 +83,9 @@ type Worker struct {
 	buffers   *buffers
 	scratch   []byte // for bytes that are thrown away
 
-	sessions  session    // head of the list of all sessions
+	sessions  session    // head of the list of all sessions, in the order of accepting
+	sampled   *session   // next one for sample to look into, or the head
+	surveys   []*survey  // the first is under way
 	resumed   []*session // to run in the next turn without an event
 	resuming  []*session // the other half of a double buffer
 	accepting bool       // a listener has more to accept and there is room
@@ -129,6 +131,7 @@ func New(o Options) (*Worker, error) {
 	w.buffers = newBuffers(w.maxHeadBytes(), &w.stats.BuffersInUse)
 	w.scratch = make([]byte, relayBytes)
 	w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
+	w.sampled = &w.sessions
 	read := pages{given: o.Pages}
 	for i := range o.Config.Listeners {
 		if err := w.begin(&o.Config.Listeners[i], &read); err != nil {
@@ -185,6 +188,9 @@ func (w *Worker) Run() {
 		if w.accepting {
 			w.acceptAll()
 		}
+		if len(w.surveys) > 0 {
+			w.survey()
+		}
 		w.pulse.set(Timing)
 		w.expire(work == 0 && handled < turnEvents)
 		if w.retireAt != 0 && now >= w.retireAt {
@@ -200,7 +206,7 @@ func (w *Worker) Run() {
 		}
 		w.pulse.set(Sending)
 		w.stack.Flush()
-		if work == 0 && handled == 0 && !w.accepting {
+		if work == 0 && handled == 0 && !w.accepting && len(w.surveys) == 0 {
 			w.pulse.set(Sleeping)
 			w.stack.Sleep(w.deadline())
 		}
