@@ -7,6 +7,7 @@ PGO := $(wildcard cmd/ringroad/default.pgo)
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ringroad/golangci-lint-$(GOLANGCI_VERSION)
 FUZZTIME ?= 20s
+BENCH_FLAGS ?= -quick
 TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client node=nodejs \
 	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump
@@ -38,17 +39,16 @@ vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, li
 	@hack/install xz=xz-utils
 	@$(GO) run ./hack/vm $(VM_FLAGS)
 
-bench: ## compare with nginx on this machine (root, about two minutes)
-	@hack/install ip=iproute2 nginx=nginx wrk=wrk
+bench: ## compare with nginx and HAProxy on this machine (root, two minutes; BENCH_FLAGS= for all cases, -help for more)
+	@hack/install ip=iproute2 nginx=nginx haproxy=haproxy wrk=wrk
 	@$(GO) run ./hack/bench $(BENCH_FLAGS)
 
 pgo: ## train the profile that the build is optimised with (root, a minute)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
-	  $(GO) run ./hack/bench -candidates ringroad -r 1 -d 12s -cpu-profile $$dir/small && \
-	  $(GO) run ./hack/bench -candidates ringroad -r 1 -d 4s -path /f/64k -cpu-profile $$dir/large && \
-	  $(GO) run ./hack/bench -candidates ringroad -r 1 -d 4s -close -cpu-profile $$dir/close && \
-	  $(GO) tool pprof -proto $$dir/small $$dir/large $$dir/close > cmd/ringroad/default.pgo
+	  $(GO) run ./hack/bench -candidates ringroad -r 0 -d 12s -cases c64 -latency=false -profiles $$dir && \
+	  $(GO) run ./hack/bench -candidates ringroad -r 0 -d 4s -cases 64k,close -profiles $$dir && \
+	  $(GO) tool pprof -proto $$dir/c64.pprof $$dir/64k.pprof $$dir/close.pprof > cmd/ringroad/default.pgo
 
 lint: ## gofmt, vet and golangci-lint (built into the user's cache folder when missing)
 	@unformatted=$$(gofmt -l bpf cmd dataplane stack proxy hack); if [[ -n $$unformatted ]]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi

@@ -1,104 +1,132 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"ringroad/hack/lab"
 )
 
-// contender is a candidate and how wide it runs.
-type contender struct {
-	name   string
-	queues int // of each link; workers too
-}
+// Names of candidates.
+const (
+	direct       = "direct"
+	nginx        = "nginx"
+	haproxy      = "haproxy"
+	ringroad     = "ringroad"
+	ringroadSpin = "ringroad-spin"
+	base         = "base"
+)
 
-func (c contender) String() string {
-	if c.queues == 1 {
-		return c.name
-	}
-	return fmt.Sprintf("%s-%d", c.name, c.queues)
-}
+var (
+	candidateNames = []string{direct, nginx, haproxy, ringroad, ringroadSpin, base}
+	peers          = []string{nginx, haproxy} // that ringroad is compared with
+)
 
-// parseContender reads NAME or NAME-N.
-func parseContender(text string, queues int) (contender, error) {
-	c := contender{name: text, queues: queues}
-	if name, number, ok := strings.Cut(text, "-"); ok {
-		n, err := strconv.Atoi(number)
-		if err != nil {
-			return c, fmt.Errorf("candidate %q: %q is no number of queues", text, number)
+// parseCandidates reads names separated by commas.
+func parseCandidates(text string) ([]string, error) {
+	names := strings.Split(text, ",")
+	for _, name := range names {
+		if !slices.Contains(candidateNames, name) {
+			return nil, fmt.Errorf("no candidate is called %q: there are %s", name, strings.Join(candidateNames, ", "))
 		}
-		c = contender{name: name, queues: n}
 	}
-	if _, ok := candidates[c.name]; !ok {
-		return c, fmt.Errorf("no candidate is called %q: there are %s", c.name, strings.Join(candidateNames(), ", "))
-	}
-	if c.queues < 1 || c.queues > maxQueues {
-		return c, fmt.Errorf("candidate %q on %d queues: from 1 to %d are possible", text, c.queues, maxQueues)
-	}
-	return c, nil
+	return names, nil
 }
 
-// maxQueues is more than any machine that runs this has processors to spare.
-const maxQueues = 64
+// of returns the candidates of a case: those of the run, and ringroad-spin only where the case or the user asks for it.
+func (o *options) of(k *kase) []string {
+	var names []string
+	for _, name := range o.candidates {
+		names = append(names, name)
+		if name == ringroad && k.spin && k.idle == 0 && !slices.Contains(o.candidates, ringroadSpin) {
+			names = append(names, ringroadSpin)
+		}
+	}
+	return names
+}
 
-// candidate is something that runs in the edge, or nothing at all.
+// cannot says why a candidate cannot run a case, or "".
+func cannot(name string, k *kase) string {
+	if name == direct && k.idle > 0 {
+		return "there is no proxy that connections could take memory of"
+	}
+	return ""
+}
+
+// candidate is what runs in the edge, or nothing at all.
 type candidate struct {
-	address string       // that clients connect to
-	process *lab.Process // nil: there is no proxy
+	name     string
+	address  string        // that clients connect to
+	process  *lab.Process  // nil: there is no proxy
+	ringroad *lab.Ringroad // nil: it is another proxy
 }
 
-// cpu and memory are those of the proxy, all its processes together.
-func (c *candidate) cpu() (time.Duration, error) {
-	if c.process == nil {
-		return 0, nil
-	}
-	return c.process.CPU()
+// setting is what configurations are made from. Every candidate gets the same sizes.
+type setting struct {
+	Listen, Backend string
+	Workers         int
+	KeepAlive       int // idle connections kept to the backend, a worker; 0: each request has its own connection
+	Backlog         int
+	Settings        string // of ringroad alone
 }
-
-func (c *candidate) memory() (int64, error) {
-	if c.process == nil {
-		return 0, nil
-	}
-	return c.process.Memory()
-}
-
-// candidates start what is to be measured. When they return, clients may connect or will be able to within seconds.
-var candidates = map[string]func(*lab.Lab, options) (*candidate, error){
-	"direct":   direct,
-	"nginx":    nginx,
-	"haproxy":  haproxy,
-	"ringroad": ringroad,
-}
-
-func candidateNames() []string { return slices.Sorted(maps.Keys(candidates)) }
 
 // proxyAddress is where every proxy listens; only one runs at a time.
 const proxyAddress = "10.1.0.1:80"
 
-func direct(*lab.Lab, options) (*candidate, error) {
-	return &candidate{address: "10.2.0.2:8080"}, nil
+// start starts a candidate. When it returns, clients may connect or will be able to within seconds.
+func (o *options) start(l *lab.Lab, name string, k *kase, profile string) (*candidate, error) {
+	// No proxy shall open and close connections to its backend because fewer are kept than clients are active.
+	s := setting{Listen: proxyAddress, Backend: k.backend(), Workers: l.Options().Queues, KeepAlive: 8192, Backlog: 8192}
+	if k.freshBackend {
+		s.KeepAlive = 0
+	}
+	c := &candidate{name: name, address: proxyAddress}
+	var err error
+	switch name {
+	case direct:
+		c.address = s.Backend
+	case nginx:
+		c.process, err = l.StartNginx(l.Edge, "edge", s.Workers, nginxConfig, s)
+	case haproxy:
+		c.process, err = startHAProxy(l, s)
+	default:
+		err = c.startRingroad(l, o, s, profile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Client.WaitTCP(c.address, 10*time.Second); err != nil {
+		err = errors.Join(err, c.said())
+		c.stop()
+		return nil, err
+	}
+	return c, nil
 }
 
-// nginxConfig is nginx as one would run it for speed: kept connections, no log, and with several workers a listening socket each.
+// nginxConfig is nginx as one would run it for speed: kept connections, no log, nothing buffered on disk, bodies passed on as they
+// come, and with several workers a listening socket each.
 const nginxConfig = `	upstream backend {
-		server 10.2.0.2:8080;
-		keepalive 256;
-		keepalive_requests 100000000;
-		keepalive_timeout 300;
+		server {{.Data.Backend}};
+		{{with .Data.KeepAlive}}keepalive {{.}}; keepalive_requests 100000000; keepalive_timeout 300;{{end}}
 	}
 	server {
-		listen 10.1.0.1:80 backlog=4096{{if gt .Workers 1}} reuseport{{end}};
+		listen {{.Data.Listen}} backlog={{.Data.Backlog}}{{if gt .Workers 1}} reuseport{{end}};
+		client_body_buffer_size 16k;
+		proxy_request_buffering off;
+		proxy_buffer_size 16k;
+		proxy_buffers 8 16k;
+		proxy_max_temp_file_size 0;
 		location / {
 			proxy_pass http://backend;
 			proxy_http_version 1.1;
-			proxy_set_header Connection "";
+			proxy_set_header Connection "{{if not .Data.KeepAlive}}close{{end}}";
 			proxy_set_header Host $http_host;
 			proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 			proxy_set_header X-Forwarded-Proto $scheme;
@@ -107,69 +135,89 @@ const nginxConfig = `	upstream backend {
 	}
 `
 
-func nginx(l *lab.Lab, _ options) (*candidate, error) {
-	p, err := l.StartNginx(l.Edge, "edge", l.Options().Queues, nginxConfig, nil)
-	if err != nil {
-		return nil, err
-	}
-	return &candidate{address: proxyAddress, process: p}, nil
-}
-
+// haproxyConfig: limits on files are lifted to what a process may open here, instead of a failure to start.
 const haproxyConfig = `global
-  nbthread %d
-  maxconn 8000
+  nbthread {{.Workers}}
+  ulimit-n 20000
+  no strict-limits
+  maxconn 9900
+  tune.bufsize 16384
 defaults
   mode http
   option forwardfor
   timeout connect 5s
   timeout client 300s
   timeout server 300s
-  http-reuse always
+  {{if .KeepAlive}}http-reuse always{{else}}http-reuse never
+  option http-server-close{{end}}
 frontend clients
-  bind 10.1.0.1:80 backlog 4096
+  bind {{.Listen}} backlog {{.Backlog}}
+  maxconn 9900
   http-request set-header X-Forwarded-Proto http
-  http-request set-header X-Forwarded-Host %%[req.hdr(host)]
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
   default_backend backend
 backend backend
-  server s1 10.2.0.2:8080 pool-max-conn 1000
+  fullconn 9900
+  server s1 {{.Backend}} pool-max-conn {{.KeepAlive}}
 `
 
-func haproxy(l *lab.Lab, _ options) (*candidate, error) {
+func startHAProxy(l *lab.Lab, s setting) (*lab.Process, error) {
+	var b bytes.Buffer
+	if err := template.Must(template.New("haproxy").Parse(haproxyConfig)).Execute(&b, s); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(l.Dir, "haproxy.cfg")
-	if err := os.WriteFile(path, fmt.Appendf(nil, haproxyConfig, l.Options().Queues), 0o644); err != nil {
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 		return nil, err
 	}
-	p, err := l.Start("haproxy", l.Edge.Exec("haproxy", "-db", "-f", path))
-	if err != nil {
-		return nil, err
-	}
-	return &candidate{address: proxyAddress, process: p}, nil
+	return l.Start("haproxy", l.Edge.Exec("haproxy", "-db", "-f", path))
 }
 
 const ringroadConfig = `interfaces: [e0, e1]
-rx_checksum: verify
 listeners:
-  - {address: "10.1.0.1:80", upstream: backend}
+  - {address: "{{.Listen}}", upstream: backend, backlog: {{.Backlog}}}
 upstreams:
-  backend: {servers: ["10.2.0.2:8080"], keepalive: 256, keepalive_requests: 0}
+  backend: {servers: ["{{.Backend}}"], keepalive: {{.KeepAlive}}, keepalive_requests: 0, keepalive_timeout: 300s}
+timeouts: {keepalive: 300s}
 limits: {keepalive_requests: 0}
 log: {access: off}
+{{.Settings}}
 `
 
-func ringroad(l *lab.Lab, o options) (*candidate, error) {
-	configuration := ringroadConfig
+func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile string) error {
+	binary := o.binary
+	switch c.name {
+	case ringroad:
+		s.Settings = o.settings
+	case ringroadSpin:
+		s.Settings = o.settings + "\nwait: spin"
+	case base:
+		binary = o.base
+	}
+	if l.Options().Offloads != lab.OffloadsOn { // else segments of the peers have no checksum
+		s.Settings += "\nrx_checksum: verify"
+	}
 	if key := l.Options().RSS; key != nil {
-		configuration += fmt.Sprintf("rss: {key: %q}\n", key)
+		s.Settings += fmt.Sprintf("\nrss: {key: %q}", key)
+	}
+	var b bytes.Buffer
+	if err := template.Must(template.New("ringroad").Parse(ringroadConfig)).Execute(&b, s); err != nil {
+		return err
 	}
 	var flags []string
-	if o.profile != "" {
-		flags = []string{"--cpu-profile", o.profile}
+	if profile != "" {
+		flags = []string{"--cpu-profile", profile}
 	}
-	r, err := l.StartRingroad(o.binary, configuration+o.settings+"\n", flags...)
+	r, err := l.StartRingroad(binary, b.String(), flags...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &candidate{address: proxyAddress, process: r.Process}, r.WaitReady(10 * time.Second)
+	c.process, c.ringroad = r.Process, r
+	if err := r.WaitReady(10 * time.Second); err != nil {
+		c.stop()
+		return err
+	}
+	return nil
 }
 
 func (c *candidate) stop() {
@@ -183,5 +231,5 @@ func (c *candidate) said() error {
 	if c.process == nil || c.process.Output() == "" {
 		return nil
 	}
-	return fmt.Errorf("%s printed:\n%s", c.process.Name, c.process.Output())
+	return fmt.Errorf("%s printed:\n%s", c.name, c.process.Output())
 }

@@ -1,123 +1,234 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
+	"os"
 	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"ringroad/hack/lab"
 )
 
-// load is what wrk does.
-type load struct {
-	threads     int
-	connections int
-	duration    time.Duration
-	path        string
-	close       bool
-}
-
-// sample is one measurement of one candidate.
+// sample is one measurement of one candidate. Times are microseconds for a request.
 type sample struct {
-	Requests          uint64  `json:"requests"`
-	RequestsPerSecond float64 `json:"requests_per_second"`
-	Errors            uint64  `json:"errors"`                 // of sockets, and responses that are not 2xx or 3xx
-	BusyMicros        float64 `json:"busy_us_per_request"`    // all processors of the machine, whatever they worked on
-	ProcessMicros     float64 `json:"process_us_per_request"` // the proxy's own processes, their system calls included
-	P50Micros         float64 `json:"p50_us"`
-	P99Micros         float64 `json:"p99_us"`
-	MemoryBytes       int64   `json:"memory_bytes"` // of the proxy's processes, at the end: lab.PSS
+	Requests uint64  `json:"requests"`
+	Rate     float64 `json:"requests_per_second"`
+	Errors   uint64  `json:"errors,omitempty"` // any makes the cell invalid
+	Said     string  `json:"said,omitempty"`   // what the errors are
+
+	User      float64 `json:"user_us"`      // all processors of the machine, whatever they worked on: clients and backend too
+	System    float64 `json:"system_us"`    //
+	Interrupt float64 `json:"interrupt_us"` // the kernel's receiving, for the most part
+
+	ProxyUser   float64 `json:"proxy_user_us"`   // the proxy's processes, in their own code
+	ProxySystem float64 `json:"proxy_system_us"` // in the kernel for them
+
+	P50  float64 `json:"p50_us"`
+	P99  float64 `json:"p99_us"`
+	P999 float64 `json:"p999_us"`
+
+	PSS int64 `json:"pss_bytes"` // of the proxy's processes, at the end: lab.PSS
+	RSS int64 `json:"rss_bytes"`
+
+	Retransmits      uint64 `json:"retransmits"`       // of TCP segments by client and backend
+	ProxyRetransmits uint64 `json:"proxy_retransmits"` // and by the proxy
+	Drops            uint64 `json:"drops"`             // frames that AF_XDP rings or the links of the edge had no room for
+
+	IdleBytes float64 `json:"idle_bytes,omitempty"` // PSS for an idle connection, case idle only
 }
 
-// result is all that was measured of a candidate.
-type result struct {
-	Candidate string   `json:"candidate"`
-	Queues    int      `json:"queues"`
-	Samples   []sample `json:"samples"`
+// Busy is all of the machine's processor time.
+func (s *sample) Busy() float64 { return s.User + s.System + s.Interrupt }
 
-	contender contender
-}
+// warmUp is how long a candidate works before it is measured.
+const warmUp = time.Second
 
-// measure warms a candidate up for a second and then measures it.
-func (c *candidate) measure(l *lab.Lab, o load) (sample, error) {
-	if _, err := o.run(l, c.address, time.Second); err != nil {
+// measure warms a candidate up and measures it under the load of a case.
+func (c *candidate) measure(l *lab.Lab, k *kase, d time.Duration) (sample, error) {
+	if k.idle > 0 {
+		return c.measureIdle(l, k)
+	}
+	run := func(d time.Duration) (load, error) { return wrk(l, k, c.address, d) }
+	if k.closing == closedByClient {
+		run = func(d time.Duration) (load, error) {
+			r, err := generate(l, generatorArgs(k, c.address, "-d", d.String(), "-close"), d+20*time.Second)
+			return r.load(), err
+		}
+	}
+	if _, err := run(warmUp); err != nil {
 		return sample{}, fmt.Errorf("warm up: %w", err)
 	}
-	busy, err := lab.MachineBusy()
+	before, err := c.read(l)
 	if err != nil {
 		return sample{}, err
 	}
-	used, err := c.cpu()
+	seen, err := run(d)
 	if err != nil {
 		return sample{}, err
 	}
-	s, err := o.run(l, c.address, o.duration)
+	after, err := c.read(l)
 	if err != nil {
 		return sample{}, err
 	}
-	busyAfter, err := lab.MachineBusy()
-	if err != nil {
-		return sample{}, err
-	}
-	usedAfter, err := c.cpu()
-	if err != nil {
-		return sample{}, err
-	}
-	s.BusyMicros = perRequest(busyAfter-busy, s.Requests)
-	s.ProcessMicros = perRequest(usedAfter-used, s.Requests)
-	s.MemoryBytes, err = c.memory()
+	s := after.since(before, seen)
+	s.PSS, s.RSS, err = c.memory()
 	return s, err
 }
 
-func perRequest(d time.Duration, requests uint64) float64 {
-	return float64(d.Nanoseconds()) / 1e3 / float64(max(requests, 1))
+// reading is every counter at one time.
+type reading struct {
+	machine          lab.MachineTime
+	user, system     time.Duration // of the proxy
+	retransmits      uint64
+	proxyRetransmits uint64
+	drops            uint64
 }
 
-// run runs wrk against an address for a time.
-func (o load) run(l *lab.Lab, address string, duration time.Duration) (sample, error) {
-	args := []string{fmt.Sprintf("-t%d", o.threads), fmt.Sprintf("-c%d", o.connections), fmt.Sprintf("-d%.0f", duration.Seconds()), "--latency"}
-	if o.close {
-		args = append(args, "-H", "Connection: close")
+func (c *candidate) read(l *lab.Lab) (r reading, err error) {
+	// The statistics first and the processor times last: reading takes some.
+	for _, n := range []*lab.Namespace{l.Client, l.Backend, l.Edge} {
+		k, err := n.KernelTCP()
+		if err != nil {
+			return r, err
+		}
+		if n == l.Edge {
+			r.proxyRetransmits += k["Tcp.RetransSegs"]
+		} else {
+			r.retransmits += k["Tcp.RetransSegs"]
+		}
 	}
-	out, err := l.Client.Run(duration+10*time.Second, "wrk", append(args, "http://"+address+o.path)...)
+	if r.drops, err = linkDrops(l); err != nil {
+		return r, err
+	}
+	if c.ringroad != nil {
+		s, err := c.ringroad.Snapshot()
+		if err != nil {
+			return r, err
+		}
+		r.proxyRetransmits += uint64(s["stack.retransmits"])
+		r.drops += ringDrops(s)
+	}
+	if c.process != nil {
+		pids, err := c.process.Processes()
+		if err != nil {
+			return r, err
+		}
+		if r.user, r.system, err = lab.CPU(pids...); err != nil {
+			return r, errors.Join(err, c.said())
+		}
+	}
+	r.machine, err = lab.ReadMachineTime()
+	return r, err
+}
+
+// ringDrops are the frames for which a ring of an AF_XDP socket had no room.
+func ringDrops(s lab.Stats) (n uint64) {
+	for path, v := range s {
+		if !strings.HasPrefix(path, "interfaces.") {
+			continue
+		}
+		for _, counter := range []string{".rx_dropped", ".rx_ring_full", ".fill_ring_empty"} {
+			if strings.HasSuffix(path, counter) {
+				n += uint64(v)
+			}
+		}
+	}
+	return n
+}
+
+// linkDrops are the frames that the edge's links dropped, by the kernel's count.
+func linkDrops(l *lab.Lab) (n uint64, err error) {
+	err = l.Edge.Do(func() error {
+		for _, name := range []string{lab.EdgeClientLink, lab.EdgeBackendLink} {
+			link, err := netlink.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			if s := link.Attrs().Statistics; s != nil {
+				n += s.RxDropped + s.TxDropped
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// since is what happened between two readings, for each of the requests that a client has seen answered.
+func (r reading) since(before reading, seen load) sample {
+	each := func(d time.Duration) float64 {
+		return float64(d.Nanoseconds()) / 1e3 / float64(max(seen.requests, 1))
+	}
+	m := r.machine.Sub(before.machine)
+	s := sample{
+		Requests: seen.requests, Rate: seen.rate, Errors: seen.errors, Said: seen.said, P50: seen.p50, P99: seen.p99, P999: seen.p999,
+		User: each(m.User), System: each(m.System), Interrupt: each(m.Interrupt),
+		ProxyUser: each(r.user - before.user), ProxySystem: each(r.system - before.system),
+		Retransmits: r.retransmits - before.retransmits, ProxyRetransmits: r.proxyRetransmits - before.proxyRetransmits,
+		Drops: r.drops - before.drops,
+	}
+	if s.Requests == 0 && s.Errors == 0 {
+		s.Errors, s.Said = 1, "no request was answered"
+	}
+	return s
+}
+
+func (c *candidate) memory() (pss, rss int64, err error) {
+	if c.process == nil {
+		return 0, 0, nil
+	}
+	pids, err := c.process.Processes()
+	if err != nil {
+		return 0, 0, err
+	}
+	if pss, err = lab.PSS(pids...); err == nil {
+		rss, err = lab.RSS(pids...)
+	}
+	return pss, rss, err
+}
+
+// measureIdle measures the memory of connections that have had one answer and then say nothing.
+func (c *candidate) measureIdle(l *lab.Lab, k *kase) (sample, error) {
+	const settle = 2 * time.Second // for what was freed to go back to the kernel
+	one := *k
+	one.connections = 16 // as many as are opened at a time below: what a proxy keeps for the first ones is not of the connections
+	if _, err := wrk(l, &one, c.address, warmUp); err != nil {
+		return sample{}, fmt.Errorf("warm up: %w", err)
+	}
+	time.Sleep(settle)
+	before, _, err := c.memory()
 	if err != nil {
 		return sample{}, err
 	}
-	return parseWrk(out)
+	var s sample
+	r, err := hold(l, generatorArgs(k, c.address, "-once", "-c", fmt.Sprint(k.idle)), func() error {
+		time.Sleep(settle)
+		s.PSS, s.RSS, err = c.memory()
+		return err
+	})
+	if err != nil {
+		return sample{}, err
+	}
+	s.Requests, s.Errors, s.Said = r.Requests, r.Errors, r.First
+	s.IdleBytes = float64(s.PSS-before) / float64(k.idle)
+	return s, nil
 }
 
-var (
-	wrkRequests  = regexp.MustCompile(`(\d+) requests in`)
-	wrkRate      = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
-	wrkLatency   = regexp.MustCompile(`(?m)^\s+(50|99)%\s+([\d.]+)(us|ms|s)$`)
-	wrkSocket    = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)`)
-	wrkResponses = regexp.MustCompile(`Non-2xx or 3xx responses: (\d+)`)
-)
-
-// parseWrk reads what wrk prints.
-func parseWrk(out string) (s sample, err error) {
-	requests, rate := wrkRequests.FindStringSubmatch(out), wrkRate.FindStringSubmatch(out)
-	latencies := wrkLatency.FindAllStringSubmatch(out, -1)
-	if requests == nil || rate == nil || len(latencies) != 2 {
-		return s, fmt.Errorf("wrk printed what cannot be read:\n%s", out)
+// profile has ringroad make a CPU profile under the load of a case.
+func (o *options) profile(l *lab.Lab, k *kase, path string) (err error) {
+	c, err := o.start(l, ringroad, k, path)
+	if err != nil {
+		return err
 	}
-	number := func(text string) float64 {
-		f, e := strconv.ParseFloat(text, 64)
-		if e != nil {
-			err = fmt.Errorf("wrk printed %q: %w", strings.TrimSpace(text), e)
-		}
-		return f
+	defer c.stop()
+	if _, err := c.measure(l, k, o.duration); err != nil {
+		return errors.Join(err, c.said())
 	}
-	s.Requests, s.RequestsPerSecond = uint64(number(requests[1])), number(rate[1])
-	unit := map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}
-	s.P50Micros = number(latencies[0][2]) * unit[latencies[0][3]]
-	s.P99Micros = number(latencies[1][2]) * unit[latencies[1][3]]
-	for _, m := range [][]string{wrkSocket.FindStringSubmatch(out), wrkResponses.FindStringSubmatch(out)} {
-		for i := 1; i < len(m); i++ {
-			s.Errors += uint64(number(m[i]))
-		}
+	c.stop()
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		return errors.Join(fmt.Errorf("ringroad wrote no profile"), err, c.said())
 	}
-	return s, err
+	return nil
 }

@@ -75,54 +75,73 @@ func (k KernelTCP) read(path string) error {
 	return lines.Err()
 }
 
-// MachineBusy returns how long the processors of the machine have worked since boot, summed over all of them: user, nice, system
-// and both kinds of interrupts.
-func MachineBusy() (time.Duration, error) {
+// MachineTime is how long the processors of the machine have worked since boot, summed over all of them, by what they did.
+type MachineTime struct {
+	User, System, Interrupt time.Duration // nice is User; Interrupt is hard and soft interrupts, in which the kernel receives
+}
+
+// Busy is all of it.
+func (m MachineTime) Busy() time.Duration { return m.User + m.System + m.Interrupt }
+
+// Sub returns what was done since an earlier reading.
+func (m MachineTime) Sub(since MachineTime) MachineTime {
+	return MachineTime{m.User - since.User, m.System - since.System, m.Interrupt - since.Interrupt}
+}
+
+// ReadMachineTime reads /proc/stat, whose unit is 10 ms.
+func ReadMachineTime() (MachineTime, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, err
+		return MachineTime{}, err
 	}
 	line, _, _ := strings.Cut(string(b), "\n")
 	fields := strings.Fields(line)
 	if len(fields) < 8 || fields[0] != "cpu" {
-		return 0, fmt.Errorf("read /proc/stat: unexpected line %q", line)
+		return MachineTime{}, fmt.Errorf("read /proc/stat: unexpected line %q", line)
 	}
-	var ticks uint64
-	for _, i := range []int{1, 2, 3, 6, 7} {
-		v, err := strconv.ParseUint(fields[i], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read /proc/stat: %w", err)
+	sum := func(columns ...int) (d time.Duration) {
+		for _, i := range columns {
+			v, e := strconv.ParseUint(fields[i], 10, 64)
+			if e != nil {
+				err = fmt.Errorf("read /proc/stat: %w", e)
+			}
+			d += time.Duration(v) * time.Second / userHZ
 		}
-		ticks += v
+		return d
 	}
-	return time.Duration(ticks) * time.Second / userHZ, nil
+	m := MachineTime{User: sum(1, 2), System: sum(3), Interrupt: sum(6, 7)}
+	return m, err
 }
 
-// CPU returns the processor time that processes have used, user and system.
-func CPU(pids ...int) (time.Duration, error) {
-	var ticks uint64
+// CPU returns the processor time that processes have used: in their own code, and in the kernel for them.
+func CPU(pids ...int) (user, system time.Duration, err error) {
 	for _, pid := range pids {
 		fields, err := procStat(pid)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		for _, f := range fields[11:13] { // utime, stime
-			v, err := strconv.ParseUint(f, 10, 64)
+		for i, sum := range []*time.Duration{&user, &system} {
+			v, err := strconv.ParseUint(fields[11+i], 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("read processor time of %d: %w", pid, err)
+				return 0, 0, fmt.Errorf("read processor time of %d: %w", pid, err)
 			}
-			ticks += v
+			*sum += time.Duration(v) * time.Second / userHZ
 		}
 	}
-	return time.Duration(ticks) * time.Second / userHZ, nil
+	return user, system, nil
 }
 
 // PSS returns the memory that processes take up together, in bytes: what is resident, where a page that several processes have, such as
 // those of one binary, is shared out among them (proc_pid_smaps(5)).
-func PSS(pids ...int) (int64, error) {
+func PSS(pids ...int) (int64, error) { return memory("Pss:", pids) }
+
+// RSS returns what is resident of processes, in bytes, where a page counts for each process that has it.
+func RSS(pids ...int) (int64, error) { return memory("Rss:", pids) }
+
+func memory(line string, pids []int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
-		kb, err := rollup(pid, "Pss:")
+		kb, err := rollup(pid, line)
 		if err != nil {
 			return 0, fmt.Errorf("read memory of %d: %w", pid, err)
 		}

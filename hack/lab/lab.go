@@ -50,9 +50,7 @@ type Options struct {
 	// entry % Queues. nil leaves it to the sending kernels: then a connection stays on one queue, which nobody can foretell.
 	RSS rss.Key
 
-	// LeaveChecksums keeps the transmit checksum offload of the veths. Frames of a kernel peer then carry unfilled TCP checksums
-	// (and TCP segments larger than the MTU may be built), which a receiver that verifies them must reject.
-	LeaveChecksums bool
+	Offloads Offloads // of every veth
 
 	Forward bool // the edge forwards packets, so that the client can reach the backend without a proxy
 
@@ -61,6 +59,21 @@ type Options struct {
 
 	Files map[string]int64 // files that /f/ of the backends serves: name to size in bytes
 }
+
+// Offloads says what the kernel leaves to a veth to do, as it would to a NIC.
+type Offloads int
+
+const (
+	// ChecksumsFilled turns transmit checksum offload off, and TCP segmentation offload with it: frames are as on a wire. The kernel
+	// still builds large segments and cuts them at the interface.
+	ChecksumsFilled Offloads = iota
+	// OffloadsOn leaves veths as they are made. Frames of a kernel peer carry unfilled TCP checksums, and TCP segments larger than the
+	// MTU reach a peer that takes them; a receiver that verifies checksums must reject them all.
+	OffloadsOn
+	// OffloadsOff turns everything off that lets the kernel work on more than one frame at a time, generic segmentation and receive
+	// offload and scatter-gather included: it pays for each frame, as ringroad does.
+	OffloadsOff
+)
 
 // Lab is a network that is up. Its methods may be called from any goroutine.
 type Lab struct {

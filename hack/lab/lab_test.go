@@ -141,20 +141,26 @@ func TestWithoutForwardingTheClientDoesNotReachTheBackend(t *testing.T) {
 	}
 }
 
-// TestChecksumsAreFilled looks at the segments that the client sends as a peer without a kernel would get them.
-func TestChecksumsAreFilled(t *testing.T) {
-	for _, leave := range []bool{false, true} {
-		l := up(t, Options{LeaveChecksums: leave})
-		out, err := l.Client.Run(5*time.Second, "ethtool", "-k", "c0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := "tx-checksumming: off"
-		if leave {
-			want = "tx-checksumming: on"
-		}
-		if !strings.Contains(out, want) {
-			t.Errorf("LeaveChecksums %v: no %q in:\n%s", leave, want, out)
+func TestOffloads(t *testing.T) {
+	for o, want := range map[Offloads][]string{
+		ChecksumsFilled: {"tx-checksumming: off", "tx-tcp-segmentation: off", "generic-segmentation-offload: on"},
+		OffloadsOn:      {"tx-checksumming: on", "tx-tcp-segmentation: on", "generic-segmentation-offload: on"},
+		OffloadsOff: {
+			"tx-checksumming: off", "scatter-gather: off", "tx-tcp-segmentation: off",
+			"generic-segmentation-offload: off", "generic-receive-offload: off",
+		},
+	} {
+		l := up(t, Options{Offloads: o})
+		for n, link := range map[*Namespace]string{l.Client: "c0", l.Edge: EdgeBackendLink} {
+			out, err := n.Run(5*time.Second, "ethtool", "-k", link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range want {
+				if !strings.Contains(out, line) {
+					t.Errorf("Offloads %v, %s: no %q in:\n%s", o, link, line, out)
+				}
+			}
 		}
 	}
 }
@@ -306,8 +312,8 @@ func TestMemoryAndProcessorTimeAreThoseOfAllDescendants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sum, err := CPU(pids...); err != nil || used == 0 || sum != used { // nothing works any more
-		t.Errorf("%v of processor time, %v in all processes, %v", used, sum, err)
+	if user, system, err := CPU(pids...); err != nil || used == 0 || user+system != used { // nothing works any more
+		t.Errorf("%v of processor time, %v and %v in all processes, %v", used, user, system, err)
 	}
 	in.Close()
 	if err := p.Wait(5 * time.Second); err != nil {

@@ -77,8 +77,8 @@ func (l *Lab) bringUp(e end, sendsToEdge bool) error {
 			return err
 		}
 	}
-	if !l.options.LeaveChecksums {
-		if err := setTransmitChecksum(e.name, false); err != nil {
+	for _, offload := range l.options.Offloads.turnedOff() {
+		if err := setOffload(e.name, offload, false); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func (n *Namespace) defaultRoutes(link string, gateways ...netip.Addr) error {
 // tune sets what the kernels of the three hosts do. The edge keeps the default range of ephemeral ports, as a real host would.
 func (l *Lab) tune() error {
 	all := map[string]string{
-		"core/somaxconn":           "4096",
+		"core/somaxconn":           "8192",
 		"ipv4/tcp_max_syn_backlog": "8192",
 		"ipv4/tcp_tw_reuse":        "1",
 		"ipv4/tcp_no_metrics_save": "1",     // a run must not inherit what the run before measured

@@ -57,7 +57,8 @@ func (p *Process) CPU() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return CPU(pids...)
+	user, system, err := CPU(pids...)
+	return user + system, err
 }
 
 // Memory returns the memory that the process and its descendants take up, in bytes (see PSS).

@@ -1,9 +1,13 @@
 package lab
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,6 +139,29 @@ func (r *Ringroad) Stats() (Stats, error) {
 	}
 }
 
+// Snapshot asks the master for the statistics as they are. What workers count is up to a turn of their loops old.
+func (r *Ringroad) Snapshot() (Stats, error) {
+	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", r.Control)
+		},
+	}}
+	response, err := c.Get("http://ringroad/stats")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("ask for statistics: %w", err), r.state())
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for statistics: %w", err)
+	}
+	return parseStats(b)
+}
+
 // state says whether the process has ended.
 func (r *Ringroad) state() error {
 	select {
@@ -151,9 +178,17 @@ func ReadStats(path string) (Stats, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := parseStats(b)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func parseStats(b []byte) (Stats, error) {
 	var v any
 	if err := json.Unmarshal(b, &v); err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, err
 	}
 	s := Stats{}
 	s.flatten("", v)

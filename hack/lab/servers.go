@@ -92,8 +92,8 @@ user root;
 pid nginx.pid;
 error_log stderr warn;
 worker_processes {{.Workers}};
-worker_rlimit_nofile 16384;
-events { worker_connections 8192; }
+worker_rlimit_nofile 20000;
+events { worker_connections 16384; }
 http {
 	access_log off;
 	keepalive_timeout 300;
@@ -110,12 +110,13 @@ http {
 
 const backendConfig = `	etag off;
 	server {
-		listen {{.Backend4}}:{{.Port}} backlog=4096;
-		listen [{{.Backend6}}]:{{.Port}} backlog=4096;
+		listen {{.Backend4}}:{{.Port}} backlog=8192;
+		listen [{{.Backend6}}]:{{.Port}} backlog=8192;
 		default_type text/plain;
 		location = / { return 200 "hello world\n"; }
 		location = /empty { return 200; }
 		location /f/ { alias {{.Lab.Files}}/; }
+		location /chunked/ { alias {{.Lab.Files}}/; ssi on; ssi_types *; }
 	}
 `
 

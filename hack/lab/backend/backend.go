@@ -6,6 +6,7 @@
 //	/f/NAME           a file of the lab
 //	/bytes/N          N bytes of Body("bytes", N), with Content-Length; with ?chunked in chunks
 //	/digest           reads the request body, answers a Digest as JSON; with ?sha256=SUM 422 when the body has another
+//	/discard          reads the request body, answers without one
 //	/echo             the request body, framed as the request was
 //	/request          a Request as JSON: what arrived
 //	/status/N         status N without a body of its own making
@@ -112,6 +113,7 @@ func Handler(files string) http.Handler {
 	mux.Handle("/f/", http.StripPrefix("/f/", http.FileServer(http.Dir(files))))
 	mux.HandleFunc("/bytes/{n}", sendBytes)
 	mux.HandleFunc("/digest", digest)
+	mux.HandleFunc("/discard", func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	mux.HandleFunc("/echo", echo)
 	mux.HandleFunc("/request", dump)
 	mux.HandleFunc("/status/{n}", status)

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// resultsDir is where results are kept: in the tree that the working directory belongs to.
+func resultsDir() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module's folder: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "hack/bench/results"), nil
+}
+
+// newestKept returns the result that was kept last, but for the one of the name that is about to be kept; nil when there is none.
+func newestKept(dir, but string) (newest *report, name string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, "", err
+	}
+	for _, e := range entries {
+		n, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || n == but {
+			continue
+		}
+		r, err := readReport(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, "", err
+		}
+		if newest == nil || r.Started.After(newest.Started) {
+			newest, name = r, n
+		}
+	}
+	return newest, name, nil
+}
+
+func readReport(path string) (*report, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := new(report)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return r, nil
+}
+
+func (r *report) writeJSON(path string) error {
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// keep writes the result.
+func (r *report) keep(dir, name string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, name+".json")
+	if err := r.writeJSON(path); err != nil {
+		return err
+	}
+	fmt.Printf("\nkept as %s\n", path)
+	return nil
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+)
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		rates []float64
+		want  float64
+	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1, 4}, 4}, {[]float64{4, 1, 9, 2}, 3}} {
+		x := &cell{}
+		for _, v := range c.rates {
+			x.Samples = append(x.Samples, sample{Rate: v})
+		}
+		if got := x.median(func(s *sample) float64 { return s.Rate }); got != c.want {
+			t.Errorf("median of %v: %v, want %v", c.rates, got, c.want)
+		}
+	}
+}
+
+func cellOf(name string, s ...sample) *cell { return &cell{Candidate: name, Samples: s} }
+
+func TestVerdicts(t *testing.T) {
+	r := &caseResult{Cells: []*cell{
+		cellOf(direct, sample{System: 10}),
+		cellOf(nginx, sample{Rate: 100, P50: 10, User: 5, System: 20, Interrupt: 5}),
+		cellOf(haproxy, sample{Rate: 120, P50: 12, User: 5, System: 25, Interrupt: 5}),
+		cellOf(ringroad, sample{Rate: 150, P50: 9.5, User: 11, System: 10, Interrupt: 1, ProxyUser: 6}),
+	}}
+	r.judge([]target{
+		{metric: rate, limit: 1.25}, {metric: rate, limit: 1.3}, {metric: p50, limit: 0.9}, {metric: cost, limit: 0.6},
+		{metric: userCPU, limit: 5, absolute: true}, {metric: p50, limit: 1, candidate: ringroadSpin},
+	})
+	for i, want := range []struct {
+		against, got, outcome string
+	}{
+		{haproxy, "1.25x", "reached"}, {haproxy, "1.25x", "missed"}, {nginx, "0.95x", "missed"},
+		{nginx, "0.60x", "reached"}, // 12 to 20 us: each minus the 10 of direct
+		{"", "6.0 us", "missed"}, {"", "-", "open: ringroad-spin was not measured"},
+	} {
+		if v := r.Verdicts[i]; v.Against != want.against || v.got() != want.got || v.outcome() != want.outcome {
+			t.Errorf("%s: against %q %s, %s; want %+v", v.Metric, v.Against, v.got(), v.outcome(), want)
+		}
+	}
+
+	// One error in one round: the cell counts for nothing.
+	r.cell(haproxy).Samples = append(r.cell(haproxy).Samples, sample{Rate: 1000, Errors: 1, Said: "status 1"})
+	r.judge([]target{{metric: rate, limit: 1.25}})
+	if v := r.Verdicts[0]; v.Against != nginx || v.got() != "1.50x" {
+		t.Errorf("with an invalid peer: %+v", v)
+	}
+	r.cell(direct).Failed = "x"
+	r.cell(nginx).Failed = "x"
+	r.judge([]target{{metric: rate, limit: 1.25}, {metric: cost, limit: 1}})
+	for _, v := range r.Verdicts {
+		if v.Open == "" || v.Reached {
+			t.Errorf("judged without anything valid: %+v", v)
+		}
+	}
+	r.cell(ringroad).Samples[0].Errors = 3
+	r.judge([]target{{metric: userCPU, limit: 50, absolute: true}})
+	if v := r.Verdicts[0]; v.Reached || v.Open != "ringroad: 3 errors: " {
+		t.Errorf("an invalid cell reached a target: %+v", v)
+	}
+}
+
+func TestKeptResults(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "results")
+	if r, _, err := newestKept(dir, ""); r != nil || err != nil {
+		t.Fatalf("%v, %v of a folder that does not exist", r, err)
+	}
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for i, name := range []string{"old", "new", "older"} {
+		r := &report{Started: at.AddDate(0, 0, []int{1, 2, 0}[i]), Cases: []*caseResult{{Name: "c64", Profile: &profile{Shares: []share{{stepGC, 0.5}}}}}}
+		if err := r.keep(dir, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, name, err := newestKept(dir, "")
+	if err != nil || name != "new" || !r.Started.Equal(at.AddDate(0, 0, 2)) || r.caseNamed("c64").Profile.of(stepGC) != 0.5 {
+		t.Errorf("%s, %+v, %v", name, r, err)
+	}
+	if _, name, err = newestKept(dir, "new"); err != nil || name != "old" {
+		t.Errorf("%s, %v; a run is not compared with what it replaces", name, err)
+	}
+}
+
+// TestReadingsBecomeFiguresPerRequest: differences, in microseconds for each request.
+func TestReadingsBecomeFiguresPerRequest(t *testing.T) {
+	before := reading{user: time.Second, system: time.Second, retransmits: 5, drops: 1}
+	before.machine.User = time.Minute
+	after := before
+	after.machine.User += 20 * time.Millisecond
+	after.machine.System += 30 * time.Millisecond
+	after.machine.Interrupt += 10 * time.Millisecond
+	after.user += 10 * time.Millisecond
+	after.system += 20 * time.Millisecond
+	after.retransmits, after.drops, after.proxyRetransmits = 7, 4, 1
+	got := after.since(before, load{requests: 1000, rate: 500, p50: 1, p99: 2, p999: 3})
+	want := sample{
+		Requests: 1000, Rate: 500, P50: 1, P99: 2, P999: 3, User: 20, System: 30, Interrupt: 10, ProxyUser: 10, ProxySystem: 20,
+		Retransmits: 2, ProxyRetransmits: 1, Drops: 3,
+	}
+	if !reflect.DeepEqual(got, want) || got.Busy() != 60 {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := after.since(before, load{}); got.Errors == 0 {
+		t.Error("no request at all, and the sample is valid")
+	}
+}
