@@ -11,7 +11,8 @@
 //
 // # How it is measured
 //
-// Saturation comes from wrk (closed loop: each connection sends its next request when the last one is answered). Latency at a fixed rate
+// Saturation comes from wrk (closed loop: each connection sends its next request when the last one is answered; its latencies are
+// corrected by wrk for what a stall kept from being sent, so they compare with one another and with nothing else). Latency at a fixed rate
 // comes from package openloop, which sends by the clock, whatever the answers do, and counts from the time a request was due: at 30,
 // 60 and 80 % of what the slowest candidate can do, the same for all. Processor times are those of the kernel (/proc, 10 ms), so
 // measurements of less than a second say little of them. A cell with any error, or any answer but 2xx and 3xx, is invalid: it is shown
@@ -21,8 +22,8 @@
 //
 // # What comes of it
 //
-// A table on the terminal; with -keep NAME also NAME.json in the folder results, which keeps the machine's description with the
-// figures. The next runs compare themselves with the newest kept one.
+// A table on the terminal; with -keep NAME also NAME.json and NAME.html, a page with plots that needs nothing beside it, in the folder
+// results, which keeps the machine's description with the figures. The next runs compare themselves with the newest kept one.
 //
 // Client, backend and proxy share the processors of this machine, and numbers on veth compare candidates with one another: they do not
 // say what a network card would do. It needs root, nginx, HAProxy and wrk (`make bench` installs them).

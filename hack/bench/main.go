@@ -28,6 +28,7 @@ type options struct {
 	jsonFile   string
 	profileDir string // where the CPU profiles stay; "" means nowhere
 	keep       string
+	show       string
 }
 
 func main() {
@@ -63,7 +64,8 @@ func parse(args []string) (*options, error) {
 	set.StringVar(&o.settings, "set", "", "more configuration for ringroad, but not for base, as `YAML`")
 	set.StringVar(&o.jsonFile, "json", "", "write the results to this `FILE`")
 	set.StringVar(&o.profileDir, "profiles", "", "leave the CPU profiles in this `FOLDER`, as CASE.pprof")
-	set.StringVar(&o.keep, "keep", "", "keep the results as hack/bench/results/`NAME`.json")
+	set.StringVar(&o.keep, "keep", "", "keep the results as hack/bench/results/`NAME`.json and .html")
+	set.StringVar(&o.show, "show", "", "measure nothing: print the result kept as `NAME`, and make its page anew")
 	if err := set.Parse(args); err != nil {
 		return nil, err
 	}
@@ -111,7 +113,10 @@ func run(o *options) error {
 	if err != nil {
 		return err
 	}
-	if b.report.before, b.report.beforeName, err = newestKept(results, o.keep); err != nil {
+	if o.show != "" {
+		return show(results, o.show)
+	}
+	if b.report.before, b.report.beforeName, err = keptBefore(results, b.report); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "%d cases; about %.0f minutes\n", len(o.cases), o.estimate().Minutes()+0.5)

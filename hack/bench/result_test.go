@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -70,22 +71,65 @@ func TestVerdicts(t *testing.T) {
 
 func TestKeptResults(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "results")
-	if r, _, err := newestKept(dir, ""); r != nil || err != nil {
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	now := &report{Started: at}
+	if r, _, err := keptBefore(dir, now); r != nil || err != nil {
 		t.Fatalf("%v, %v of a folder that does not exist", r, err)
 	}
-	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	for i, name := range []string{"old", "new", "older"} {
-		r := &report{Started: at.AddDate(0, 0, []int{1, 2, 0}[i]), Cases: []*caseResult{{Name: "c64", Profile: &profile{Shares: []share{{stepGC, 0.5}}}}}}
+	for name, hours := range map[string]int{"oldest": -3, "old": -2, "newer": 1} {
+		r := &report{Started: at.Add(time.Duration(hours) * time.Hour), Cases: []*caseResult{{Name: "c64", Profile: &profile{Shares: []share{{stepGC, 0.5}}}}}}
 		if err := r.keep(dir, name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r, name, err := newestKept(dir, "")
-	if err != nil || name != "new" || !r.Started.Equal(at.AddDate(0, 0, 2)) || r.caseNamed("c64").Profile.of(stepGC) != 0.5 {
+	r, name, err := keptBefore(dir, now)
+	if err != nil || name != "old" || !r.Started.Equal(at.Add(-2*time.Hour)) || r.caseNamed("c64").Profile.of(stepGC) != 0.5 {
 		t.Errorf("%s, %+v, %v", name, r, err)
 	}
-	if _, name, err = newestKept(dir, "new"); err != nil || name != "old" {
-		t.Errorf("%s, %v; a run is not compared with what it replaces", name, err)
+}
+
+// TestPage: with every kind of case, good and bad; nothing of a program's output may become a part of the page.
+func TestPage(t *testing.T) {
+	s := sample{Rate: 100, P50: 10, P99: 20, P999: 30, User: 5, System: 20, Interrupt: 5, ProxyUser: 6, PSS: 40 << 20}
+	slow := s
+	slow.Rate = 50
+	all := &caseResult{
+		Name: "c64", About: "all", Cells: []*cell{
+			cellOf(direct, sample{System: 10, Rate: 200}), cellOf(nginx, slow), {Candidate: haproxy, Failed: "<script>\nmore"}, cellOf(ringroad, s),
+		},
+		Open:    []openCell{{Candidate: nginx, Rate: 40, P50: 1, P99: 2, P999: 3}, {Candidate: ringroad, Rate: 40, P50: 1, P99: 2, P999: 3}, {Candidate: direct, Rate: 40, Failed: "x"}},
+		Profile: &profile{Shares: []share{{stepSystem, 0.6}, {stepGC, 0.4}}, Top: []topSample{{"f", 0.1}}},
+	}
+	idle := &caseResult{Name: "idle", Cells: []*cell{cellOf(ringroad, sample{IdleBytes: 2048})}}
+	bad := &caseResult{Name: "bad", Cells: []*cell{{Candidate: ringroad, Failed: "no"}}}
+	r := &report{Cases: []*caseResult{all, idle, bad, {Name: "only a profile", Profile: all.Profile}}, before: &report{Cases: []*caseResult{all}}, beforeName: "old"}
+	for _, c := range r.Cases {
+		c.judge(many)
+	}
+	page, err := r.html()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(page)
+	for _, want := range []string{"&lt;script&gt;", "2.00 KB for a connection", ">2.00x<", "invalid: no", "before (old)", "reached", "99.9 % are answered within"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, never := range []string{"<script", "NaN", "Inf", "http://", "https://", "%!"} {
+		if strings.Contains(strings.ReplaceAll(text, `xmlns="http://www.w3.org/2000/svg"`, ""), never) {
+			t.Errorf("the page has %q", never)
+		}
+	}
+	if opened, closed := strings.Count(text, "<svg"), strings.Count(text, "</svg>"); opened != closed || opened < 5 {
+		t.Errorf("%d pictures begin, %d end", opened, closed)
+	}
+	var table strings.Builder
+	r.print(&table)
+	for _, want := range []string{"haproxy       INVALID: <script>", "(was 2.00x)", "2.00 KB a connection", "system call 60 % (60)", "open: ringroad: no"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("the table has no %q:\n%s", want, table.String())
+		}
 	}
 }
 

@@ -74,8 +74,12 @@ func (c *caseResult) printCell(w io.Writer, x *cell) {
 	} else {
 		fmt.Fprintf(w, " %7.2f %7.2f", m(func(s *sample) float64 { return s.ProxyUser + s.ProxySystem }), m(func(s *sample) float64 { return s.ProxyUser }))
 	}
-	fmt.Fprintf(w, " %7.0f %7.0f %8.0f %6.1f %6.1f %9s %6d\n", m(func(s *sample) float64 { return s.P50 }), m(func(s *sample) float64 { return s.P99 }),
-		m(func(s *sample) float64 { return s.P999 }), m(func(s *sample) float64 { return float64(s.PSS) / mib }), m(func(s *sample) float64 { return float64(s.RSS) / mib }),
+	if m(func(s *sample) float64 { return s.P50 }) > 0 {
+		fmt.Fprintf(w, " %7.0f %7.0f %8.0f", m(func(s *sample) float64 { return s.P50 }), m(func(s *sample) float64 { return s.P99 }), m(func(s *sample) float64 { return s.P999 }))
+	} else {
+		fmt.Fprintf(w, " %7s %7s %8s", "-", "-", "-") // what sends more than one request at a time has none
+	}
+	fmt.Fprintf(w, " %6.1f %6.1f %9s %6d\n", m(func(s *sample) float64 { return float64(s.PSS) / mib }), m(func(s *sample) float64 { return float64(s.RSS) / mib }),
 		fmt.Sprintf("%d+%d", x.total(func(s *sample) uint64 { return s.Retransmits }), x.total(func(s *sample) uint64 { return s.ProxyRetransmits })),
 		x.total(func(s *sample) uint64 { return s.Drops }))
 }
