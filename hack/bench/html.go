@@ -192,6 +192,9 @@ func (c *cell) Retransmits() string {
 	return fmt.Sprintf("%d+%d", c.total(func(s *sample) uint64 { return s.Retransmits }), c.total(func(s *sample) uint64 { return s.ProxyRetransmits }))
 }
 
+// Others is what programs outside the lab took, in per cent.
+func (c *cell) Others() float64 { return c.most(func(s *sample) float64 { return s.Others }) * 100 }
+
 func (c *cell) Drops() uint64 { return c.total(func(s *sample) uint64 { return s.Drops }) }
 
 // Over is a cell's machine time minus direct, or nothing.

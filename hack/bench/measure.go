@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -18,6 +20,8 @@ type sample struct {
 	Rate     float64 `json:"requests_per_second"`
 	Errors   uint64  `json:"errors,omitempty"` // any makes the cell invalid
 	Said     string  `json:"said,omitempty"`   // what the errors are
+
+	Others float64 `json:"others"` // part of all processor time that programs outside the lab used in user space: they spoil the figures
 
 	User      float64 `json:"user_us"`      // all processors of the machine, whatever they worked on: clients and backend too
 	System    float64 `json:"system_us"`    //
@@ -81,7 +85,9 @@ func (c *candidate) measure(l *lab.Lab, k *kase, d time.Duration) (sample, error
 // reading is every counter at one time.
 type reading struct {
 	machine          lab.MachineTime
+	at               time.Time
 	user, system     time.Duration // of the proxy
+	lab              time.Duration // in user space, of the proxy, the backend and clients that have ended, and of this process
 	retransmits      uint64
 	proxyRetransmits uint64
 	drops            uint64
@@ -120,8 +126,28 @@ func (c *candidate) read(l *lab.Lab) (r reading, err error) {
 			return r, errors.Join(err, c.said())
 		}
 	}
+	if r.lab, err = userTime(l); err != nil {
+		return r, err
+	}
+	r.lab += r.user
+	r.at = time.Now()
 	r.machine, err = lab.ReadMachineTime()
 	return r, err
+}
+
+// userTime is what the backend, clients that have ended and this process have worked in user space.
+func userTime(l *lab.Lab) (time.Duration, error) {
+	pids, err := l.Backend.Processes()
+	if err != nil {
+		return 0, err
+	}
+	sum, _, err := lab.CPU(pids...)
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		err = errors.Join(err, syscall.Getrusage(who, &u))
+		sum += time.Duration(u.Utime.Nano())
+	}
+	return sum, err
 }
 
 // ringDrops are the frames for which a ring of an AF_XDP socket had no room.
@@ -169,6 +195,8 @@ func (r reading) since(before reading, seen load) sample {
 		Retransmits: r.retransmits - before.retransmits, ProxyRetransmits: r.proxyRetransmits - before.proxyRetransmits,
 		Drops: r.drops - before.drops,
 	}
+	all := r.at.Sub(before.at) * time.Duration(runtime.NumCPU())
+	s.Others = max(0, float64(m.User-(r.lab-before.lab))/float64(max(all, 1)))
 	if s.Requests == 0 && s.Errors == 0 {
 		s.Errors, s.Said = 1, "no request was answered"
 	}

@@ -118,6 +118,15 @@ func (c *cell) values(f func(*sample) float64) []float64 {
 	return v
 }
 
+// most is the largest of the values.
+func (c *cell) most(f func(*sample) float64) float64 {
+	v := c.values(f)
+	if len(v) == 0 {
+		return 0
+	}
+	return v[len(v)-1]
+}
+
 // total of a counter.
 func (c *cell) total(f func(*sample) uint64) (sum uint64) {
 	for i := range c.Samples {

@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -141,13 +142,15 @@ func TestReadingsBecomeFiguresPerRequest(t *testing.T) {
 	after.machine.User += 20 * time.Millisecond
 	after.machine.System += 30 * time.Millisecond
 	after.machine.Interrupt += 10 * time.Millisecond
+	after.at = before.at.Add(time.Second)
+	after.lab += 15 * time.Millisecond
 	after.user += 10 * time.Millisecond
 	after.system += 20 * time.Millisecond
 	after.retransmits, after.drops, after.proxyRetransmits = 7, 4, 1
 	got := after.since(before, load{requests: 1000, rate: 500, p50: 1, p99: 2, p999: 3})
 	want := sample{
 		Requests: 1000, Rate: 500, P50: 1, P99: 2, P999: 3, User: 20, System: 30, Interrupt: 10, ProxyUser: 10, ProxySystem: 20,
-		Retransmits: 2, ProxyRetransmits: 1, Drops: 3,
+		Retransmits: 2, ProxyRetransmits: 1, Drops: 3, Others: 0.005 / float64(runtime.NumCPU()),
 	}
 	if !reflect.DeepEqual(got, want) || got.Busy() != 60 {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -24,7 +24,8 @@ func (r *report) print(w io.Writer) {
 	r.printTargets(w)
 	fmt.Fprintf(w, "\nmachine: CPU of the whole machine, client and backend too; intr: interrupts, where the kernel receives; proxy: CPU of its processes,\n"+
 		"and of that in its own code; retr: TCP segments sent again by client and backend + by the proxy; drops: frames without room in AF_XDP\n"+
-		"rings or links. %.0f s in all.\n", r.Seconds)
+		"rings or links; others: most of the processors' time that programs outside the lab took in a round: above some 5 %% do not trust a figure.\n"+
+		"%.0f s in all.\n", r.Seconds)
 }
 
 func (c *caseResult) print(w io.Writer) {
@@ -36,8 +37,8 @@ func (c *caseResult) print(w io.Writer) {
 		c.printIdle(w)
 		return
 	}
-	fmt.Fprintf(w, "  %-13s %10s %17s %8s %6s %6s %6s %8s %7s %7s %7s %7s %8s %6s %6s %9s %6s\n", "", "requests/s", "min..max",
-		"machine", "user", "system", "intr", "- direct", "proxy", "user", "p50", "p99", "p99.9", "PSS MB", "RSS MB", "retr", "drops")
+	fmt.Fprintf(w, "  %-13s %10s %17s %8s %6s %6s %6s %8s %7s %7s %7s %7s %8s %6s %6s %9s %6s %7s\n", "", "requests/s", "min..max",
+		"machine", "user", "system", "intr", "- direct", "proxy", "user", "p50", "p99", "p99.9", "PSS MB", "RSS MB", "retr", "drops", "others")
 	for _, x := range c.Cells {
 		if len(x.Samples) > 0 {
 			c.printCell(w, x)
@@ -79,9 +80,9 @@ func (c *caseResult) printCell(w io.Writer, x *cell) {
 	} else {
 		fmt.Fprintf(w, " %7s %7s %8s", "-", "-", "-") // what sends more than one request at a time has none
 	}
-	fmt.Fprintf(w, " %6.1f %6.1f %9s %6d\n", m(func(s *sample) float64 { return float64(s.PSS) / mib }), m(func(s *sample) float64 { return float64(s.RSS) / mib }),
+	fmt.Fprintf(w, " %6.1f %6.1f %9s %6d %6.0f%%\n", m(func(s *sample) float64 { return float64(s.PSS) / mib }), m(func(s *sample) float64 { return float64(s.RSS) / mib }),
 		fmt.Sprintf("%d+%d", x.total(func(s *sample) uint64 { return s.Retransmits }), x.total(func(s *sample) uint64 { return s.ProxyRetransmits })),
-		x.total(func(s *sample) uint64 { return s.Drops }))
+		x.total(func(s *sample) uint64 { return s.Drops }), x.most(func(s *sample) float64 { return s.Others })*100)
 }
 
 func (c *caseResult) printIdle(w io.Writer) {
