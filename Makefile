@@ -13,7 +13,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab test vm bench pgo lint fuzz generate clean
+.PHONY: help build demo lab fail test vm bench pgo lint fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ demo: ## relay requests in a network of namespaces and show what passed where (r
 lab: ## the same network, kept up to play with until Ctrl-C (root)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl ping=iputils-ping
 	@$(GO) run ./hack/demo -stay $(DEMO_FLAGS)
+
+fail: ## bring a failure about and show what tells of it (root; NAME=slow-client; without NAME the list)
+	@[[ -z "$(NAME)" ]] || hack/install ip=iproute2 nginx=nginx
+	@$(GO) run ./hack/fail $(NAME)
 
 test: ## vet, all tests, and those of the product's packages once more under the race detector (root)
 	@hack/install $(TEST_PROGRAMS)

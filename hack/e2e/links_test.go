@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,66 +155,11 @@ func TestAddressesAreFollowed(t *testing.T) {
 	if now := workerPID(t, r, 0); now != pid {
 		t.Errorf("the worker is process %d, was %d: it was replaced", now, pid)
 	}
-}
-
-// TestCarrierLostAndBack takes the cable away and puts it back. What was begun before goes on.
-func TestCarrierLostAndBack(t *testing.T) {
-	w, r := startPair(t)
-	pids := []int{workerPID(t, r, 0), workerPID(t, r, 1)}
-	connections := []*kept{w.keep(t, 0, nginx4), w.keep(t, 1, nginx4)}
-	ask := func() {
-		t.Helper()
-		for _, k := range connections {
-			if _, err := k.version(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	ask()
-	change(t, w.Client, "c0", netlink.LinkSetDown)
-	wait(t, 20*time.Second, "the loss is noticed", func() (bool, string) {
-		i := linkOf(t, r, "e0")
-		return i.State == "no carrier", i.State
-	})
-	mustMatch(t, r.Output(), `level=WARN msg="an interface lost its carrier.*interface=e0`)
 	text, err := r.Command(stopLimit, "status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustMatch(t, text, `(?m)^ +no carrier since 2`)
 	mustMatch(t, text, `(?m)^ +features: XDP basic redirect`)
-	change(t, w.Client, "c0", netlink.LinkSetUp)
-	wait(t, 20*time.Second, "it works again", func() (bool, string) {
-		i := linkOf(t, r, "e0")
-		return i.State == "up", i.State
-	})
-	mustMatch(t, r.Output(), `an interface works again.*interface=e0 after=`)
-	ask()
-	soon(t, w.Lab, "http://"+nginx4+"/")
-	if now := []int{workerPID(t, r, 0), workerPID(t, r, 1)}; !slices.Equal(now, pids) {
-		t.Errorf("workers are the processes %v, were %v", now, pids)
-	}
-	idleFrames(t, r)
-}
-
-// idleFrames asserts that no frame leaked.
-func idleFrames(t *testing.T, r *lab.Ringroad) {
-	t.Helper()
-	wait(t, 20*time.Second, "every frame is accounted for", func() (bool, string) {
-		s := stats(t, r)
-		for path, frames := range s {
-			if prefix, ok := strings.CutSuffix(path, ".levels.frames"); ok {
-				sum := 0.0
-				for _, where := range []string{"free", "fill", "rx", "tx"} {
-					sum += s[prefix+".levels."+where]
-				}
-				if sum != frames {
-					return false, fmt.Sprintf("%s: %v of %v", prefix, sum, frames)
-				}
-			}
-		}
-		return true, ""
-	})
 }
 
 // TestInterfaceChangesReplaceWorkers changes what sockets and stacks know from their start.

@@ -1,19 +1,14 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"ringroad/dataplane"
 	"ringroad/hack/lab"
 	"ringroad/hack/lab/faultlink"
 	"ringroad/hack/lab/rss"
@@ -49,39 +44,9 @@ func (w *wide) configuration(base string, more ...string) string {
 	return base + strings.Join(append(more, ""), "\n")
 }
 
-// workerOf is the worker that serves a client's connection. Only emulated RSS makes that known beforehand.
-func (w *wide) workerOf(client, listener netip.AddrPort) int {
-	return dataplane.DefaultRSS(w.Options().RSS, w.Options().Queues).Queue(client, listener) % w.workers
-}
-
-// dialWorker connects to a listener from a local port whose connections a certain worker serves. Each call takes another port.
-func (w *wide) dialWorker(worker int, listener string, limit time.Duration) (c net.Conn, err error) {
-	to := netip.MustParseAddrPort(listener)
-	local := lab.Client4
-	if to.Addr().Is6() {
-		local = lab.Client6
-	}
-	for {
-		from := netip.AddrPortFrom(local, nextClientPort())
-		if w.workerOf(from, to) != worker {
-			continue
-		}
-		err = w.Client.Do(func() error {
-			c, err = (&net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from), Timeout: limit}).Dial("tcp", listener)
-			return err
-		})
-		if !errors.Is(err, syscall.EADDRINUSE) { // not closed long enough
-			return c, err
-		}
-	}
-}
-
-// clientPorts counts the ports that dialWorker has used. They are some that the client's kernel does not give out itself.
-var clientPorts atomic.Uint32
-
-func nextClientPort() uint16 {
-	const first, ports = 2000, 8000
-	return uint16(first + clientPorts.Add(1)%ports)
+// dialWorker connects to a listener so that a certain worker serves the connection.
+func (w *wide) dialWorker(worker int, listener string, limit time.Duration) (net.Conn, error) {
+	return w.DialWorker(worker, w.workers, listener, limit)
 }
 
 // spread are labs of several queues. With RSS emulated every reply comes in where it belongs; without it about half of them, of two

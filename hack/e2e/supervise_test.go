@@ -104,50 +104,38 @@ func (c *conversations) end() []error {
 	return c.failed
 }
 
-// TestWorkerThatDiesLosesOnlyItsOwnConnections ends one worker, then the other, under load on both.
+// TestWorkerThatDiesLosesOnlyItsOwnConnections ends one worker, then the other, as on a panic, under load on both.
 func TestWorkerThatDiesLosesOnlyItsOwnConnections(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		signal syscall.Signal
-	}{
-		{"SIGKILL", syscall.SIGKILL},
-		{"panic", syscall.SIGABRT}, // the Go runtime ends as on a panic, with a trace back
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w, r := startPair(t)
-			programs, links := attachedIn(t, w.Lab)
-			var outages []time.Duration
-			for _, victim := range []int{1, 0} {
-				lost, kept := w.converse(t, victim, 8), w.converse(t, 1-victim, 16)
-				kept.progress(t)
-				pid := workerPID(t, r, victim)
-				if err := syscall.Kill(pid, c.signal); err != nil {
-					t.Fatal(err)
-				}
-				outages = append(outages, w.outage(t, victim))
-				kept.progress(t)
-				if errs := kept.end(); len(errs) > 0 {
-					t.Errorf("worker %d died, and of worker %d's connections %d failed, such as: %v", victim, 1-victim, len(errs), errs[0])
-				}
-				if errs := lost.end(); len(errs) == 0 {
-					t.Errorf("no connection of worker %d failed: it has not served them", victim)
-				}
-				replaced(t, r, victim, pid, 10*time.Second)
-			}
-			// The machine may be busy with other things during one of them.
-			if slices.Min(outages) > time.Second {
-				t.Errorf("queues served again after %v, want at most a second", outages)
-			}
-			t.Logf("queues served again after %v", outages)
-			if c.signal == syscall.SIGABRT {
-				mustContain(t, r.Output(), "SIGABRT", "goroutine ")
-			}
-			if p, l := attachedIn(t, w.Lab); !slices.Equal(p, programs) || !slices.Equal(l, links) {
-				t.Errorf("programs %v and links %v, before %v and %v", p, l, programs, links)
-			}
-			wait(t, 20*time.Second, "every frame is back", func() (bool, string) { return framesHome(stats(t, r), len(edgeLinks)*2) })
-		})
+	w, r := startPair(t)
+	programs, links := attachedIn(t, w.Lab)
+	var outages []time.Duration
+	for _, victim := range []int{1, 0} {
+		lost, kept := w.converse(t, victim, 8), w.converse(t, 1-victim, 16)
+		kept.progress(t)
+		pid := workerPID(t, r, victim)
+		if err := syscall.Kill(pid, syscall.SIGABRT); err != nil { // the Go runtime ends with a trace back
+			t.Fatal(err)
+		}
+		outages = append(outages, w.outage(t, victim))
+		kept.progress(t)
+		if errs := kept.end(); len(errs) > 0 {
+			t.Errorf("worker %d died, and of worker %d's connections %d failed, such as: %v", victim, 1-victim, len(errs), errs[0])
+		}
+		if errs := lost.end(); len(errs) == 0 {
+			t.Errorf("no connection of worker %d failed: it has not served them", victim)
+		}
+		replaced(t, r, victim, pid, 10*time.Second)
 	}
+	// The machine may be busy with other things during one of them.
+	if slices.Min(outages) > time.Second {
+		t.Errorf("queues served again after %v, want at most a second", outages)
+	}
+	t.Logf("queues served again after %v", outages)
+	mustContain(t, r.Output(), "SIGABRT", "goroutine ")
+	if p, l := attachedIn(t, w.Lab); !slices.Equal(p, programs) || !slices.Equal(l, links) {
+		t.Errorf("programs %v and links %v, before %v and %v", p, l, programs, links)
+	}
+	wait(t, 20*time.Second, "every frame is back", func() (bool, string) { return framesHome(stats(t, r), len(edgeLinks)*2) })
 }
 
 // outage tries until a new connection to a worker is served, and returns how long that took. Each attempt is a new connection: a SYN
