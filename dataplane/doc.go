@@ -40,6 +40,12 @@
 // overflow: a worker that falls behind shows as an empty fill ring ([KernelStats]). Running out of TX frames is
 // back-pressure ([Queue.Reserve] answers false), never a drop.
 //
+// # Jumbo frames
+//
+// Where the MTU needs it ([LinkInfo.Frags]), packets may be in several frames, which go together through all of the
+// above: received ones as a chain ([Queue.Chained], [Queue.More]), sent ones as a group of adjacent frames, one piece of
+// memory, of which the kernel is given as many as the packet needs. chain.go holds what is special to them.
+//
 // # Memory
 //
 // The UMEM is pinned and resident from the start: Frames x FrameBytes, by default 6144 x 2048 = 12 MiB a queue: 4096
@@ -57,5 +63,5 @@
 //
 // # Not done here
 //
-// Frames larger than one chunk (xdp.frags with chained descriptors), shared UMEM, TX metadata.
+// Shared UMEM, TX metadata.
 package dataplane

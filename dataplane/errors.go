@@ -12,7 +12,7 @@ var (
 	ErrInterfaceDown = errors.New("interface is down")
 	// ErrNotEthernet: the interface carries no Ethernet frames, or is the loopback.
 	ErrNotEthernet = errors.New("not an Ethernet interface")
-	// ErrMTU: the MTU is larger than what fits one frame.
+	// ErrMTU: the MTU is larger than what the frames hold, or than what is possible at all.
 	ErrMTU = errors.New("MTU too large")
 	// ErrProgramAttached: somebody else's XDP program is on the interface.
 	ErrProgramAttached = errors.New("another XDP program is attached")

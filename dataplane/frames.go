@@ -21,7 +21,11 @@ func (s frameState) String() string {
 // addresses that come back from the kernel are checked against it, so that a frame completed or received twice ends
 // the process instead of mixing two connections' bytes.
 //
-// The first rx frames go round Fill -> RX -> Fill and the rest Free -> TX -> Free:
+// A packet for sending that may be larger than a frame is given a group of adjacent frames (span of them), which is one
+// piece of memory: the loop writes across it as if it were one frame, and only the descriptors tell the frames apart. All
+// frames of a group move together, back to free when the kernel has given back the last that it was given.
+//
+// The first rx frames go round Fill -> RX -> Fill and the rest, group by group, Free -> TX -> Free:
 //
 //	          startFill           received            refilled
 //	Free(once) ------> Fill ------------------> RX ------------> Fill
@@ -33,19 +37,24 @@ func (s frameState) String() string {
 type frames struct {
 	shift uint // log2 of the frame size in bytes
 	rx    int  // number of RX frames
+	span  int  // frames of a group for sending; 1: no packet is larger than a frame
 	state []frameState
 	count [numStates]int
-	free  []uint64 // addresses, capacity fixed
+	free  []uint64 // addresses of groups, capacity fixed
+	sent  []uint8  // of each group, how many of its frames the kernel has to give back; valid iff span > 1
 }
 
 // newFrames returns an account in which all TX frames are free and all RX frames still have to be handed out by
-// startFill.
-func newFrames(frameBytesLog2 uint, rx, tx int) *frames {
-	f := &frames{shift: frameBytesLog2, rx: rx, state: make([]frameState, rx+tx), free: make([]uint64, 0, tx)}
+// startFill. TX frames that do not make up a group are never used.
+func newFrames(frameBytesLog2 uint, rx, tx, span int) *frames {
+	f := &frames{shift: frameBytesLog2, rx: rx, span: span, state: make([]frameState, rx+tx), free: make([]uint64, 0, tx/span)}
 	f.count[stateFree] = rx + tx
 	// The lowest address is on top of the stack, so an idle queue keeps using the same, cached frames.
-	for i := rx + tx - 1; i >= rx; i-- {
-		f.free = append(f.free, uint64(i)<<f.shift)
+	for i := tx/span - 1; i >= 0; i-- {
+		f.free = append(f.free, uint64(rx+i*span)<<f.shift)
+	}
+	if span > 1 {
+		f.sent = make([]uint8, tx/span)
 	}
 	return f
 }
@@ -85,7 +94,7 @@ func (f *frames) refilled(addr uint64) uint64 {
 	return addr >> f.shift << f.shift
 }
 
-// reserved takes a free frame for sending.
+// reserved takes a free frame, or group of them, for sending.
 func (f *frames) reserved() (addr uint64, ok bool) {
 	n := len(f.free) - 1
 	if n < 0 {
@@ -94,11 +103,44 @@ func (f *frames) reserved() (addr uint64, ok bool) {
 	addr = f.free[n]
 	f.free = f.free[:n]
 	f.move(addr, stateFree, stateTX)
+	for i := 1; i < f.span; i++ {
+		f.move(addr+uint64(i)<<f.shift, stateFree, stateTX)
+	}
 	return addr, true
 }
 
-// completed: a frame was sent (completion ring) or discarded by the loop.
+// submitted: the first n frames of a group go to the kernel. Not called where a group is one frame.
+func (f *frames) submitted(addr uint64, n int) {
+	f.sent[(int(addr>>f.shift)-f.rx)/f.span] = uint8(n)
+}
+
+// completed: a frame was sent (completion ring).
 func (f *frames) completed(addr uint64) {
+	if f.span > 1 {
+		f.groupCompleted(addr)
+		return
+	}
 	f.move(addr, stateTX, stateFree)
 	f.free = append(f.free, addr>>f.shift<<f.shift)
+}
+
+// groupCompleted: one of a group's frames was sent.
+func (f *frames) groupCompleted(addr uint64) {
+	i := int(min(addr>>f.shift, uint64(len(f.state)))) - f.rx
+	if i < 0 || i/f.span >= len(f.sent) || f.sent[i/f.span] == 0 {
+		f.broken(addr, stateTX, stateFree)
+	}
+	i /= f.span
+	if f.sent[i]--; f.sent[i] == 0 {
+		f.discarded(uint64(f.rx+i*f.span) << f.shift)
+	}
+}
+
+// discarded: the loop does not send what it reserved at addr.
+func (f *frames) discarded(addr uint64) {
+	f.move(addr, stateTX, stateFree)
+	for i := 1; i < f.span; i++ {
+		f.move(addr+uint64(i)<<f.shift, stateTX, stateFree)
+	}
+	f.free = append(f.free, addr)
 }

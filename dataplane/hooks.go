@@ -7,10 +7,10 @@ type Hooks struct {
 	// Peeked: n frames were taken from the RX ring, the first of them from slot; left
 	// wait there behind them.
 	Peeked func(slot, n, left int)
-	// Kicking: frames are about to be handed to the kernel, n of them, up to the one that
-	// was counted last, which is the number frames.
+	// Kicking: frames are about to be handed to the kernel, up to the one that was counted
+	// last, which is the number frames, in n descriptors.
 	Kicking func(frames uint64, n int)
-	// Kicked: that took so many system calls; left frames were not taken.
+	// Kicked: that took so many system calls; left descriptors were not taken.
 	Kicked func(calls, left int)
 	// Reaped: the kernel has sent n frames more, up to the number frames: they leave in
 	// the order of their numbers.

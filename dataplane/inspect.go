@@ -39,7 +39,7 @@ func Inspect(name string) (*Inspection, error) {
 	}
 	a := link.Attrs()
 	i := &Inspection{
-		Link: LinkInfo{Name: a.Name, Driver: driverOf(a.Name), Index: a.Index, MTU: a.MTU},
+		Link: linkInfo(a),
 		Kind: checkEthernet(a), Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_RUNNING != 0, Attached: checkAttached(a),
 	}
 	copy(i.Link.MAC[:], a.HardwareAddr)
@@ -71,10 +71,27 @@ func holderOf(program uint32) uint32 {
 	return 0
 }
 
-// CheckMTU refuses an MTU with [ErrMTU] whose frames do not fit, behind the kernel's headroom, into frames of
-// frameBytes, or do not reach the program at all.
+// linkInfo is what is known of an interface before anything is attached.
+func linkInfo(a *netlink.LinkAttrs) LinkInfo {
+	l := LinkInfo{Name: a.Name, Driver: driverOf(a.Name), Index: a.Index, MTU: a.MTU}
+	l.Frags = policyOf(l.Driver).needsFrags(l.MTU, runningKernel())
+	return l
+}
+
+// OffersNative reports whether the driver says that it runs the steering program itself, at the link's MTU.
+func (l LinkInfo) OffersNative() bool {
+	return l.Features.Native() && (!l.Frags || l.Features.XDP&XDPFrags != 0)
+}
+
+// OffersZeroCopy reports whether the driver says that it has zero-copy mode, at the link's MTU and with such frames.
+func (l LinkInfo) OffersZeroCopy(frameBytes int) bool {
+	return l.Features.ZeroCopy() && l.shortOfSegments(frameBytes) == ""
+}
+
+// CheckMTU refuses an MTU with [ErrMTU] whose packets do not fit, behind the kernel's headroom, into frames of
+// frameBytes, or that is too large for any.
 func (l LinkInfo) CheckMTU(frameBytes int) error {
-	if err := CheckMTU(l.Name, l.MTU); err != nil {
+	if err := l.checkMTU(runningKernel()); err != nil {
 		return err
 	}
 	return l.checkFrameBytes(frameBytes)
@@ -82,7 +99,7 @@ func (l LinkInfo) CheckMTU(frameBytes int) error {
 
 func (l LinkInfo) checkFrameBytes(frameBytes int) error {
 	need := l.MTU + linkHeaderBytes
-	if need <= frameBytes-frameHeadroomBytes {
+	if l.Frags || need <= frameBytes-frameHeadroomBytes {
 		return nil
 	}
 	return fmt.Errorf("%w: MTU %d needs frames of %d bytes, %d hold %d: use frames of 4096 bytes or lower the MTU",

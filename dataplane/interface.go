@@ -15,17 +15,10 @@ import (
 	"ringroad/bpf"
 )
 
-// maxPlainMTU is the largest MTU whose frames reach a program without frags support on a 4 KiB page, as measured on
-// veth.
-const maxPlainMTU = 3506
-
 // InterfaceOptions choose an interface and how to attach to it.
 type InterfaceOptions struct {
 	Name string
 	Mode Mode // default ModeAuto
-	// Frags loads the variant of the program that accepts frames of several fragments. The queues still receive only
-	// frames that fit one frame of the UMEM.
-	Frags bool
 }
 
 // Interface is a network interface with the steering program attached. The program goes away with Close, or with the
@@ -44,6 +37,7 @@ type LinkInfo struct {
 	Name, Driver string
 	Index, MTU   int
 	Mode         Mode // ModeNative or ModeGeneric
+	Frags        bool // jumbo frames: the program and the queues take packets in several frames
 	RXQueues     int  // in use when the interface was opened
 	MAC          [6]byte
 	Features     Features // as of the opening, with the program attached
@@ -77,14 +71,17 @@ func (i *Interface) open(o InterfaceOptions) error {
 		return err
 	}
 	a := nl.Attrs()
-	i.link = LinkInfo{Name: a.Name, Driver: driverOf(a.Name), Index: a.Index, MTU: a.MTU}
+	i.link = linkInfo(a)
+	if err := i.link.checkMTU(runningKernel()); err != nil {
+		return err
+	}
 	copy(i.link.MAC[:], a.HardwareAddr)
 	if i.link.RXQueues, err = countRXQueues(a); err != nil {
 		return err
 	}
 	// Queues that are allocated may come into use (ethtool -L).
 	i.queues = max(i.link.RXQueues, a.NumRxQueues)
-	if i.steer, err = bpf.Load(bpf.Options{Frags: o.Frags, Queues: i.queues}); err != nil {
+	if i.steer, err = bpf.Load(bpf.Options{Frags: i.link.Frags, Queues: i.queues}); err != nil {
 		return err
 	}
 	if err := i.attach(o.Mode); err != nil {
@@ -129,9 +126,6 @@ func checkLink(a *netlink.LinkAttrs) error {
 	}
 	if a.Flags&net.FlagUp == 0 {
 		return fmt.Errorf("%w: ip link set dev %s up", ErrInterfaceDown, a.Name)
-	}
-	if err := CheckMTU(a.Name, a.MTU); err != nil {
-		return err
 	}
 	return checkAttached(a)
 }

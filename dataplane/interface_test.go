@@ -136,7 +136,7 @@ func TestAutoFallsBackToGenericAndSaysWhy(t *testing.T) {
 func TestOpenInterfaceRefusals(t *testing.T) {
 	w := newWire(t, 3, 1)
 	must(t, w.edge.LinkSetDown(w.edgeLink(1)))
-	must(t, w.edge.LinkSetMTU(w.edgeLink(2), 9000))
+	must(t, w.edge.LinkSetMTU(w.edgeLink(2), maxMTU+1))
 	lo, err := w.edge.LinkByName("lo")
 	must(t, err)
 	must(t, w.edge.LinkSetUp(lo))
@@ -147,7 +147,7 @@ func TestOpenInterfaceRefusals(t *testing.T) {
 	}{
 		{"rre9", ErrNoInterface, []string{"rre9", "there is rre0, rre1, rre2"}},
 		{"rre1", ErrInterfaceDown, []string{"ip link set dev rre1 up"}},
-		{"rre2", ErrMTU, []string{"9000", "3506"}},
+		{"rre2", ErrMTU, []string{"9217", "9216", "mtu 9216"}},
 		{"lo", ErrNotEthernet, []string{"loopback"}},
 	} {
 		_, err := OpenInterface(InterfaceOptions{Name: tc.name})

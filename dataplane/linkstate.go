@@ -44,14 +44,6 @@ func (i *Interface) State() (LinkState, error) {
 	return s, nil
 }
 
-// CheckMTU refuses an MTU whose frames do not reach the program.
-func CheckMTU(name string, mtu int) error {
-	if mtu > maxPlainMTU {
-		return fmt.Errorf("%w: %d, at most %d: ip link set dev %s mtu %d", ErrMTU, mtu, maxPlainMTU, name, maxPlainMTU)
-	}
-	return nil
-}
-
 // LinkEvents tells that the state or the addresses of some interfaces may have changed. Channels ([LinkState.RXQueues])
 // change without an event: ask once in a while too.
 type LinkEvents struct {

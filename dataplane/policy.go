@@ -21,7 +21,7 @@ type driverPolicy struct {
 	trusted kernelRelease // first kernel on which ZeroCopyAuto asks for it; zero: none
 	// frameBytes is the size of frame that zero-copy needs; 0: whatever holds the MTU.
 	frameBytes int
-	maxMTU     int    // with a native program that takes no fragments; 0: maxPlainMTU
+	maxMTU     int    // with a native program that takes frames in one buffer; 0: maxPlainMTU
 	reason     string // why auto decides as it does; what to beware of when it is overruled
 }
 
@@ -63,6 +63,10 @@ var driverPolicies = map[string]driverPolicy{
 	"bonding":       {reason: "it never goes through a bond: name the interfaces below it"},
 }
 
+// maxPlainMTU is the largest MTU whose frames reach a program that takes them in one buffer, on a 4 KiB page, as measured
+// on veth.
+const maxPlainMTU = 3506
+
 const (
 	noZeroCopy    = "the driver has none"
 	unknownDriver = "nothing is known of it with this driver"
@@ -75,6 +79,12 @@ func policyOf(driver string) driverPolicy {
 		p.reason = unknownDriver
 	}
 	return p
+}
+
+// needsFrags reports whether an MTU needs the program that takes frames in several buffers, and queues like that. Below
+// maxPlainMTU, generic mode can do without, and has to on a kernel that has no such queues.
+func (p driverPolicy) needsFrags(mtu int, running kernelRelease) bool {
+	return mtu > maxPlainMTU || p.maxMTU != 0 && mtu > p.maxMTU && !running.before(chainsKernel)
 }
 
 // frameBytesFor is the frame size for a link when the options name none.
@@ -121,6 +131,8 @@ func (z ZeroCopyMode) wantsZeroCopy(l LinkInfo, frameBytes int, running kernelRe
 		return false, fmt.Sprintf("%s: trusted from Linux %v on, this is %v", l.Driver, p.trusted, running)
 	case small:
 		return false, fmt.Sprintf("%s wants frames of %d bytes for it, these have %d", l.Driver, p.frameBytes, frameBytes)
+	case l.shortOfSegments(frameBytes) != "":
+		return false, l.shortOfSegments(frameBytes)
 	default:
 		return true, fmt.Sprintf("%s: %s", l.Driver, p.reason)
 	}
@@ -136,7 +148,9 @@ func refusal(l LinkInfo, frameBytes int, running kernelRelease) string {
 		return fmt.Sprintf("it has it from Linux %v on, this is %v", p.offered, running)
 	case frameBytes < p.frameBytes:
 		return fmt.Sprintf("it wants frames of %d bytes (rings.frame_bytes), these have %d", p.frameBytes, frameBytes)
-	case p.maxMTU != 0 && l.MTU > p.maxMTU:
+	case l.shortOfSegments(frameBytes) != "":
+		return l.shortOfSegments(frameBytes)
+	case p.maxMTU != 0 && l.MTU > p.maxMTU && !l.Frags:
 		return fmt.Sprintf("with XDP it takes an MTU of %d at most, this is %d", p.maxMTU, l.MTU)
 	default:
 		return p.reason
@@ -145,8 +159,12 @@ func refusal(l LinkInfo, frameBytes int, running kernelRelease) string {
 
 // nativeRefusal says what is known of why a driver would not take the program; "" if nothing is.
 func nativeRefusal(l LinkInfo) string {
-	if most := policyOf(l.Driver).maxMTU; most != 0 && l.MTU > most {
-		return fmt.Sprintf(": with XDP it takes an MTU of %d at most, this is %d: ip link set dev %s mtu %d", most, l.MTU, l.Name, most)
+	most := policyOf(l.Driver).maxMTU
+	if most == 0 && l.Frags {
+		most = maxPlainMTU
+	}
+	if most != 0 && l.MTU > most {
+		return fmt.Sprintf(": with XDP it may take an MTU of %d at most, this is %d: ip link set dev %s mtu %d", most, l.MTU, l.Name, most)
 	}
 	return ""
 }

@@ -37,6 +37,10 @@ func TestZeroCopyPolicy(t *testing.T) {
 			t.Errorf("%v on %s, kernel %v, %v mode: %v (%s), want %v (%s)", tc.mode, tc.driver, tc.kernel, tc.xdp, got, reason, tc.want, tc.tells)
 		}
 	}
+	jumbo := LinkInfo{Driver: "mlx5_core", Mode: ModeNative, MTU: 9000, Frags: true, Features: Features{ZeroCopySegments: 2}}
+	if got, reason := ZeroCopyAuto.wantsZeroCopy(jumbo, large, linux(6, 18)); got || !strings.Contains(reason, "at most 2 frames for it, MTU 9000 needs 3") {
+		t.Errorf("packets of too many frames: %v (%s)", got, reason)
+	}
 	if k := runningKernel(); k.major < 5 {
 		t.Errorf("running kernel read as %v", k)
 	}
@@ -53,6 +57,7 @@ func TestFrameSizeFollowsMTUAndDriver(t *testing.T) {
 		{ZeroCopyAuto, "veth", 1500, 2048},
 		{ZeroCopyAuto, "veth", 2048 - 256 - 22, 2048},
 		{ZeroCopyAuto, "veth", 2048 - 256 - 21, 4096},
+		{ZeroCopyAuto, "veth", 9000, 4096},
 		{ZeroCopyOff, "ena", 1500, 2048},
 		{ZeroCopyAuto, "ena", 1500, 2048}, // it copies
 		{ZeroCopyOn, "ena", 1500, 4096},
@@ -76,6 +81,7 @@ func TestRefusalsSayWhatTheDriverWants(t *testing.T) {
 		{LinkInfo{Driver: "i40e", Mode: ModeNative, MTU: 3400}, 4096, "3046 at most, this is 3400"},
 		{LinkInfo{Driver: "mlx5_core", Mode: ModeGeneric, MTU: 1500}, 2048, "generic mode"},
 		{LinkInfo{Driver: "veth", Mode: ModeNative, MTU: 1500}, 2048, "has none"},
+		{LinkInfo{Driver: "ice", Mode: ModeNative, MTU: 9000, Frags: true, Features: Features{ZeroCopySegments: 1}}, 4096, "at most 1 frames"},
 	} {
 		if got := refusal(tc.link, tc.frame, kernelRelease{6, 12}); !strings.Contains(got, tc.tells) {
 			t.Errorf("%s: %q does not tell %q", tc.link.Driver, got, tc.tells)

@@ -34,7 +34,7 @@ const (
 type QueueOptions struct {
 	Queue       int           // index of the NIC queue
 	RingEntries int           // slots of each of the four rings, a power of two; default 4096
-	FrameBytes  int           // 2048 or 4096; default: what the link's MTU and its driver need
+	FrameBytes  int           // 2048 or 4096; default: what the link's MTU and its driver need; larger packets take several
 	Frames      int           // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
 	ZeroCopy    ZeroCopyMode  // default ZeroCopyAuto
 	BusyPoll    int           // frames that a poll of the driver by the owner may handle; default 0: the kernel polls
@@ -96,14 +96,19 @@ type Queue struct {
 	tx         ring[unix.XDPDesc]
 	completion ring[uint64]
 
-	peeked   uint32        // RX descriptors in state RX
-	busyPoll bool          // Peek polls the driver
-	maxFrame int           // longest frame to send: MTU and link header
-	retry    time.Duration // when to kick again what the last kick left behind; 0: it left nothing
-	starved  bool          // a reservation failed since the waiter last saw a free frame
-	gone     bool          // the interface was removed
-	stats    *Stats
-	hooks    atomic.Pointer[Hooks] // nil: off
+	peeked   uint32 // RX descriptors in state RX
+	busyPoll bool   // Peek polls the driver
+	maxFrame int    // longest packet: MTU and link header
+	chains   bool   // packets may be in several frames (XDP_USE_SG)
+	chained  bool   // a packet peeked may be
+	skipping bool   // the RX ring is within a packet that is dropped
+	// continued is how many of the unpublished TX descriptors say that another one follows.
+	continued int
+	retry     time.Duration // when to kick again what the last kick left behind; 0: it left nothing
+	starved   bool          // a reservation failed since the waiter last saw a free frame
+	gone      bool          // the interface was removed
+	stats     *Stats
+	hooks     atomic.Pointer[Hooks] // nil: off
 
 	socket   *xdp.Socket
 	mappings [][]byte
@@ -137,9 +142,13 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 	q := &Queue{
 		fd: s.FD(), ifindex: l.Index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.Name), socket: s,
 		umem:     s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(o.Frames * o.FrameBytes)}),
-		frames:   newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames()),
-		maxFrame: l.MTU + linkHeaderBytes, stats: o.Stats, reason: reason,
+		maxFrame: l.MTU + linkHeaderBytes, chains: l.Frags, stats: o.Stats, reason: reason,
 	}
+	span := 1
+	if q.chains {
+		span = framesFor(q.maxFrame, o.FrameBytes)
+	}
+	q.frames = newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames(), span)
 	if err := q.setUp(o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
 	}
@@ -149,8 +158,15 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 // bindWithPolicy binds in zero-copy or copy mode, and says why. Zero-copy that was only wished for falls back.
 func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *xdp.Socket, reason string, err error) {
 	ask, reason := o.ZeroCopy.wantsZeroCopy(l, o.FrameBytes, runningKernel())
+	flags := uint16(unix.XDP_USE_NEED_WAKEUP)
+	if l.Frags {
+		flags |= unix.XDP_USE_SG
+		if ask && l.shortOfSegments(o.FrameBytes) != "" {
+			return nil, reason, unix.EOPNOTSUPP // the kernel would bind it, and drop what is too long
+		}
+	}
 	if ask {
-		s, err := bindSocket(l.Index, o.Queue, g, unix.XDP_ZEROCOPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+		s, err := bindSocket(l.Index, o.Queue, g, flags|unix.XDP_ZEROCOPY, o.BindTimeout)
 		if err == nil {
 			if got, _ := zeroCopyBound(s.FD()); !got { // setUp asks again, and takes the error
 				reason = fmt.Sprintf("driver %s accepted it and copies all the same: %s", l.Driver, refusal(l, o.FrameBytes, runningKernel()))
@@ -162,7 +178,7 @@ func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *xdp.Socket
 		}
 		reason = fmt.Sprintf("driver %s refused it: %v", l.Driver, err)
 	}
-	s, err = bindSocket(l.Index, o.Queue, g, unix.XDP_COPY|unix.XDP_USE_NEED_WAKEUP, o.BindTimeout)
+	s, err = bindSocket(l.Index, o.Queue, g, flags|unix.XDP_COPY, o.BindTimeout)
 	return s, reason, err
 }
 

@@ -74,7 +74,7 @@ func TestRingNeedWakeupFollowsFlag(t *testing.T) {
 
 func TestFramesAccountStaysWhole(t *testing.T) {
 	const rx, tx = 16, 8
-	f := newFrames(11, rx, tx)
+	f := newFrames(11, rx, tx, 1)
 	sum := func() (n int) {
 		for _, c := range f.count {
 			n += c
@@ -115,6 +115,31 @@ func TestFramesAccountStaysWhole(t *testing.T) {
 	}
 }
 
+func TestFramesOfAGroupComeBackTogether(t *testing.T) {
+	const rx, tx, span = 4, 11, 3 // two frames are left over
+	f := newFrames(11, rx, tx, span)
+	var groups []uint64
+	for a, ok := f.reserved(); ok; a, ok = f.reserved() {
+		groups = append(groups, a)
+	}
+	if !slices.Equal(groups, []uint64{4 << 11, 7 << 11, 10 << 11}) || f.count[stateTX] != 9 {
+		t.Fatalf("groups %#x, counts %v", groups, f.count)
+	}
+	f.submitted(groups[0], 3)
+	f.submitted(groups[1], 1)
+	f.discarded(groups[2])
+	f.completed(groups[0])
+	f.completed(groups[0] + 1<<11)
+	if f.count[stateTX] != 6 || len(f.free) != 1 {
+		t.Errorf("counts %v, %d groups free with a frame of the first still out", f.count, len(f.free))
+	}
+	f.completed(groups[1])
+	f.completed(groups[0] + 2<<11)
+	if f.count != [numStates]int{stateFree: rx + tx} || len(f.free) != 3 {
+		t.Errorf("counts at the end: %v, %d groups free", f.count, len(f.free))
+	}
+}
+
 func TestFramesRefuseWhatBreaksTheAccount(t *testing.T) {
 	for name, breakIt := range map[string]func(*frames){
 		"completed twice":              func(f *frames) { a, _ := f.reserved(); f.completed(a); f.completed(a) },
@@ -130,7 +155,28 @@ func TestFramesRefuseWhatBreaksTheAccount(t *testing.T) {
 					t.Error("went unnoticed")
 				}
 			}()
-			breakIt(newFrames(11, 4, 4))
+			breakIt(newFrames(11, 4, 4, 1))
+		})
+	}
+	for name, address := range map[string]uint64{
+		"nothing of the group is out":   4 << 11,
+		"another group's":               6 << 11,
+		"a fill frame's":                1 << 11,
+		"a frame of no group's":         8 << 11,
+		"an address beyond the UMEM's":  1 << 40,
+		"an address before the group's": 3 << 11,
+	} {
+		t.Run("completion: "+name, func(t *testing.T) {
+			f := newFrames(11, 4, 5, 2)
+			defer func() {
+				if recover() == nil {
+					t.Error("went unnoticed")
+				}
+			}()
+			a, _ := f.reserved()
+			f.submitted(a, 1)
+			f.completed(a)
+			f.completed(address)
 		})
 	}
 }

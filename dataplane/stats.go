@@ -13,6 +13,7 @@ import (
 type Stats struct {
 	RXFrames    uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames received."`
 	RXBytes     uint64 `name:"rx_bytes" unit:"bytes" kind:"counter" help:"Bytes received, Ethernet headers included."`
+	RXOversized uint64 `name:"rx_oversized" unit:"frames" kind:"counter" help:"Frames dropped because they were larger than the MTU (jumbo frames only; others are dropped by the kernel)."`
 	RXBatches   uint64 `name:"rx_batches" unit:"batches" kind:"counter" help:"Peeks that found frames."`
 	FillWakeups uint64 `name:"fill_wakeups" unit:"calls" kind:"counter" help:"System calls made because the driver had run out of frames to receive into."`
 	BusyPolls   uint64 `name:"busy_polls" unit:"calls" kind:"counter" help:"System calls made to poll the driver (busy_poll)."`

@@ -18,7 +18,8 @@ const (
 	retryLinkDown = 50 * time.Millisecond
 )
 
-// TXFrame is a frame reserved for sending: its address in the UMEM.
+// TXFrame is a frame reserved for sending, or a group of adjacent ones where a packet may need several: its address in
+// the UMEM.
 type TXFrame uint64
 
 // Reserve takes a free frame for sending and returns all of it as a slice, valid until Submit or Discard. False is
@@ -43,11 +44,11 @@ func (q *Queue) Reserve() (TXFrame, []byte, bool) {
 	if used := uint64(q.frames.count[stateTX]); used > q.stats.TXFramesHighWater {
 		q.stats.TXFramesHighWater = used
 	}
-	end := addr + 1<<q.frames.shift
+	end := addr + uint64(q.frames.span)<<q.frames.shift
 	return TXFrame(addr), q.umem[addr:end:end], true
 }
 
-// Submit puts the first n bytes of a reserved frame on the TX ring; the next kick publishes it. A length that the
+// Submit puts the first n bytes of a reserved frame on the TX ring; the next kick publishes it, whole. A length that the
 // interface cannot send (zero, or above the MTU) is refused and counted, and the frame is free again: the kernel would
 // never give it back.
 func (q *Queue) Submit(f TXFrame, n int) {
@@ -56,27 +57,31 @@ func (q *Queue) Submit(f TXFrame, n int) {
 		q.Discard(f)
 		return
 	}
-	q.tx.put(unix.XDPDesc{Addr: uint64(f), Len: uint32(n)})
+	if q.frames.span > 1 {
+		q.putChain(uint64(f), n)
+	} else {
+		q.tx.put(unix.XDPDesc{Addr: uint64(f), Len: uint32(n)})
+	}
 	q.stats.TXFrames++
 	q.stats.TXBytes += uint64(n)
 }
 
 // Discard frees a reserved frame that is not to be sent.
-func (q *Queue) Discard(f TXFrame) { q.frames.completed(uint64(f)) }
+func (q *Queue) Discard(f TXFrame) { q.frames.discarded(uint64(f)) }
 
-// Pending is the number of submitted frames that the kernel has not taken yet.
+// Pending is the number of submitted descriptors that the kernel has not taken yet.
 func (q *Queue) Pending() int { return int(q.tx.pending()) }
 
 // Unpublished is the number of submitted frames that no kick has published yet: the last ones submitted. Their bytes may
 // still be changed.
-func (q *Queue) Unpublished() int { return int(q.tx.unpublished()) }
+func (q *Queue) Unpublished() int { return int(q.tx.unpublished()) - q.continued }
 
 // Kick publishes what was submitted, wakes the kernel until it has taken all or takes no more, and reaps. What is left
 // then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time. An error means that the
 // socket is of no use any more: [ErrInterfaceGone], or an errno nobody expects.
 func (q *Queue) Kick() error {
 	q.tx.submit()
-	q.retry = 0
+	q.continued, q.retry = 0, 0
 	pending := q.tx.pending()
 	if pending == 0 {
 		return nil
@@ -149,19 +154,21 @@ func (q *Queue) countKick(errno unix.Errno) error {
 	return nil
 }
 
-// Reap frees the frames that the kernel has sent and returns how many.
+// Reap frees the frames that the kernel has sent and returns how many it gave back.
 func (q *Queue) Reap() int {
 	n := q.completion.peek(uint32(len(q.frames.state)))
 	if n == 0 {
 		return 0
 	}
+	free := len(q.frames.free)
 	for i := range n {
 		q.frames.completed(q.completion.at(i))
 	}
 	q.completion.release(n)
-	q.stats.TXCompletions += uint64(n)
-	if h := q.hooks.Load(); h != nil {
-		h.Reaped(q.stats.TXCompletions, int(n))
+	sent := len(q.frames.free) - free
+	q.stats.TXCompletions += uint64(sent)
+	if h := q.hooks.Load(); h != nil && sent > 0 {
+		h.Reaped(q.stats.TXCompletions, sent)
 	}
 	q.stats.CompletionRingHighWater = max(q.stats.CompletionRingHighWater, uint64(n))
 	return int(n)

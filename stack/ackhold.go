@@ -17,6 +17,13 @@ import (
 // and a TCP header with timestamps.
 const heldBytes = header.IPv6MinimumSize + header.TCPMinimumSize + header.TCPOptionTSLength + 2
 
+// fullSegment is how much new data makes a full segment on a link. Not more than
+// the usual MTU: behind a link with a larger one may be a path that has not, whose
+// sender waits for the ACK of every second of its own segments.
+func fullSegment(mtu int) uint32 {
+	return uint32(min(mtu, 1500) - header.IPv4MinimumSize - header.TCPMinimumSize)
+}
+
 // heldACK is a flow's pure ACK that has not been sent. The bytes are kept, not
 // a TX frame, so that thousands of flows cannot exhaust the frames.
 type heldACK struct {

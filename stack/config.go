@@ -8,11 +8,13 @@ import (
 )
 
 // Device is what a link needs of a queue. [dataplane.Queue] is the real one.
-// Peek, Frame and Release are called by the loop alone; the others under the
-// link's lock.
+// Peek to Release are called by the loop alone; the others under the link's
+// lock.
 type Device interface {
 	Peek(max int) int
 	Frame(i int) []byte
+	Chained() bool
+	More(i int) bool
 	Release(n int)
 	Reserve() (dataplane.TXFrame, []byte, bool)
 	Submit(f dataplane.TXFrame, n int)

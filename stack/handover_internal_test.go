@@ -18,6 +18,8 @@ type nothing struct{ sent int }
 
 func (*nothing) Peek(int) int                               { return 0 }
 func (*nothing) Frame(int) []byte                           { return nil }
+func (*nothing) Chained() bool                              { return false }
+func (*nothing) More(int) bool                              { return false }
 func (*nothing) Release(int)                                {}
 func (*nothing) Reserve() (dataplane.TXFrame, []byte, bool) { return 0, nil, false }
 func (*nothing) Submit(dataplane.TXFrame, int)              {}

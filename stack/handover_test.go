@@ -26,7 +26,13 @@ type workers []*loop
 // 80 of all addresses.
 func startWorkers(t *testing.T, n int, backlog int, ready func(*loop, stack.Event)) workers {
 	t.Helper()
-	network := stacktest.NewWorkers(t, n, nil)
+	return startWorkersAs(t, n, backlog, nil, ready)
+}
+
+// startWorkersAs is startWorkers with a change to each worker's configuration.
+func startWorkersAs(t *testing.T, n int, backlog int, configure func(int, *stack.Config), ready func(*loop, stack.Event)) workers {
+	t.Helper()
+	network := stacktest.NewWorkers(t, n, configure)
 	var ws workers
 	for _, s := range network.Stacks {
 		own := *network

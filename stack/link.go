@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -33,8 +34,10 @@ type link struct {
 	addresses  map[netip.Addr]int // own, with the lengths of their prefixes; loop only
 	lastOwn    tcpip.Address      // the own address seen last
 	queue      segmentQueuer
-	merges     []merge // open only while a batch is delivered
-	origin     int     // worker whose queue the frame being delivered came from; fromQueue: this one's
+	merges     []merge      // open only while a batch is delivered
+	joined     *buffer.View // the frame being delivered, if it is memory of netstack's; nil: it is the device's
+	chain      []byte       // a frame of several pieces, while a tap or hooks are on
+	origin     int          // worker whose queue the frame being delivered came from; fromQueue: this one's
 
 	established [1 << establishedBits]establishedEntry // loop only
 

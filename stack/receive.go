@@ -68,23 +68,28 @@ type merge struct {
 	bytes    int        // payload bytes so far
 }
 
-// receive delivers up to max frames from each queue and returns how many came.
+// receive delivers up to max frames from each queue and returns how many packets
+// came.
 func (l *link) receive(max int) (work int) {
 	for k, d := range l.devices {
 		n := d.Peek(max)
 		if n == 0 {
 			continue
 		}
-		for i := range n {
-			if l.tap != nil || l.hooks != nil {
-				l.deliverShown(k, i, d.Frame(i))
-				continue
+		if d.Chained() {
+			work += l.deliverChains(k, d, n)
+		} else {
+			for i := range n {
+				if l.tap != nil || l.hooks != nil {
+					l.deliverShown(k, i, d.Frame(i))
+					continue
+				}
+				l.deliver(d.Frame(i))
 			}
-			l.deliver(d.Frame(i))
+			work += n
 		}
 		l.flushMerges()
 		d.Release(n)
-		work += n
 	}
 	l.stats.RXFrames += uint64(work)
 	return work
@@ -147,7 +152,7 @@ func (l *link) deliver(frame []byte) {
 	// It may belong to a flow that is being merged, and must not overtake it.
 	l.flushMerges()
 	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
-		Payload: buffer.MakeWithView(buffer.NewViewWithData(packet)),
+		Payload: buffer.MakeWithView(l.viewOf(packet)),
 	})
 	l.dispatcher.DeliverNetworkPacket(s.number, p)
 	p.DecRef()
@@ -222,10 +227,10 @@ func (l *link) mergeSegment(s *segment) bool {
 			l.flushMerge(i)
 			break
 		}
-		m.packet.Data().AppendView(buffer.NewViewWithData(s.payload))
 		m.next += uint32(len(s.payload))
 		m.bytes += len(s.payload)
 		m.tcp.SetWindowSize(s.tcp.WindowSize())
+		m.packet.Data().AppendView(l.viewOf(s.payload))
 		m.tcp[header.TCPFlagsOffset] |= flags
 		l.stats.RXMerged++
 		if flags&push != 0 || len(s.payload) < m.first {
@@ -333,7 +338,7 @@ func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
 func (l *link) packetOf(s *segment) *netstack.PacketBuffer {
 	l.stats.RXLean++
 	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
-		Payload: buffer.MakeWithView(buffer.NewViewWithData(s.packet)),
+		Payload: buffer.MakeWithView(l.viewOf(s.packet)),
 	})
 	p.NetworkProtocolNumber = s.number
 	p.TransportProtocolNumber = header.TCPProtocolNumber

@@ -70,7 +70,7 @@ func (l *link) carryACK(o *outgoing) bool {
 	}
 	slot := l.flows.get(&key, p.Hash, l.stack.Now())
 	f := &l.flows.slots[slot]
-	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && f.mayHold(t, uint32(l.Link.MTU-header.IPv4MinimumSize-header.TCPMinimumSize)) {
+	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && f.mayHold(t, fullSegment(l.Link.MTU)) {
 		l.hold(slot, p, &o.hop)
 		return true
 	}

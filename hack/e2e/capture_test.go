@@ -338,7 +338,7 @@ func TestSlowCaptureLosesFramesAndCountsThem(t *testing.T) {
 	if err := c.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	moveBodies(t, httpClient(t, shared), "http://"+go4)
+	moveBodies(t, httpClient(t, shared), "http://"+go4, mib, 4)
 	if err := c.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}

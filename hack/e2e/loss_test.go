@@ -35,7 +35,7 @@ func TestBodiesArriveIntactOverLossyWires(t *testing.T) {
 				}
 			})
 			r := startIn(t, l, bothFamilies)
-			families(t, func(t *testing.T, _, goServer string) { moveBodies(t, httpClient(t, l), "http://"+goServer) })
+			families(t, func(t *testing.T, _, goServer string) { moveBodies(t, httpClient(t, l), "http://"+goServer, mib, 4) })
 			if stats(t, r)["stack.retransmits"] == 0 {
 				t.Error("nothing had to be sent again: the wire lost nothing")
 			}
@@ -43,11 +43,10 @@ func TestBodiesArriveIntactOverLossyWires(t *testing.T) {
 	}
 }
 
-// moveBodies gets and puts bodies of 1 MiB several times.
-func moveBodies(t *testing.T, c *http.Client, url string) {
+// moveBodies gets and puts bodies of a size several times.
+func moveBodies(t *testing.T, c *http.Client, url string, size int64, rounds int) {
 	t.Helper()
-	const rounds = 4
-	body, err := io.ReadAll(backend.Body("bytes", mib))
+	body, err := io.ReadAll(backend.Body("bytes", size))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +56,7 @@ func moveBodies(t *testing.T, c *http.Client, url string) {
 	}
 	for i := range rounds {
 		for _, query := range []string{"", "?chunked"} {
-			resp, got := get(t, c, fmt.Sprintf("%s/bytes/%d%s", url, mib, query))
+			resp, got := get(t, c, fmt.Sprintf("%s/bytes/%d%s", url, size, query))
 			if resp.StatusCode != 200 || got != string(body) {
 				t.Errorf("download %d%s: %s, %d bytes that differ", i+1, query, resp.Status, len(got))
 			}

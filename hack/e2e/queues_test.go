@@ -147,7 +147,7 @@ func TestBodiesArriveIntactThroughSeveralWorkers(t *testing.T) {
 			before := stats(t, r)
 			families(t, func(t *testing.T, _, goServer string) {
 				for range 3 { // connections of their own each, so that no worker is left out
-					moveBodies(t, httpClient(t, w.Lab), "http://"+goServer)
+					moveBodies(t, httpClient(t, w.Lab), "http://"+goServer, mib, 4)
 				}
 			})
 			w.mustHandOver(t, r, before)

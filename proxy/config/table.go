@@ -500,7 +500,7 @@ var table = []key{
 	},
 	{
 		path: "rings.frame_bytes", kind: size, unit: "bytes", def: "auto", min: "2KiB", max: "4KiB", values: []string{"auto"}, fixed: true,
-		about: "Size of a frame: 2KiB or 4KiB. `auto` takes the smaller one where a whole packet of the interface's MTU fits, unless the driver wants the other (ena, for zero-copy).",
+		about: "Size of a frame: 2KiB or 4KiB. `auto` takes the smaller one where a whole packet of the interface's MTU fits, unless the driver wants the other (ena, for zero-copy). With an MTU above 3506 a packet takes several.",
 		at:    func(s *scope) any { return &s.config.Rings.FrameBytes },
 	},
 	{

@@ -37,7 +37,10 @@ import (
 	"ringroad/stack"
 )
 
-const mtu = 1500
+const (
+	mtu     = 1500
+	hostMTU = 9000 // segments are as long as the stack's own MTU lets them be
+)
 
 // Network is the stack under test and its two neighbours.
 type Network struct {
@@ -268,7 +271,7 @@ func newHost(t testing.TB, net byte, outbound *fan) *Host {
 	if err := h.net.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery); err != nil {
 		t.Fatal(err)
 	}
-	h.link = channel.New(ringFrames, mtu, "")
+	h.link = channel.New(ringFrames, hostMTU, "")
 	h.link.AddNotify(h)
 	fatal := func(err tcpip.Error) {
 		if err != nil {

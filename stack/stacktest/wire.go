@@ -1,6 +1,7 @@
 package stacktest
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,7 +9,8 @@ import (
 )
 
 const (
-	frameBytes = 2048
+	frameBytes = 9000 + 14 // of the largest MTU of a link
+	pieceBytes = 3840      // what the kernel puts into a frame of 4096 bytes
 	txFrames   = 512
 	ringFrames = 4096
 )
@@ -86,6 +88,7 @@ type device struct {
 	in, out *wire
 
 	peeked [][]byte
+	more   []bool // which of them go on in the next one
 
 	mu      sync.Mutex
 	umem    []byte
@@ -109,12 +112,20 @@ func newDevice(in, out *wire) *device {
 }
 
 func (d *device) Peek(max int) int {
-	d.peeked = d.in.take(max)
+	d.peeked, d.more = d.peeked[:0], d.more[:0]
+	for _, frame := range d.in.take(max) {
+		for ; len(frame) > pieceBytes; frame = frame[pieceBytes:] {
+			d.peeked, d.more = append(d.peeked, frame[:pieceBytes]), append(d.more, true)
+		}
+		d.peeked, d.more = append(d.peeked, frame), append(d.more, false)
+	}
 	return len(d.peeked)
 }
 
 func (d *device) Frame(i int) []byte { return d.peeked[i] }
-func (d *device) Release(int)        { d.peeked = nil }
+func (d *device) Chained() bool      { return slices.Contains(d.more, true) }
+func (d *device) More(i int) bool    { return d.more[i] }
+func (d *device) Release(int)        { clear(d.peeked) }
 
 func (d *device) Reserve() (dataplane.TXFrame, []byte, bool) {
 	d.mu.Lock()

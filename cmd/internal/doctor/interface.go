@@ -192,17 +192,21 @@ func (r *Report) program(c *config.Config, n *nic, running *instance) {
 		r.add(Problem, "xdp", n.name, n.Attached.Error(), remedy)
 		return
 	}
+	none := fmt.Sprintf("driver %s has no native mode", n.Link.Driver)
+	if n.Link.Frags {
+		none += fmt.Sprintf(" for an MTU of %d", n.Link.MTU)
+	}
 	switch {
 	case c.XDPMode == config.XDPGeneric:
 		r.add(Warning, "xdp", n.name, "xdp_mode is generic, which is several times slower than native", "xdp_mode: auto")
 	case !n.Link.Features.Known:
 		r.ok("xdp", n.name, "whether driver %s has native mode shows when ringroad starts (Linux 6.3 would tell)", n.Link.Driver)
-	case n.Link.Features.Native():
+	case n.Link.OffersNative():
 		r.ok("xdp", n.name, "driver %s has native mode, no program is attached", n.Link.Driver)
 	case c.XDPMode == config.XDPNative:
-		r.add(Problem, "xdp", n.name, fmt.Sprintf("driver %s has no native mode, which xdp_mode demands", n.Link.Driver), "xdp_mode: auto")
+		r.add(Problem, "xdp", n.name, none+", which xdp_mode demands", "xdp_mode: auto")
 	default:
-		r.add(Warning, "xdp", n.name, fmt.Sprintf("driver %s has no native mode: generic mode is several times slower", n.Link.Driver), "another NIC, or for a bond the interfaces below it")
+		r.add(Warning, "xdp", n.name, none+": generic mode is several times slower", "another NIC, or for a bond the interfaces below it")
 	}
 }
 
@@ -338,7 +342,7 @@ var zeroCopyModes = map[config.ZeroCopy]dataplane.ZeroCopyMode{
 func linkOf(c *config.Config, n *nic) dataplane.LinkInfo {
 	l := n.Link
 	l.Mode = dataplane.ModeNative
-	if c.XDPMode == config.XDPGeneric || n.Link.Features.Known && !n.Link.Features.Native() {
+	if c.XDPMode == config.XDPGeneric || n.Link.Features.Known && !n.Link.OffersNative() {
 		l.Mode = dataplane.ModeGeneric
 	}
 	return l
@@ -354,7 +358,7 @@ func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
 	switch {
 	case !n.Link.Features.Known:
 		offers = "whether the driver offers it is not known"
-	case !n.Link.Features.ZeroCopy():
+	case !n.Link.OffersZeroCopy(frameBytes(c, n)):
 		offers = "the driver does not offer it"
 	}
 	if running.serves(n.name) {
@@ -366,7 +370,7 @@ func (r *Report) zeroCopy(c *config.Config, n *nic, running *instance) {
 		return
 	}
 	switch {
-	case asks && n.Link.Features.Known && !n.Link.Features.ZeroCopy() && c.ZeroCopy == config.ZeroCopyOn:
+	case asks && n.Link.Features.Known && !n.Link.OffersZeroCopy(frameBytes(c, n)) && c.ZeroCopy == config.ZeroCopyOn:
 		r.add(Problem, "zero-copy", n.name, "zero_copy is on, and driver "+n.Link.Driver+" does not offer it", "zero_copy: auto")
 	case asks:
 		r.ok("zero-copy", n.name, "asked for: %s; %s", why, offers)

@@ -105,7 +105,7 @@ func (m *master) followLink(k int, next linkView) {
 		m.followAddresses(k, last.addresses)
 	}
 	if was.MTU != is.MTU || was.MAC != is.MAC || was.RXQueues != is.RXQueues {
-		m.refit(was, is)
+		m.refit(k, was, is)
 	}
 }
 
@@ -138,8 +138,8 @@ func (m *master) followAddresses(k int, last []netip.Prefix) {
 
 // refit replaces the workers when an interface has become another one for their
 // sockets and stacks: they know MTU, Ethernet address and queues from their start.
-func (m *master) refit(was, is dataplane.LinkState) {
-	err := dataplane.CheckMTU(is.Name, is.MTU)
+func (m *master) refit(k int, was, is dataplane.LinkState) {
+	err := m.interfaces[k].CheckMTU(is.MTU)
 	if n := len(m.children); err == nil && n > 0 {
 		err = checkQueues(n, is)
 	}
