@@ -85,7 +85,8 @@ type TCPStats struct {
 	SynCookiesSent      uint64 `name:"syn_cookies_sent" unit:"segments" kind:"counter" help:"SYN cookies sent because the SYN queue was full."`
 	SynCookiesReceived  uint64 `name:"syn_cookies_received" unit:"segments" kind:"counter" help:"Valid SYN cookies received."`
 	SynCookiesInvalid   uint64 `name:"syn_cookies_invalid" unit:"segments" kind:"counter" help:"Invalid SYN cookies received."`
-	AckDropped          uint64 `name:"ack_dropped" unit:"segments" kind:"counter" help:"ACKs of a handshake dropped because the accept queue was full."`
+	AckDropped          uint64 `name:"ack_dropped" unit:"segments" kind:"counter" help:"ACKs of SYN cookies dropped because the accept queue was full."`
+	SegmentsDropped     uint64 `name:"segments_dropped" unit:"segments" kind:"counter" help:"Segments dropped for want of room, but for those of the four counters above: ACKs of handshakes that found the accept queue full, data beyond a receive buffer."`
 	Timers              uint64 `name:"timers" unit:"timers" kind:"gauge" help:"Armed timers."`
 	TimersHighWater     uint64 `name:"timers_high_water" unit:"timers" kind:"gauge" help:"Most timers armed at a time."`
 	Endpoints           uint64 `name:"endpoints" unit:"endpoints" kind:"gauge" help:"Transport endpoints registered, TIME_WAIT included."`
@@ -146,10 +147,20 @@ func (s *Stack) TCPStats() TCPStats {
 		SynCookiesReceived:  t.ListenOverflowSynCookieRcvd.Value(),
 		SynCookiesInvalid:   t.ListenOverflowInvalidSynCookieRcvd.Value(),
 		AckDropped:          t.ListenOverflowAckDrop.Value(),
+		SegmentsDropped:     s.dropped(),
 		Timers:              uint64(timers),
 		TimersHighWater:     uint64(most),
 		Endpoints:           uint64(endpoints),
 	}
+}
+
+// dropped counts what netstack dropped and has no counter of its own for. The ACK that
+// ends a handshake is such: only that of a cookie has one.
+func (s *Stack) dropped() uint64 {
+	all, t := s.net.Stats(), s.net.Stats().TCP
+	counted := t.ListenOverflowSynDrop.Value() + t.ListenOverflowInvalidSynCookieRcvd.Value() + t.ListenOverflowAckDrop.Value()
+	// They are counted one after the other, maybe between these readings.
+	return max(all.DroppedPackets.Value(), counted) - counted
 }
 
 // QueueStats returns the levels of the listeners' queues as TCPStats saw them last.

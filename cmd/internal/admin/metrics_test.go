@@ -150,37 +150,6 @@ func TestEveryFieldIsAMetric(t *testing.T) {
 	}
 }
 
-// TestEveryBufferShows holds the buffers of a request's way, in their order, against
-// the metrics: level, capacity, most or least seen, and what counts when it is full.
-// "" stands for what a buffer has not.
-func TestEveryBufferShows(t *testing.T) {
-	_, families := scrape(t, func() (worker.Snapshot, bool) { return full(), true })
-	for _, b := range [][5]string{
-		{"fill ring", "ring_descriptors", "ring_capacity", "queue_fill_ring_low_water", "kernel_fill_ring_empty_total"},
-		{"RX ring", "ring_descriptors", "ring_capacity", "queue_rx_ring_high_water", "kernel_rx_ring_full_total"},
-		{"TX ring", "ring_descriptors", "ring_capacity", "queue_tx_ring_high_water", "queue_kick_stalled_total"},
-		{"completion ring", "ring_descriptors", "ring_capacity", "queue_completion_ring_high_water", ""}, // as many slots as TX frames
-		{"free frames", "umem_frames", "umem_frames_capacity", "queue_tx_frames_high_water", "queue_tx_no_frame_total"},
-		{"SYN queue", "tcp_syn_queue", "tcp_listen_queue_capacity", "tcp_syn_queue_high_water", "tcp_syn_cookies_sent_total"},
-		{"accept queue", "tcp_accept_queue", "tcp_listen_queue_capacity", "tcp_accept_queue_high_water", "tcp_syn_dropped_total"},
-		{"client receive buffers", "client_receive_buffer_bytes", "client_receive_buffer_capacity_bytes", "client_receive_buffer_high_water_bytes", "client_receive_buffer_full_total"},
-		{"client send buffers", "client_send_buffer_bytes", "client_send_buffer_capacity_bytes", "client_send_buffer_high_water_bytes", "client_send_buffer_full_total"},
-		{"request contexts", "exchanges_active", "connections_limit", "exchanges_high_water", "accept_pauses_total"},
-		{"backend receive buffers", "backend_receive_buffer_bytes", "backend_receive_buffer_capacity_bytes", "backend_receive_buffer_high_water_bytes", "backend_receive_buffer_full_total"},
-		{"backend send buffers", "backend_send_buffer_bytes", "backend_send_buffer_capacity_bytes", "backend_send_buffer_high_water_bytes", "backend_send_buffer_full_total"},
-		{"held ACKs", "link_acks_holding", "link_flows", "link_acks_holding_high_water", "link_acks_expired_total"},
-		{"hand-over ring", "handover_ring_out_bytes", "handover_ring_capacity_bytes", "handover_ring_high_water_bytes", "handover_full_total"},
-		{"timers", "wheel_timers", "", "wheel_timers_high_water", ""}, // as many as connections
-		{"pool", "upstream_server_connections_idle", "upstream_server_connections_idle_max", "backends_idle_high_water", "upstream_server_connections_evicted_total"},
-	} {
-		for _, name := range b[1:] {
-			if name != "" && families[namespace+"_"+name] == nil {
-				t.Errorf("%s: no metric %s", b[0], name)
-			}
-		}
-	}
-}
-
 func TestHistogramsOfTimesAreInSeconds(t *testing.T) {
 	_, families := scrape(t, func() (worker.Snapshot, bool) { return full(), true })
 	f := families["ringroad_request_time_seconds"]

@@ -99,6 +99,7 @@ var backends = []*Scenario{
 		About:         "every local port toward the backend is in use: the client is answered 503, and the next one is served when a port is free",
 		Configuration: "backend_ports: 20000-20003\n",
 		Moves:         []string{internalErrors, answers5xx, "backend_refusals_total", "tcp_failed_attempts_total"},
+		May:           []string{resetsSent}, // where a port is used again while the backend has not forgotten its last connection
 		Shows:         []string{"backends_active"},
 		Sees:          []Sign{{"log", `no local port left`}},
 		Play: func(s *Stage) error {

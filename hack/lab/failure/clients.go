@@ -24,18 +24,18 @@ var clients = []*Scenario{
 		Levels: []Level{{"tcp_accept_queue", 2}},
 		Shows:  []string{"clients_active", "connections_limit", "connections_high_water"},
 		Sees:   []Sign{{"top", `^clients .*!`}},
-		Play:   func(s *Stage) error { return s.crowd(2) },
+		Play:   func(s *Stage) error { return s.crowd(2, 0) },
 	},
 	{
 		Name:   "accept-queue",
 		About:  "more clients wait than the accept queue of the listener holds: the rest of the SYNs is dropped, and their kernels try again",
 		Limits: few,
 		Moves:  []string{"accept_pauses_total", "tcp_syn_dropped_total"},
-		May:    []string{"tcp_ack_dropped_total", "tcp_syn_cookies_sent_total", "tcp_resets_sent_total"},
-		Levels: []Level{{"tcp_accept_queue", backlog}},
+		May:    []string{"tcp_segments_dropped_total", "tcp_ack_dropped_total", "tcp_syn_cookies_sent_total", resetsSent},
+		Levels: []Level{{"tcp_accept_queue", backlog + 1}}, // netstack takes one more, as Linux does
 		Shows:  []string{"tcp_accept_queue_high_water", "tcp_listen_queue_capacity", "tcp_ack_dropped_total"},
 		Sees:   []Sign{{"top", `^accept queue .*!`}},
-		Play:   func(s *Stage) error { return s.crowd(backlog + 4) },
+		Play:   func(s *Stage) error { return s.crowd(backlog+1, 4) },
 	},
 	{
 		Name:          "slow-client",
@@ -75,20 +75,25 @@ var clients = []*Scenario{
 	},
 }
 
-// crowd has as many clients as there is room for, and more of them wait. All are served when the first ones leave.
-func (s *Stage) crowd(more int) error {
+// crowd has as many clients as there is room for; then some that the accept queue has room for, then others. All are served when the first
+// ones leave.
+func (s *Stage) crowd(queued, others int) error {
 	held, err := s.hold(room, door)
 	if err != nil {
 		return err
 	}
-	waiting := several(more, func() error { return s.once(door, http.StatusOK) })
-	s.show.say("%d clients stay, %d more come", room+1, more)
-	err = s.Broken()
+	first := several(queued, func() error { return s.once(door, http.StatusOK) })
+	err = s.level("tcp_accept_queue", float64(queued))
+	second := several(others, func() error { return s.once(door, http.StatusOK) })
+	s.show.say("%d clients stay, %d more come", room+1, queued+others)
+	if err == nil {
+		err = s.Broken()
+	}
 	for _, c := range held {
 		c.Close()
 	}
-	if err = errors.Join(err, waiting()); err == nil {
-		s.show.say("the first ones left, and all %d were answered", more)
+	if err = errors.Join(err, first(), second()); err == nil {
+		s.show.say("the first ones left, and all %d were answered", queued+others)
 	}
 	return err
 }

@@ -229,10 +229,12 @@ func (s *Stage) Broken() error {
 		}
 		return true, "", nil
 	})
+	if now != nil {
+		s.show.table("broken", now, s.before)
+	}
 	if err != nil {
 		return err
 	}
-	s.show.table("broken", now, s.before)
 	if err := s.look(); err != nil {
 		return err
 	}
