@@ -86,7 +86,7 @@ type TCPStats struct {
 	SynCookiesReceived  uint64 `name:"syn_cookies_received" unit:"segments" kind:"counter" help:"Valid SYN cookies received."`
 	SynCookiesInvalid   uint64 `name:"syn_cookies_invalid" unit:"segments" kind:"counter" help:"Invalid SYN cookies received."`
 	AckDropped          uint64 `name:"ack_dropped" unit:"segments" kind:"counter" help:"ACKs of SYN cookies dropped because the accept queue was full."`
-	SegmentsDropped     uint64 `name:"segments_dropped" unit:"segments" kind:"counter" help:"Segments dropped for want of room, but for those of the four counters above: ACKs of handshakes that found the accept queue full, data beyond a receive buffer."`
+	SegmentsDropped     uint64 `name:"segments_dropped" unit:"segments" kind:"counter" help:"Segments dropped that no other counter tells of: ACKs of handshakes that found the accept queue full, data beyond a receive buffer, resets to listeners."`
 	Timers              uint64 `name:"timers" unit:"timers" kind:"gauge" help:"Armed timers."`
 	TimersHighWater     uint64 `name:"timers_high_water" unit:"timers" kind:"gauge" help:"Most timers armed at a time."`
 	Endpoints           uint64 `name:"endpoints" unit:"endpoints" kind:"gauge" help:"Transport endpoints registered, TIME_WAIT included."`

@@ -26,7 +26,7 @@ var alarms = []string{
 	"handover_full_total",
 	"tcp_failed_attempts_total", "tcp_established_resets_total", "tcp_established_timeouts_total",
 	"tcp_segments_invalid_total", "tcp_checksum_errors_total", "tcp_resets_sent_total", "tcp_resets_received_total",
-	"tcp_syn_dropped_total", "tcp_ack_dropped_total", "tcp_segments_dropped_total", "tcp_syn_cookies_sent_total", "tcp_syn_cookies_invalid_total",
+	"tcp_syn_dropped_total", "tcp_ack_dropped_total", "tcp_syn_cookies_sent_total", "tcp_syn_cookies_invalid_total",
 	lag, "worker_restarts_total",
 	"accept_pauses_total", "accept_errors_total", "clients_aborted_total", "congestions_total",
 	"client_receive_buffer_full_total", "client_send_buffer_full_total", "backend_receive_buffer_full_total", "backend_send_buffer_full_total",

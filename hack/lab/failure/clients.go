@@ -31,9 +31,9 @@ var clients = []*Scenario{
 		About:  "more clients wait than the accept queue of the listener holds: the rest of the SYNs is dropped, and their kernels try again",
 		Limits: few,
 		Moves:  []string{"accept_pauses_total", "tcp_syn_dropped_total"},
-		May:    []string{"tcp_segments_dropped_total", "tcp_ack_dropped_total", "tcp_syn_cookies_sent_total", resetsSent},
+		May:    []string{"tcp_ack_dropped_total", "tcp_syn_cookies_sent_total", resetsSent},
 		Levels: []Level{{"tcp_accept_queue", backlog + 1}}, // netstack takes one more, as Linux does
-		Shows:  []string{"tcp_accept_queue_high_water", "tcp_listen_queue_capacity", "tcp_ack_dropped_total"},
+		Shows:  []string{"tcp_accept_queue_high_water", "tcp_listen_queue_capacity", "tcp_ack_dropped_total", "tcp_segments_dropped_total"},
 		Sees:   []Sign{{"top", `^accept queue .*!`}},
 		Play:   func(s *Stage) error { return s.crowd(backlog+1, 4) },
 	},

@@ -46,7 +46,8 @@ func (p *show) table(when string, now, before reading) {
 		if d := now[name] - before[name]; d != 0 {
 			moved = fmt.Sprintf("%+.0f", d)
 		}
-		fmt.Fprintf(p.to, "        %-58s %12.0f %10s\n", namespace+name, now[name], moved)
+		line := fmt.Sprintf("        %-58s %12.0f %10s", namespace+name, now[name], moved)
+		fmt.Fprintln(p.to, strings.TrimRight(line, " "))
 	}
 }
 
