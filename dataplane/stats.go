@@ -43,7 +43,7 @@ type Stats struct {
 // KernelStats is what the kernel counted on the socket (XDP_STATISTICS). The counters start at zero when the socket
 // is made and only grow.
 type KernelStats struct {
-	RXDropped        uint64 `name:"rx_dropped" unit:"frames" kind:"counter" help:"Frames dropped for other reasons than a full RX or an empty fill ring, such as being larger than a frame."`
+	RXDropped        uint64 `name:"rx_dropped" unit:"frames" kind:"counter" help:"Frames dropped because they are larger than a frame or, in copy mode, because the fill ring was empty."`
 	RXInvalidDescs   uint64 `name:"rx_invalid_descs" unit:"descriptors" kind:"counter" help:"Fill ring entries the kernel refused."`
 	TXInvalidDescs   uint64 `name:"tx_invalid_descs" unit:"descriptors" kind:"counter" help:"TX ring entries the kernel refused."`
 	RXRingFull       uint64 `name:"rx_ring_full" unit:"frames" kind:"counter" help:"Frames dropped because the RX ring was full."`
