@@ -101,7 +101,7 @@ func (q *Query) Check() error {
 
 // Survey is what a query found.
 type Survey struct {
-	Connections []*Connection `json:"connections"` // in the order asked for; each as it was when the loop came to it
+	Connections []*Connection `json:"connections"` // not yet sorted; each as it was when the loop came to it
 	Open        int           `json:"open"`        // connections looked at
 	Matching    int           `json:"matching"`    // of them, those that the query wants
 	Turns       int           `json:"turns"`       // of the loop that it took
@@ -140,7 +140,6 @@ func (w *Worker) survey() {
 		s := v.next
 		if s == &w.sessions || s.number > v.last {
 			w.surveys = slices.Delete(w.surveys, 0, 1)
-			v.Order.Sort(v.Connections)
 			v.done(&v.Survey)
 			return
 		}

@@ -23,6 +23,7 @@ func (r *rig) survey(q Query) *Survey {
 	r.worker.Post(func() { r.worker.Survey(q, func(v *Survey) { found <- v }) })
 	select {
 	case v := <-found:
+		q.Order.Sort(v.Connections)
 		return v
 	case <-time.After(patience):
 		r.t.Fatal("the survey does not end")
@@ -215,6 +216,7 @@ func TestSurveyVisitsAPartInATurn(t *testing.T) {
 			t.Fatalf("not at the end: %+v", v.Survey)
 		}
 		numbers := map[uint64]bool{}
+		ByAge.Sort(found.Connections)
 		for i, k := range found.Connections {
 			numbers[k.Number] = true
 			if i > 0 && k.Number <= found.Connections[i-1].Number {

@@ -105,7 +105,7 @@ func TestMistakes(t *testing.T) {
 		status int
 		want   string
 	}{
-		"no command":       {nil, statusUsage, "ringroad: a command is missing: run, check, doctor, status, top, trace, capture, reload, quit, stop or version (see `ringroad --help`)\n"},
+		"no command":       {nil, statusUsage, "ringroad: a command is missing: run, check, doctor, status, top, connections, trace, capture, reload, quit, stop or version (see `ringroad --help`)\n"},
 		"unknown command":  {[]string{"chekc"}, statusUsage, "ringroad: unknown command \"chekc\" (did you mean check?) (see `ringroad --help`)\n"},
 		"unknown flag":     {[]string{"run", "--intreface", "x"}, statusUsage, "ringroad: unknown flag: --intreface (see `ringroad run --help`)\n"},
 		"argument":         {[]string{"check", file}, statusUsage, "ringroad: unexpected argument \"" + file + "\" (see `ringroad check --help`)\n"},

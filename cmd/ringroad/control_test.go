@@ -23,6 +23,8 @@ import (
 	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/trace"
 	"ringroad/cmd/internal/worker"
+	"ringroad/proxy"
+	"ringroad/stack"
 )
 
 // masterAt makes the test binary a master on the socket that it names, obstinacy one that does not end when it is asked to.
@@ -69,6 +71,9 @@ type fakeMaster struct {
 	ended    chan string
 	capture  atomic.Pointer[capture.Session] // nil: none is running
 	trace    atomic.Pointer[trace.Session]   // nil: none is running
+
+	connections control.Connections
+	query       proxy.Query // the last one
 }
 
 // Capture is that of a master whose workers receive nothing.
@@ -107,6 +112,11 @@ func (f *fakeMaster) StopTrace() bool {
 		s.Stop()
 	}
 	return s != nil
+}
+
+func (f *fakeMaster) Connections(q proxy.Query) (control.Connections, error) {
+	f.query = q
+	return f.connections, f.fail
 }
 
 func (f *fakeMaster) Reload(context.Context) ([]string, error) { return f.warnings, f.fail }
@@ -178,6 +188,49 @@ func TestStatusForPrograms(t *testing.T) {
 	var got control.Status
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || !reflect.DeepEqual(got, running) || stderr != "" || status != statusOK {
 		t.Errorf("status %d, stderr %q, %v, stdout\n%s", status, stderr, err, stdout)
+	}
+}
+
+// waiting is a connection whose backend does not answer.
+var waiting = &proxy.Connection{
+	Worker: 1, Number: 7, Client: netip.MustParseAddrPort("10.1.0.2:37978"), Listener: netip.MustParseAddrPort("0.0.0.0:80"),
+	State: proxy.StateWait, InState: 1500 * time.Millisecond, Age: 3 * time.Minute, Requests: 3, Held: 4,
+	TCP:     stack.Info{State: "ESTABLISHED", RTT: 12 * time.Millisecond, CongestionWindow: 10, Retransmits: 2, Buffered: stack.Buffered{Sent: 250_000, SendRoom: 262_144}},
+	Request: &proxy.RequestUnderWay{Method: "GET", Host: "a.example", Path: "/slow", Age: 1500 * time.Millisecond, Attempts: 1},
+	Backend: &proxy.BackendConnection{Upstream: "app", Server: netip.MustParseAddrPort("10.2.0.2:8080"), Pooled: true, Requests: 2},
+}
+
+func TestConnections(t *testing.T) {
+	idle := *waiting
+	idle.Client, idle.Worker, idle.State, idle.Request, idle.Backend, idle.TCP.RTT = netip.MustParseAddrPort("[2001:db8::1]:80"), 0, proxy.StateIdle, nil, nil, 0
+	m := &fakeMaster{connections: control.Connections{
+		Workers:     []control.Surveyed{{Worker: 0, Open: 5, Matching: 1}, {Worker: 1, Open: 7, Matching: 1}, {Worker: 2, Error: "it is waiting"}},
+		Connections: []*proxy.Connection{waiting, &idle},
+	}}
+	socket := serveMaster(t, m)
+	stdout, stderr, status := command(unserved(t), "connections", "--client", "10.0.0.7", "--limit", "50", "--sort", "rtt", "--control", socket)
+	want := `W  CLIENT            STATE  SINCE  AGE   RTT   CWND  RECV  SEND  RESENT  REQUEST    BACKEND
+1  10.1.0.2:37978    wait   1.5s   3.0m  12ms  10    0     250k  2       GET /slow  10.2.0.2:8080 pooled
+0  [2001:db8::1]:80  idle   1.5s   3.0m  -     10    0     250k  2       -          -
+2 of 2 connections that match, 12 open, by rtt
+worker 2: it is waiting
+`
+	if stdout != want || stderr != "" || status != statusOK {
+		t.Errorf("status %d, stderr %q, stdout\n%s\nwant\n%s", status, stderr, stdout, want)
+	}
+	if q := m.query; q.Client != netip.MustParsePrefix("10.0.0.7/32") || q.Limit != 50 || q.Order != proxy.ByRTT {
+		t.Errorf("asked for %+v", q)
+	}
+	stdout, _, _ = command(unserved(t), "connections", "--json", "--control", socket)
+	var got control.Connections
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || !reflect.DeepEqual(got, m.connections) || m.query.Client.IsValid() {
+		t.Errorf("%v, of %+v: %s", err, m.query, stdout)
+	}
+	for _, args := range [][]string{{"--limit", "0"}, {"--limit", "1001"}, {"--sort", "size"}, {"--client", "10.0.0.0/99"}, {"all"}} {
+		stdout, stderr, status := command(unserved(t), append([]string{"connections", "--control", socket}, args...)...)
+		if status != statusUsage || stdout != "" || !strings.Contains(stderr, strings.TrimLeft(args[0], "-")) {
+			t.Errorf("%v: status %d, stderr %q", args, status, stderr)
+		}
 	}
 }
 
@@ -297,7 +350,7 @@ func TestEndGivesUpWaiting(t *testing.T) {
 func TestNothingRuns(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "control.sock")
 	want := "ringroad: " + socket + " does not exist: is ringroad running? with another --control?\n"
-	for _, name := range []string{"status", "top", "reload", "quit", "stop"} {
+	for _, name := range []string{"status", "top", "connections", "reload", "quit", "stop"} {
 		if stdout, stderr, status := command(unserved(t), name, "--control", socket); stdout != "" || stderr != want || status != statusFailed {
 			t.Errorf("%s: status %d, stdout %q, stderr %q, want %q", name, status, stdout, stderr, want)
 		}

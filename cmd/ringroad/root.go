@@ -90,7 +90,7 @@ Exit status: 0 success, 1 wrong configuration or failure, 2 wrong command line.`
 			return &usageError{cmd.CommandPath(), err}
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return &usageError{cmd.CommandPath(), errors.New("a command is missing: run, check, doctor, status, top, trace, capture, reload, quit, stop or version")}
+			return &usageError{cmd.CommandPath(), errors.New("a command is missing: run, check, doctor, status, top, connections, trace, capture, reload, quit, stop or version")}
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
@@ -98,7 +98,7 @@ Exit status: 0 success, 1 wrong configuration or failure, 2 wrong command line.`
 		return &usageError{cmd.CommandPath(), err}
 	})
 	root.PersistentFlags().StringVar(&socket, "control", control.DefaultPath, "control socket at `PATH`: run makes it, commands reach the running one by it")
-	root.AddCommand(newRun(serve, &socket), newCheck(), newStatus(&socket), newReload(&socket), newQuit(&socket), newStop(&socket), newDoctor(&socket), newTop(&socket), newTrace(&socket), newCapture(&socket), newVersion())
+	root.AddCommand(newRun(serve, &socket), newCheck(), newStatus(&socket), newReload(&socket), newQuit(&socket), newStop(&socket), newDoctor(&socket), newTop(&socket), newConnections(&socket), newTrace(&socket), newCapture(&socket), newVersion())
 	return root
 }
 

@@ -38,8 +38,14 @@ What a worker has on several interfaces is added up. The fill ring is full, of
 frames to receive into, when all is well: there ! means that it was empty. The key
 w shows one worker after the other, with what each row means.
 
+The key c shows the client connections: what each is about and since when, its
+round trip, what the receive and the send buffer hold, segments sent again, the
+request; and below, of the one that is marked, TCP of both sides, the backend, and
+the request in full. ringroad connections prints the same.
+
 Keys: q quit, p pause, + and - interval, w worker by worker, left and right where
-not all workers have room. Where standard output is no terminal, or a dumb one, it
+not all workers have room; c connections and back, there s sorts in another way, /
+asks for the clients to show, up, down, page up and page down move. Where standard output is no terminal, or a dumb one, it
 does what --once does. NO_COLOR in the environment leaves colours out.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,9 +66,12 @@ does what --once does. NO_COLOR in the environment leaves colours out.`,
 			out := cmd.OutOrStdout()
 			width, ok := terminal(out)
 			if once || !ok || os.Getenv("TERM") == "dumb" {
+				if ok && !once {
+					cmd.PrintErrln("ringroad: TERM is dumb, so this is one reading as text, as of --once")
+				}
 				return tui.Once(ctx, source, interval, width, out)
 			}
-			return tui.Run(ctx, source, interval, os.Stdin, out)
+			return tui.Run(ctx, source, c.Connections, interval, os.Stdin, out)
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "print one reading as text and exit; rates are those of one interval")

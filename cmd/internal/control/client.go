@@ -24,6 +24,9 @@ const (
 	maxReply     = 16 << 20
 )
 
+// ErrEnded: the master that was there when the client was made is gone.
+var ErrEnded = errors.New("ringroad has ended")
+
 // Client speaks to one running master. One goroutine uses it, but that another may
 // call StopCapture.
 type Client struct {
@@ -131,7 +134,12 @@ func (c *Client) Wait(ctx context.Context) error {
 
 // do makes one request and decodes the answer into body.
 func (c *Client) do(ctx context.Context, method, command string, body any) error {
-	resp, err := c.send(ctx, method, command, "")
+	return c.ask(ctx, method, command, "", body)
+}
+
+// ask is do with a query.
+func (c *Client) ask(ctx context.Context, method, command, query string, body any) error {
+	resp, err := c.send(ctx, method, command, query)
 	if err != nil {
 		return err
 	}
@@ -164,6 +172,9 @@ func (c *Client) send(ctx context.Context, method, command, query string) (*http
 	if err != nil {
 		if u := (*url.Error)(nil); errors.As(err, &u) {
 			err = u.Err // the address in it means nothing
+		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+			return nil, fmt.Errorf("%s: %w: nobody answers on %s any more", command, ErrEnded, c.path)
 		}
 		return nil, fmt.Errorf("%s: ask ringroad on %s: %w", command, c.path, err)
 	}

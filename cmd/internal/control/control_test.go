@@ -27,6 +27,7 @@ import (
 	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/trace"
 	"ringroad/cmd/internal/worker"
+	"ringroad/proxy"
 )
 
 // limit bounds what should take no time.
@@ -83,11 +84,13 @@ func startMaster(t *testing.T, path string) *exec.Cmd {
 
 // fake is a master without workers.
 type fake struct {
-	status control.Status
-	stats  worker.Snapshot
-	fail   error // of Status and Stats
-	reload func(context.Context) ([]string, error)
-	ended  chan string
+	status      control.Status
+	stats       worker.Snapshot
+	fail        error // of Status and Stats
+	reload      func(context.Context) ([]string, error)
+	query       proxy.Query // the last one
+	connections control.Connections
+	ended       chan string
 
 	capture   func(context.Context, capture.Options, feed.Output) error
 	capturing chan struct{} // closed by StopCapture; nil: no capture is running
@@ -113,6 +116,10 @@ func (f *fake) Trace(context.Context, trace.Options, feed.Output) error {
 }
 func (f *fake) StopTrace() bool { return false }
 
+func (f *fake) Connections(q proxy.Query) (control.Connections, error) {
+	f.query = q
+	return f.connections, f.fail
+}
 func (f *fake) Reload(ctx context.Context) ([]string, error) { return f.reload(ctx) }
 func (f *fake) Quit()                                        { f.ended <- "quit" }
 func (f *fake) Stop()                                        { f.ended <- "stop" }

@@ -3,6 +3,8 @@
 //
 //	GET  /status   what runs, as JSON: a Status
 //	GET  /stats    every counter and gauge, as JSON: a worker.Snapshot
+//	GET  /connections  client connections with their request and backend, as JSON:
+//	               Connections; the query is what ParseConnections takes
 //	POST /reload   read the configuration again: 200 with warnings, 422 with the
 //	               reason why nothing has changed
 //	POST /quit     end when the exchanges under way have: 202

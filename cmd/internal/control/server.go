@@ -15,6 +15,7 @@ import (
 	"ringroad/cmd/internal/feed"
 	"ringroad/cmd/internal/trace"
 	"ringroad/cmd/internal/worker"
+	"ringroad/proxy"
 )
 
 const (
@@ -33,6 +34,8 @@ type Master interface {
 	Stop() // ends at once; returns before
 	Status() (Status, error)
 	Stats() (worker.Snapshot, error) // disturbs no worker
+	// Connections asks every worker. The query has passed its Check.
+	Connections(q proxy.Query) (Connections, error)
 	// Capture writes the frames that pass until ctx is done or StopCapture is
 	// called. It has written nothing when it could not start.
 	Capture(ctx context.Context, o capture.Options, out feed.Output) error
@@ -63,6 +66,7 @@ func Serve(l net.Listener, m Master, log *slog.Logger) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { read(h, w, m.Status) })
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { read(h, w, m.Stats) })
+	mux.HandleFunc("GET /connections", h.connections())
 	mux.HandleFunc("POST /reload", h.reload(ctx))
 	mux.HandleFunc("POST /quit", h.end("quit", m.Quit))
 	mux.HandleFunc("POST /stop", h.end("stop", m.Stop))

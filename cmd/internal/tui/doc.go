@@ -2,6 +2,8 @@
 // each worker, a row for each buffer in the order in which a request passes them,
 // and below them the rates.
 //
+// Another view lists the client connections (list.go, connections.go).
+//
 // A [Source] gives readings; reading.go says what two of them mean (levels, and how
 // far counters moved in between), rows.go which rows there are, screen.go lays them
 // out as text, and model.go lets keys and a clock act on that. Everything but

@@ -8,6 +8,9 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
+
+	"ringroad/cmd/internal/control"
+	"ringroad/proxy"
 )
 
 // MinInterval is the shortest time between two readings.
@@ -23,8 +26,9 @@ const (
 var intervals = []time.Duration{MinInterval, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, maxInterval}
 
 // Run shows readings until a key or the context ends it.
-func Run(ctx context.Context, source Source, interval time.Duration, in io.Reader, out io.Writer) error {
+func Run(ctx context.Context, source Source, connections Connections, interval time.Duration, in io.Reader, out io.Writer) error {
 	m := newModel(ctx, source, interval)
+	m.connections = connections
 	m.view.styles = styles{
 		title: lipgloss.NewStyle().Reverse(true).Render,
 		alarm: lipgloss.NewStyle().Bold(true).Reverse(true).Foreground(lipgloss.Red).Render,
@@ -63,20 +67,28 @@ func Once(ctx context.Context, source Source, interval time.Duration, width int,
 type model struct {
 	ctx         context.Context
 	source      Source
+	connections Connections
 	view        view
+	list        *list // of connections; nil: the buffers are shown
 	now, before *Reading
+
+	reading bool // one is being taken
+	again   bool // take another one at once
+	due     due  // counts the waits that were cut short
 }
 
 func newModel(ctx context.Context, source Source, interval time.Duration) model {
-	return model{ctx: ctx, source: source, view: view{width: 80, height: 24, detail: -1, interval: interval, keys: true}}
+	return model{ctx: ctx, source: source, view: view{width: 80, height: 24, detail: -1, interval: interval, keys: true}, reading: true}
 }
 
 // due: it is time for a reading.
-type due struct{}
+type due int // model.due at the time of asking
 
 // taken is a reading, or why there is none.
 type taken struct {
 	reading Reading
+	found   *control.Connections // nil: they were not asked for
+	query   proxy.Query          // that found answers
 	err     error
 }
 
@@ -86,11 +98,20 @@ func (m model) read() tea.Msg {
 	ctx, cancel := context.WithTimeout(m.ctx, readTimeout)
 	defer cancel()
 	r, err := m.source(ctx)
-	return taken{r, err}
+	t := taken{reading: r, err: err}
+	if m.list != nil && err == nil {
+		t.query = m.list.query
+		var found control.Connections
+		if found, t.err = m.connections(ctx, t.query); t.err == nil {
+			t.found = &found
+		}
+	}
+	return t
 }
 
 func (m model) wait() tea.Cmd {
-	return tea.Tick(m.view.interval, func(time.Time) tea.Msg { return due{} })
+	n := m.due
+	return tea.Tick(m.view.interval, func(time.Time) tea.Msg { return n })
 }
 
 // Init implements tea.Model.
@@ -102,19 +123,65 @@ func (m model) Update(message tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		m.view.width, m.view.height = message.Width, message.Height
 	case due:
+		if message != m.due {
+			return m, nil
+		}
 		if m.view.paused {
 			return m, m.wait()
 		}
+		m.reading = true
 		return m, m.read
 	case taken:
 		if m.view.err = message.err; message.err == nil && !m.view.paused {
 			m.now, m.before = &message.reading, m.now
+			if message.found != nil && m.list != nil && m.list.query == message.query {
+				m.list.found = message.found
+			}
 		}
+		if m.again { // something else is wanted than what came
+			m.again = false
+			return m, m.read
+		}
+		m.reading = false
 		return m, m.wait()
 	case tea.KeyPressMsg:
+		if m.list != nil {
+			return m.listKey(message)
+		}
 		return m.key(message.String())
 	}
 	return m, nil
+}
+
+// listKey acts on a key while connections are shown.
+func (m model) listKey(message tea.KeyPressMsg) (tea.Model, tea.Cmd) {
+	name := message.String()
+	switch {
+	case name == "ctrl+c" || name == "q" && !m.list.editing:
+		return m, tea.Quit
+	case (name == "p" || name == "+" || name == "=" || name == "-") && !m.list.editing:
+		return m.key(name)
+	}
+	again, leave := m.list.key(message, m.view.page())
+	switch {
+	case leave:
+		m.list = nil
+	case again:
+		m.list.found = nil
+		return m.soon()
+	}
+	return m, nil
+}
+
+// soon takes a reading at once, or when the one that is under way has come.
+func (m model) soon() (tea.Model, tea.Cmd) {
+	if m.reading {
+		m.again = true
+		return m, nil
+	}
+	m.due++ // the tick that was awaited counts no more
+	m.reading = true
+	return m, m.read
 }
 
 func (m model) key(name string) (tea.Model, tea.Cmd) {
@@ -132,6 +199,11 @@ func (m model) key(name string) (tea.Model, tea.Cmd) {
 		v.interval = step(v.interval, 1)
 	case "-":
 		v.interval = step(v.interval, -1)
+	case "c":
+		if m.connections != nil {
+			m.list = newList()
+			return m.soon()
+		}
 	case "w":
 		if v.detail++; v.detail >= workers {
 			v.detail = -1
@@ -164,7 +236,13 @@ func step(d time.Duration, direction int) time.Duration {
 
 // View implements tea.Model.
 func (m model) View() tea.View {
-	v := tea.NewView(m.view.screen(m.now, m.before))
+	text := ""
+	if m.list != nil && m.now != nil {
+		text = m.view.connections(m.now, m.list)
+	} else {
+		text = m.view.screen(m.now, m.before)
+	}
+	v := tea.NewView(text)
 	v.AltScreen = true
 	return v
 }

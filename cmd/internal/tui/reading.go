@@ -8,6 +8,7 @@ import (
 
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/worker"
+	"ringroad/proxy"
 )
 
 // Reading is what a running ringroad tells at one moment.
@@ -18,6 +19,9 @@ type Reading struct {
 
 // Source takes a reading. It is called by one goroutine at a time.
 type Source func(context.Context) (Reading, error)
+
+// Connections asks for connections. It is called as a Source is.
+type Connections func(context.Context, proxy.Query) (control.Connections, error)
 
 // column is what one worker showed, in two readings.
 type column struct {

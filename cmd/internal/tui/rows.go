@@ -31,27 +31,27 @@ var buffers = []buffer{
 		means: "received, not yet read; ! frames lost"},
 	{name: "handover", level: handover("ring_out_bytes"), capacity: handover("ring_capacity_bytes"), high: handover("ring_high_water"), full: handover("handed_full"), several: true,
 		means: "bytes to other workers; ! frames lost"},
-	{name: "SYN queue", level: stack("syn_queue"), capacity: stack("listen_queue_capacity"), high: stack("syn_queue_high_water"), full: stack("syn_cookies_sent"),
+	{name: "SYN queue", level: inStack("syn_queue"), capacity: inStack("listen_queue_capacity"), high: inStack("syn_queue_high_water"), full: inStack("syn_cookies_sent"),
 		means: "handshakes; ! full, cookies sent"},
-	{name: "accept queue", level: stack("accept_queue"), capacity: stack("listen_queue_capacity"), high: stack("accept_queue_high_water"), full: (func(c *counters) uint64 { return c.stack["syn_dropped"] + c.stack["ack_dropped"] }),
+	{name: "accept queue", level: inStack("accept_queue"), capacity: inStack("listen_queue_capacity"), high: inStack("accept_queue_high_water"), full: (func(c *counters) uint64 { return c.stack["syn_dropped"] + c.stack["ack_dropped"] }),
 		means: "to accept; ! SYNs and ACKs dropped"},
-	{name: "clients", level: proxy("clients_active"), capacity: proxy("connections_limit"), high: proxy("connections_max"), full: proxy("accept_pauses"),
+	{name: "clients", level: inProxy("clients_active"), capacity: inProxy("connections_limit"), high: inProxy("connections_max"), full: inProxy("accept_pauses"),
 		means: "open, ^ with backends; ! at the limit"},
-	{name: "client recv", level: proxy("client_receive_buffer_bytes"), capacity: proxy("client_receive_buffer_capacity_bytes"), high: proxy("client_receive_buffer_high_water_bytes"), full: proxy("client_receive_buffer_full"), spare: true,
+	{name: "client recv", level: inProxy("client_receive_buffer_bytes"), capacity: inProxy("client_receive_buffer_capacity_bytes"), high: inProxy("client_receive_buffer_high_water_bytes"), full: inProxy("client_receive_buffer_full"), spare: true,
 		means: "bytes not yet read; ! window closed"},
-	{name: "exchanges", level: proxy("exchanges_active"), high: proxy("exchanges_high_water"),
+	{name: "exchanges", level: inProxy("exchanges_active"), high: inProxy("exchanges_high_water"),
 		means: "requests not yet answered"},
-	{name: "buffers", level: proxy("buffers_in_use"), full: proxy("congestions"),
+	{name: "buffers", level: inProxy("buffers_in_use"), full: inProxy("congestions"),
 		means: "held; ! reads put off: no TX frame"},
-	{name: "backends busy", level: busy, full: proxy("backend_refusals"),
+	{name: "backends busy", level: busy, full: inProxy("backend_refusals"),
 		means: "with an exchange; ! refused"},
-	{name: "backends idle", level: proxy("backends_idle"), high: proxy("backends_idle_high_water"), full: proxy("backend_stale"),
+	{name: "backends idle", level: inProxy("backends_idle"), high: inProxy("backends_idle_high_water"), full: inProxy("backend_stale"),
 		means: "in the pools; ! found ended"},
-	{name: "backend send", level: proxy("backend_send_buffer_bytes"), capacity: proxy("backend_send_buffer_capacity_bytes"), high: proxy("backend_send_buffer_high_water_bytes"), full: proxy("backend_send_buffer_full"), spare: true,
+	{name: "backend send", level: inProxy("backend_send_buffer_bytes"), capacity: inProxy("backend_send_buffer_capacity_bytes"), high: inProxy("backend_send_buffer_high_water_bytes"), full: inProxy("backend_send_buffer_full"), spare: true,
 		means: "bytes a backend has not taken"},
-	{name: "backend recv", level: proxy("backend_receive_buffer_bytes"), capacity: proxy("backend_receive_buffer_capacity_bytes"), high: proxy("backend_receive_buffer_high_water_bytes"), full: proxy("backend_receive_buffer_full"), spare: true,
+	{name: "backend recv", level: inProxy("backend_receive_buffer_bytes"), capacity: inProxy("backend_receive_buffer_capacity_bytes"), high: inProxy("backend_receive_buffer_high_water_bytes"), full: inProxy("backend_receive_buffer_full"), spare: true,
 		means: "bytes not yet read; ! window closed"},
-	{name: "client send", level: proxy("client_send_buffer_bytes"), capacity: proxy("client_send_buffer_capacity_bytes"), high: proxy("client_send_buffer_high_water_bytes"), full: proxy("client_send_buffer_full"),
+	{name: "client send", level: inProxy("client_send_buffer_bytes"), capacity: inProxy("client_send_buffer_capacity_bytes"), high: inProxy("client_send_buffer_high_water_bytes"), full: inProxy("client_send_buffer_full"),
 		means: "bytes a client has not taken; ! full"},
 	{name: "held ACKs", level: link("acks_holding"), high: link("acks_holding_high_water"), spare: true,
 		means: "that may yet travel with data"},
@@ -68,8 +68,8 @@ var buffers = []buffer{
 }
 
 var flows = []flow{
-	{name: "requests/s", count: proxy("requests")},
-	{name: "connections/s", count: proxy("clients_accepted")},
+	{name: "requests/s", count: inProxy("requests")},
+	{name: "connections/s", count: inProxy("clients_accepted")},
 	{name: "errors/s", count: func(c *counters) uint64 {
 		return c.proxy["errors_client"] + c.proxy["errors_backend"] + c.proxy["errors_internal"]
 	}, spare: true},
@@ -77,8 +77,8 @@ var flows = []flow{
 	{name: "frames out/s", count: ours("tx_frames"), spare: true},
 	{name: "bytes in/s", count: ours("rx_bytes"), spare: true},
 	{name: "bytes out/s", count: ours("tx_bytes")},
-	{name: "retransmits/s", count: stack("retransmits")},
-	{name: "turns/s", count: stack("turns"), spare: true},
+	{name: "retransmits/s", count: inStack("retransmits")},
+	{name: "turns/s", count: inStack("turns"), spare: true},
 	{name: "handed over/s", count: handover("sent"), several: true},
 }
 
@@ -86,8 +86,8 @@ func levels(name string) value   { return func(c *counters) uint64 { return c.le
 func ours(name string) value     { return func(c *counters) uint64 { return c.ours[name] } }
 func kernel(name string) value   { return func(c *counters) uint64 { return c.kernel[name] } }
 func link(name string) value     { return func(c *counters) uint64 { return c.link[name] } }
-func stack(name string) value    { return func(c *counters) uint64 { return c.stack[name] } }
-func proxy(name string) value    { return func(c *counters) uint64 { return c.proxy[name] } }
+func inStack(name string) value  { return func(c *counters) uint64 { return c.stack[name] } }
+func inProxy(name string) value  { return func(c *counters) uint64 { return c.proxy[name] } }
 func handover(name string) value { return func(c *counters) uint64 { return c.handover[name] } }
 
 // sending is how many frames may send: TX frames never receive.

@@ -1,10 +1,13 @@
 package tui
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"ringroad/cmd/internal/control"
 )
 
 const (
@@ -256,16 +259,25 @@ func barOf(share float64, width int) string {
 	return "[" + strings.Repeat("#", n) + strings.Repeat(".", inside-n) + "]"
 }
 
+// trouble says why what is shown is not of now.
+func (v *view) trouble() string {
+	text := "no reading: " + v.err.Error()
+	if errors.Is(v.err, control.ErrEnded) {
+		text = "RINGROAD HAS ENDED: q quits, the next run is shown when there is one"
+	}
+	return styled(v.styles.alarm, cut(text, v.width))
+}
+
 func (v *view) foot(workers, shown int) string {
 	switch {
 	case v.err != nil:
-		return styled(v.styles.alarm, cut("no reading: "+v.err.Error(), v.width))
+		return v.trouble()
 	case !v.keys:
 		return ""
 	}
-	text := "q quit  p pause  +/- interval  w worker by worker"
+	text := "q quit  p pause  +/- interval  c connections  w by worker"
 	if shown < workers && v.detail < 0 {
-		text += fmt.Sprintf("  left/right %d of %d workers", shown, workers)
+		text += fmt.Sprintf("  left/right %d of %d", shown, workers)
 	}
 	return styled(v.styles.quiet, cut(text, v.width))
 }

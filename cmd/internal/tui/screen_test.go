@@ -158,10 +158,10 @@ func TestAnotherProcessHasNoRates(t *testing.T) {
 	now.Stats.Workers[1].PID++
 	before.Stats.Time, before.Stats.Workers[0].Time = start, start
 	all := columns(now, before)
-	if r := all[1].rate(proxy("requests")); r != 0 || all[1].seconds != 0 {
+	if r := all[1].rate(inProxy("requests")); r != 0 || all[1].seconds != 0 {
 		t.Errorf("%v requests/s in %v s", r, all[1].seconds)
 	}
-	if m := all[0].moved(proxy("requests")); m != 0 {
+	if m := all[0].moved(inProxy("requests")); m != 0 {
 		t.Errorf("a counter that fell moved by %d", m)
 	}
 }

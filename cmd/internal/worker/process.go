@@ -165,6 +165,8 @@ func (p *process) listen() {
 		case MessageDrain:
 			w.Drain()
 			w.Post(func() { p.answer(nil) })
+		case MessageConnections:
+			p.worker.survey(m.Connections, list)
 		case MessageProfile:
 			go m.Profile.write(list)
 		case MessageStop:

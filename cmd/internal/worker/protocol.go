@@ -9,6 +9,7 @@ import (
 	"ringroad/cmd/internal/sandbox"
 	"ringroad/cmd/internal/trace"
 	"ringroad/dataplane"
+	"ringroad/proxy"
 )
 
 // Kind says what a message is.
@@ -17,18 +18,19 @@ type Kind string
 // The messages of the master. Prepare, Commit and Abort make a reload: every
 // worker has prepared before one commits.
 const (
-	MessageStart     Kind = "start"      // the first; with the descriptors of Start
-	MessagePrepare   Kind = "prepare"    // answered by MessageReply
-	MessageCommit    Kind = "commit"     // answered by MessageReply
-	MessageAbort     Kind = "abort"      // not answered
-	MessageAccessLog Kind = "access log" // write to the descriptor from now on; none: write nowhere
-	MessageRSS       Kind = "rss"        // a NIC places flows in another way
-	MessageAddresses Kind = "addresses"  // an interface has others
-	MessageCapture   Kind = "capture"    // show frames, with the descriptor of the ring; without Capture: no more; answered by MessageReply
-	MessageTrace     Kind = "trace"      // follow requests, as MessageCapture; answered by MessageReply
-	MessageProfile   Kind = "profile"    // write a profile to the descriptor, and close it
-	MessageDrain     Kind = "drain"      // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
-	MessageStop      Kind = "stop"       // end at once
+	MessageStart       Kind = "start"       // the first; with the descriptors of Start
+	MessagePrepare     Kind = "prepare"     // answered by MessageReply
+	MessageCommit      Kind = "commit"      // answered by MessageReply
+	MessageAbort       Kind = "abort"       // not answered
+	MessageAccessLog   Kind = "access log"  // write to the descriptor from now on; none: write nowhere
+	MessageRSS         Kind = "rss"         // a NIC places flows in another way
+	MessageAddresses   Kind = "addresses"   // an interface has others
+	MessageCapture     Kind = "capture"     // show frames, with the descriptor of the ring; without Capture: no more; answered by MessageReply
+	MessageTrace       Kind = "trace"       // follow requests, as MessageCapture; answered by MessageReply
+	MessageConnections Kind = "connections" // write a survey of connections to the descriptor, and close it
+	MessageProfile     Kind = "profile"     // write a profile to the descriptor, and close it
+	MessageDrain       Kind = "drain"       // end when the exchanges under way have; answered by MessageReply when nothing more is accepted
+	MessageStop        Kind = "stop"        // end at once
 )
 
 // The messages of a worker.
@@ -49,8 +51,9 @@ type Message struct {
 	Ready   *Ready         `json:"ready,omitempty"`
 	Error   string         `json:"error,omitempty"`
 
-	Addresses *Addresses `json:"addresses,omitempty"`
-	Profile   *Profile   `json:"profile,omitempty"`
+	Addresses   *Addresses   `json:"addresses,omitempty"`
+	Profile     *Profile     `json:"profile,omitempty"`
+	Connections *proxy.Query `json:"connections,omitempty"`
 }
 
 // Profile says what is to be profiled. Nothing is written when it cannot be.
