@@ -66,10 +66,11 @@ does what --once does. NO_COLOR in the environment leaves colours out.`,
 			out := cmd.OutOrStdout()
 			width, ok := terminal(out)
 			if once || !ok || os.Getenv("TERM") == "dumb" {
-				if ok && !once {
-					cmd.PrintErrln("ringroad: TERM is dumb, so this is one reading as text, as of --once")
+				err := tui.Once(ctx, source, interval, width, out)
+				if err == nil && ok && !once { // last, so that it is not scrolled away
+					cmd.PrintErrln("ringroad: TERM is dumb, so this was one reading, as of --once")
 				}
-				return tui.Once(ctx, source, interval, width, out)
+				return err
 			}
 			return tui.Run(ctx, source, c.Connections, interval, os.Stdin, out)
 		},
