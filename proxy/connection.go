@@ -121,7 +121,7 @@ func (x *exchange) state() (ConnectionState, time.Duration) {
 	return StateSend, t.connected
 }
 
-// describe adds the texts of the request to what look filled.
+// describe adds the texts of the request to what survey filled.
 func (s *session) describe(r *RequestUnderWay) {
 	x := s.x
 	head := x.head()

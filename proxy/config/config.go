@@ -10,22 +10,22 @@ import (
 // defaults for everything they did not say. Parse, ParseFile, Flags.Load and
 // Default make one; nobody changes it afterwards, so any goroutine may read it.
 type Config struct {
-	Interfaces   []string       // network interfaces, in the order given; at least one
-	Workers      int            // worker processes; 0: auto, one a receive queue
-	CPUAffinity  Affinity       // where workers run
-	User         string         // name or number of the user that workers become
-	PIDFile      string         // holds the number of the master; "": none
-	Watchdog     time.Duration  // how long a worker's loop may be silent
-	Admin        netip.AddrPort // address of the admin endpoint; not valid: off
-	PProf        bool           // the admin endpoint gives profiles
-	XDPMode      XDPMode        // how the steering program is attached
-	ZeroCopy     ZeroCopy       // whether the driver may receive straight into the UMEM
-	RXChecksum   RXChecksum     // what is done with checksums of received segments
-	Wait         Wait           // what a worker does when it has nothing to do
-	SpinBudget   time.Duration  // how long WaitSpin polls in vain before it sleeps
-	Prepare      bool           // set up the interfaces, until the end
-	BusyPoll     int            // frames that a worker's poll of the driver may handle; 0: the kernel polls
-	BackendPorts PortRange      // local ports of connections to backends
+	Interfaces   []string      // network interfaces, in the order given; at least one
+	Workers      int           // worker processes; 0: auto, one a receive queue
+	CPUAffinity  Affinity      // where workers run
+	User         string        // name or number of the user that workers become
+	PIDFile      string        // holds the number of the master; "": none
+	Watchdog     time.Duration // how long a worker's loop may be silent
+	Admin        AdminAddress  // of the admin endpoint; zero: off
+	PProf        bool          // the admin endpoint gives profiles
+	XDPMode      XDPMode       // how the steering program is attached
+	ZeroCopy     ZeroCopy      // whether the driver may receive straight into the UMEM
+	RXChecksum   RXChecksum    // what is done with checksums of received segments
+	Wait         Wait          // what a worker does when it has nothing to do
+	SpinBudget   time.Duration // how long WaitSpin polls in vain before it sleeps
+	Prepare      bool          // set up the interfaces, until the end
+	BusyPoll     int           // frames that a worker's poll of the driver may handle; 0: the kernel polls
+	BackendPorts PortRange     // local ports of connections to backends
 	RSS          RSS
 	Rings        Rings
 	TCP          TCP
@@ -56,6 +56,12 @@ type Affinity struct {
 // frame.
 type RSS struct {
 	Key RSSKey
+}
+
+// AdminAddress is where the admin endpoint listens: one of the two is set, or none.
+type AdminAddress struct {
+	TCP  netip.AddrPort
+	Path string // of a unix socket
 }
 
 // RSSKey is the key of the Toeplitz hash of the interfaces.

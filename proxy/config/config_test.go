@@ -274,7 +274,7 @@ func TestFixed(t *testing.T) {
 			c.Interfaces = []string{"eth0", "eth1"}
 			c.Workers = 2
 			c.CPUAffinity.CPUs = []int{1}
-			c.Admin = netip.MustParseAddrPort("127.0.0.1:1")
+			c.Admin = AdminAddress{TCP: netip.MustParseAddrPort("127.0.0.1:1")}
 		}, []string{"interfaces", "workers", "cpu_affinity", "admin", "rss.key", "tcp.sack"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

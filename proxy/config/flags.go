@@ -13,6 +13,7 @@ type Flags struct {
 	Listen     []string // each value of --listen
 	Backends   []string // each value of --backend
 	LogLevel   string   // value of --log-level; "": not given
+	Admin      string   // value of --admin; "": not given
 }
 
 // ErrFlags is in the error of Load where flags contradict one another: a mistake
@@ -41,6 +42,8 @@ func (f *Flags) Register(set FlagSet) {
 			set.StringArrayVar(&f.Listen, k.flag, nil, k.usage)
 		case "backend":
 			set.StringArrayVar(&f.Backends, k.flag, nil, k.usage)
+		case "admin":
+			set.StringVar(&f.Admin, k.flag, "", k.usage)
 		case "log-level":
 			set.StringVar(&f.LogLevel, k.flag, "", k.usage)
 		default:
@@ -50,7 +53,7 @@ func (f *Flags) Register(set FlagSet) {
 }
 
 // Load makes a configuration of a file, of flags, or of both. Beside a file,
-// --interface and --log-level replace what the file says, so that one file can
+// --interface, --admin and --log-level replace what the file says, so that one file can
 // serve hosts that differ in these; --listen and --backend are refused there,
 // because nobody could tell whether they add to the file or replace a part of
 // it. The error is an Errors for what is wrong in the configuration, or that of
@@ -120,6 +123,9 @@ func (f Flags) apply(c *Config) (bad Errors) {
 	}
 	if f.LogLevel != "" {
 		d.flag("log.level", "log.level", f.LogLevel, &scope{config: c})
+	}
+	if f.Admin != "" {
+		d.flag("admin", "admin", f.Admin, &scope{config: c})
 	}
 	return d.bad
 }

@@ -83,6 +83,8 @@ func (k *key) set(p any, text string) *misfit {
 		return bad
 	case *netip.AddrPort:
 		return assign(p, text, parseAddress)
+	case *AdminAddress:
+		return assign(p, text, parseAdmin)
 	case *bool:
 		return assign(p, text, parseBool)
 	case *time.Duration:
@@ -189,6 +191,8 @@ func (k *key) text(p any) []string {
 			list[i] = a.String()
 		}
 		return list
+	case *AdminAddress:
+		return []string{p.String()}
 	case *[]Field:
 		var list []string
 		for _, f := range *p {

@@ -33,7 +33,7 @@ func TestParseExample(t *testing.T) {
 	}
 	want := Default()
 	want.Interfaces = []string{"eth0"}
-	want.Admin = netip.MustParseAddrPort("127.0.0.1:9901")
+	want.Admin = AdminAddress{TCP: netip.MustParseAddrPort("127.0.0.1:9901")}
 	want.Listeners = []Listener{{
 		Address: netip.MustParseAddrPort("0.0.0.0:80"),
 		Backlog: 4096,
@@ -312,6 +312,9 @@ func TestParseReportsEveryMistake(t *testing.T) {
 			`f:7:6: via: YAML anchors are not used`,
 			`f:8:14: x_forwarded: YAML tags are not used`,
 		}},
+		{"relative socket", valid + "admin: unix:admin.sock\n", []string{
+			`f:7:8: admin: "unix:admin.sock" is not the path of a socket: write it in full, such as unix:/run/ringroad/admin.sock`,
+		}},
 		{"empty", "# nothing\n", []string{
 			`f: interfaces: is missing: name at least one network interface`,
 			`f: listeners: is missing: name at least one address to listen on`,
@@ -375,7 +378,10 @@ func TestParseAccepts(t *testing.T) {
 		"no ACK delay": {valid + "tcp: {ack_delay: 0s}\n", func(c *Config) bool { return c.TCP.ACKDelay == 0 }},
 		"booleans":     {valid + "via: true\ntcp: {sack: off, rack: no}\n", func(c *Config) bool { return c.Via && !c.TCP.SACK && !c.TCP.RACK }},
 		"auto over a default": {valid + "rings: {frames: auto, frame_bytes: 4KiB}\nworkers: auto\nadmin: off\n", func(c *Config) bool {
-			return c.Rings.Frames == 0 && c.Rings.FrameBytes == 4096 && c.Workers == 0 && !c.Admin.IsValid()
+			return c.Rings.Frames == 0 && c.Rings.FrameBytes == 4096 && c.Workers == 0 && c.Admin == AdminAddress{}
+		}},
+		"admin on a socket": {valid + "admin: unix:/run/a/../admin.sock\n", func(c *Config) bool {
+			return c.Admin == AdminAddress{Path: "/run/admin.sock"} && c.Admin.String() == "unix:/run/admin.sock"
 		}},
 		"affinity off":   {valid + "cpu_affinity: off\n", func(c *Config) bool { return c.CPUAffinity.Off && c.CPUAffinity.CPUs == nil }},
 		"affinity auto":  {valid + "cpu_affinity: auto\n", func(c *Config) bool { return reflect.DeepEqual(c.CPUAffinity, Affinity{}) }},

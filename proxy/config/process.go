@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -87,4 +88,31 @@ func parseUser(text string) (string, *misfit) {
 		return "", misfitf("", "%q is not the name or number of a user", text)
 	}
 	return text, nil
+}
+
+// unixPrefix begins the address of a unix socket.
+const unixPrefix = "unix:"
+
+// String is the key as a file would say it.
+func (a AdminAddress) String() string {
+	switch {
+	case a.Path != "":
+		return unixPrefix + a.Path
+	case a.TCP.IsValid():
+		return a.TCP.String()
+	}
+	return "off"
+}
+
+// parseAdmin reads an IP address and a port, or unix: and the path of a socket.
+func parseAdmin(text string) (AdminAddress, *misfit) {
+	path, ok := strings.CutPrefix(text, unixPrefix)
+	if !ok {
+		a, bad := parseAddress(text)
+		return AdminAddress{TCP: a}, bad
+	}
+	if !filepath.IsAbs(path) || strings.ContainsAny(path, "\x00\n") {
+		return AdminAddress{}, misfitf("", "%q is not the path of a socket: write it in full, such as unix:/run/ringroad/admin.sock", text)
+	}
+	return AdminAddress{Path: filepath.Clean(path)}, nil
 }

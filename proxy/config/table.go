@@ -80,7 +80,8 @@ var table = []key{
 	},
 	{
 		path: "admin", kind: address, def: "off", values: []string{"off"}, fixed: true,
-		about: "Address, on the kernel's own stack, of the admin endpoint, which serves `/metrics` for Prometheus, `/status` (JSON) and `/healthz`. An address outside loopback shows the state of the proxy to everybody who can reach it.",
+		flag: "admin", usage: "serve /metrics, /status and /healthz on `ADDRESS`: IP:PORT, or unix:PATH",
+		about: "Address, on the kernel's own stack, of the admin endpoint, which serves `/metrics` for Prometheus, `/status` (JSON) and `/healthz`: IP and port, or `unix:` and the path of a socket, `unix:/run/ringroad/admin.sock`, which the user and the group of the master may open. An address outside loopback shows the state of the proxy to everybody who can reach it, and is warned of.",
 		at:    func(s *scope) any { return &s.config.Admin },
 	},
 	{

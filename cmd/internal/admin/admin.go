@@ -1,5 +1,5 @@
 // Package admin serves the state of a running ringroad over HTTP, on the
-// kernel's own stack:
+// kernel's own stack, by TCP or on a unix socket:
 //
 //	/healthz           200 while all workers serve, 503 otherwise
 //	/status            every counter and gauge as JSON
@@ -17,13 +17,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/worker"
+	"ringroad/proxy/config"
 )
 
 const (
@@ -45,7 +46,7 @@ type Server struct {
 
 // Options say where the endpoint is and where it has things from.
 type Options struct {
-	Addr    netip.AddrPort
+	Addr    config.AdminAddress
 	Source  Source
 	Profile Profiler // nil: no profiles
 	Log     *slog.Logger
@@ -54,9 +55,13 @@ type Options struct {
 // Serve listens and answers on goroutines of its own.
 func Serve(o Options) (*Server, error) {
 	source, log := o.Source, o.Log
-	l, err := net.Listen("tcp", o.Addr.String())
+	l, err := listen(o.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("serve the admin endpoint: %w; choose another address with admin, or off", err)
+	}
+	if a := o.Addr.TCP.Addr(); a.IsValid() && !a.IsLoopback() {
+		log.Warn("the admin endpoint is open to everybody who can reach its address, without a password: "+
+			"use a loopback address or unix:PATH, or keep others out", "admin", o.Addr.String(), "profiles", o.Profile != nil)
 	}
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	mux := http.NewServeMux()
@@ -96,6 +101,17 @@ func Serve(o Options) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+// socketMode lets the group open the endpoint too: a Prometheus that runs as a user of
+// its own can be put into it.
+const socketMode = 0o660
+
+func listen(a config.AdminAddress) (net.Listener, error) {
+	if a.Path != "" {
+		return control.ListenUnix(a.Path, socketMode, "name another one with admin: unix:PATH")
+	}
+	return net.Listen("tcp", a.TCP.String())
 }
 
 // Addr is where the endpoint listens.

@@ -20,6 +20,7 @@ import (
 	"ringroad/cmd/internal/worker"
 	"ringroad/dataplane"
 	"ringroad/proxy"
+	"ringroad/proxy/config"
 	"ringroad/stack"
 )
 
@@ -68,7 +69,7 @@ func full() worker.Snapshot {
 // scrape gets /metrics as Prometheus does.
 func scrape(t *testing.T, source Source) (text string, families map[string]*dto.MetricFamily) {
 	t.Helper()
-	s, err := Serve(Options{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Source: source, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s, err := Serve(Options{Addr: config.AdminAddress{TCP: netip.MustParseAddrPort("127.0.0.1:0")}, Source: source, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ringroad/cmd/internal/worker"
+	"ringroad/proxy/config"
 )
 
 func TestProfilesOfWorkers(t *testing.T) {
@@ -28,7 +29,7 @@ func TestProfilesOfWorkers(t *testing.T) {
 	get := func(profile Profiler, path string) (int, string) {
 		t.Helper()
 		s, err := Serve(Options{
-			Addr: netip.MustParseAddrPort("127.0.0.1:0"), Profile: profile, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Addr: config.AdminAddress{TCP: netip.MustParseAddrPort("127.0.0.1:0")}, Profile: profile, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 			Source: func() (worker.Snapshot, bool) { return full(), true },
 		})
 		if err != nil {

@@ -38,7 +38,7 @@ type Client struct {
 
 // Dial connects to the socket. Its errors say what to do.
 func Dial(path string) (*Client, error) {
-	if err := checkPath(path); err != nil {
+	if err := checkPath(path, elsewhere); err != nil {
 		return nil, err
 	}
 	conn, err := net.DialTimeout("unix", path, dialTimeout)

@@ -29,7 +29,7 @@ const (
 // is replaced; one that somebody answers on is an error, and so is any other
 // file of that name. Closing the listener removes the socket.
 func Listen(path string) (net.Listener, error) {
-	l, err := listen(path)
+	l, err := listen(path, elsewhere)
 	if errors.Is(err, errInUse) {
 		err = fmt.Errorf("%s %w by %s: end it first, or name another place with --control", path, errInUse, ownerOf(path))
 	}
@@ -39,16 +39,35 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// elsewhere is what to do about a path that cannot be.
+const elsewhere = "name another place with --control"
+
+// ListenUnix makes another socket in the same way, whose file has the given mode.
+// remedy says in its errors what to do about the path.
+func ListenUnix(path string, mode os.FileMode, remedy string) (net.Listener, error) {
+	l, err := listen(path, remedy)
+	if errors.Is(err, errInUse) {
+		err = fmt.Errorf("%s %w by another process: end it first, or %s", path, errInUse, remedy)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, mode); err != nil { // bind has taken the umask off
+		return nil, errors.Join(fmt.Errorf("%w; %s", err, remedy), l.Close())
+	}
+	return l, nil
+}
+
 // errInUse: somebody answers on the socket.
 var errInUse = errors.New("is in use")
 
-func listen(path string) (net.Listener, error) {
-	if err := checkPath(path); err != nil {
+func listen(path, remedy string) (net.Listener, error) {
+	if err := checkPath(path, remedy); err != nil {
 		return nil, err
 	}
 	folder := filepath.Dir(path)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, fmt.Errorf("%w; name another place with --control", err)
+		return nil, fmt.Errorf("%w; %s", err, remedy)
 	}
 	// Two that start together must not both find, and remove, what the other made.
 	unlock, err := Lock(folder)
@@ -56,7 +75,7 @@ func listen(path string) (net.Listener, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := removeStale(path); err != nil {
+	if err := removeStale(path, remedy); err != nil {
 		return nil, err
 	}
 	c := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
@@ -68,17 +87,17 @@ func listen(path string) (net.Listener, error) {
 	}}
 	l, err := c.Listen(context.Background(), "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("%w; name another place with --control", err)
+		return nil, fmt.Errorf("%w; %s", err, remedy)
 	}
 	return l, nil
 }
 
-func checkPath(path string) error {
+func checkPath(path, remedy string) error {
 	if path == "" {
-		return errors.New("the path is empty: name one with --control")
+		return errors.New("the path is empty: " + remedy)
 	}
 	if len(path) > maxPathBytes {
-		return fmt.Errorf("%s: a socket's path has at most %d bytes: name a shorter one with --control", path, maxPathBytes)
+		return fmt.Errorf("%s: a socket's path has at most %d bytes: %s", path, maxPathBytes, remedy)
 	}
 	return nil
 }
@@ -106,7 +125,7 @@ func Lock(folder string) (unlock func(), err error) {
 
 // removeStale makes room for a socket, unless something is there that is not
 // ours to remove.
-func removeStale(path string) error {
+func removeStale(path, remedy string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -115,7 +134,7 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s exists and is no socket: remove it, or name another place with --control", path)
+		return fmt.Errorf("%s exists and is no socket: remove it, or %s", path, remedy)
 	}
 	conn, err := net.DialTimeout("unix", path, probeTimeout)
 	switch {

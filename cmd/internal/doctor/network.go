@@ -188,12 +188,13 @@ func (r *Report) listeners(c *config.Config, nics []nic) {
 
 // admin looks whether the endpoint's address is free.
 func (r *Report) admin(c *config.Config) {
-	if !c.Admin.IsValid() || c.Admin.Port() == 0 {
+	a := c.Admin.TCP
+	if !a.IsValid() || a.Port() == 0 {
 		return
 	}
 	for _, k := range kernelListeners() {
-		if k.Port() == c.Admin.Port() && overlap(c.Admin.Addr(), k.Addr()) {
-			r.add(Problem, "admin", c.Admin.String(), fmt.Sprintf("another program listens on %s", k), fmt.Sprintf("admin: ADDRESS:PORT or off (ss -ltnp sport = :%d shows the owner)", k.Port()))
+		if k.Port() == a.Port() && overlap(a.Addr(), k.Addr()) {
+			r.add(Problem, "admin", a.String(), fmt.Sprintf("another program listens on %s", k), fmt.Sprintf("admin: ADDRESS:PORT or off (ss -ltnp sport = :%d shows the owner)", k.Port()))
 			return
 		}
 	}

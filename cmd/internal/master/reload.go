@@ -96,7 +96,7 @@ func (m *master) openToTraffic() (err error) {
 	if err := m.steer(); err != nil {
 		return err
 	}
-	if m.config.Admin.IsValid() {
+	if m.config.Admin != (config.AdminAddress{}) {
 		if m.admin, err = admin.Serve(m.adminOptions()); err != nil {
 			return err
 		}
