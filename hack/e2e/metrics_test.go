@@ -117,6 +117,8 @@ func TestMetrics(t *testing.T) {
 	}
 	t.Run("dashboard", func(t *testing.T) { dashboardIsServed(t, families) })
 
+	mustFit(t, "stats.json", askAdmin(t, w.Lab, admin, "/status"))
+
 	// A worker is confined by now: it can open nothing.
 	for _, name := range []string{"profile?seconds=1", "heap"} {
 		const gzip = "\x1f\x8b"

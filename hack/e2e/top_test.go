@@ -115,6 +115,12 @@ func connections(t *testing.T, r *lab.Ringroad, client string) {
 	mustMatch(t, ask("--client", "10.1.0.3"), `^0 of 0 connections that match, 1 open, by request\n$`)
 	out := ask("--json", "--sort", "buffer", "--limit", "1")
 	mustNotMatch(t, out, "secret")
+	mustFit(t, "connections.json", out)
+	status, err := r.Command(doctorLimit, "status", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustFit(t, "status.json", status)
 	var found struct{ Connections []*proxy.Connection }
 	if err := json.Unmarshal([]byte(out), &found); err != nil || len(found.Connections) != 1 {
 		t.Fatalf("%v in\n%s", err, out)

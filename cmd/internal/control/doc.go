@@ -18,6 +18,8 @@
 //
 //	curl --unix-socket /run/ringroad/control.sock http://ringroad/status
 //
+// The folder schema has JSON schemas of what /status, /stats and /connections answer.
+//
 // The master serves it ([Listen], [Serve]); a command is a client ([Dial]). The
 // package also keeps the pid file, by which other programs find the master.
 package control
