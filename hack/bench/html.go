@@ -195,7 +195,12 @@ func (c *cell) Retransmits() string {
 // Others is what programs outside the lab took, in per cent.
 func (c *cell) Others() float64 { return c.most(func(s *sample) float64 { return s.Others }) * 100 }
 
-func (c *cell) Drops() uint64 { return c.total(func(s *sample) uint64 { return s.Drops }) }
+func (c *cell) Drops() string {
+	if d := c.drops(); len(d) > 0 {
+		return d.String()
+	}
+	return "0"
+}
 
 // Over is a cell's machine time minus direct, or nothing.
 func (c *caseResult) Over(x *cell) string {

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,7 +41,7 @@ type sample struct {
 
 	Retransmits      uint64 `json:"retransmits"`       // of TCP segments by client and backend
 	ProxyRetransmits uint64 `json:"proxy_retransmits"` // and by the proxy
-	Drops            uint64 `json:"drops"`             // frames that AF_XDP rings or the links of the edge had no room for
+	Drops            drops  `json:"drops,omitempty"`   // frames that AF_XDP rings or the links of the edge had no room for
 
 	IdleBytes float64 `json:"idle_bytes,omitempty"` // PSS for an idle connection, case idle only
 }
@@ -90,7 +92,41 @@ type reading struct {
 	lab              time.Duration // in user space, of the proxy, the backend and clients that have ended, and of this process
 	retransmits      uint64
 	proxyRetransmits uint64
-	drops            uint64
+	drops            drops
+}
+
+// drops are dropped frames by the counter that counted them.
+type drops map[string]uint64
+
+// total counts a frame once: veth counts with its link what a ring had no room for, and the kernel calls every such frame of a socket
+// dropped, whatever fill_ring_empty says of the reason.
+func (d drops) total() uint64 {
+	return max(d[linkReceived], d["rx_dropped"]+d["rx_ring_full"]) + d[linkSent]
+}
+
+// Counters of the links.
+const linkReceived, linkSent = "link_rx", "link_tx"
+
+func (d drops) String() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(d)) {
+		parts = append(parts, fmt.Sprintf("%s %d", name, d[name]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// since is what was added to an earlier reading.
+func (d drops) since(before drops) drops {
+	var moved drops
+	for name, v := range d {
+		if v > before[name] {
+			if moved == nil {
+				moved = drops{}
+			}
+			moved[name] = v - before[name]
+		}
+	}
+	return moved
 }
 
 func (c *candidate) read(l *lab.Lab) (r reading, err error) {
@@ -106,7 +142,8 @@ func (c *candidate) read(l *lab.Lab) (r reading, err error) {
 			r.retransmits += k["Tcp.RetransSegs"]
 		}
 	}
-	if r.drops, err = linkDrops(l); err != nil {
+	r.drops = drops{}
+	if err := r.drops.addLinks(l); err != nil {
 		return r, err
 	}
 	if c.ringroad != nil {
@@ -115,7 +152,7 @@ func (c *candidate) read(l *lab.Lab) (r reading, err error) {
 			return r, err
 		}
 		r.proxyRetransmits += uint64(s["stack.retransmits"])
-		r.drops += ringDrops(s)
+		r.drops.addRings(s)
 	}
 	if c.process != nil {
 		pids, err := c.process.Processes()
@@ -150,36 +187,35 @@ func userTime(l *lab.Lab) (time.Duration, error) {
 	return sum, err
 }
 
-// ringDrops are the frames for which a ring of an AF_XDP socket had no room.
-func ringDrops(s lab.Stats) (n uint64) {
+// addRings adds the frames for which a ring of an AF_XDP socket had no room.
+func (d drops) addRings(s lab.Stats) {
 	for path, v := range s {
 		if !strings.HasPrefix(path, "interfaces.") {
 			continue
 		}
-		for _, counter := range []string{".rx_dropped", ".rx_ring_full", ".fill_ring_empty"} {
-			if strings.HasSuffix(path, counter) {
-				n += uint64(v)
+		for _, counter := range []string{"rx_dropped", "rx_ring_full", "fill_ring_empty"} {
+			if strings.HasSuffix(path, "."+counter) {
+				d[counter] += uint64(v)
 			}
 		}
 	}
-	return n
 }
 
-// linkDrops are the frames that the edge's links dropped, by the kernel's count.
-func linkDrops(l *lab.Lab) (n uint64, err error) {
-	err = l.Edge.Do(func() error {
+// addLinks adds the frames that the edge's links dropped, by the kernel's count.
+func (d drops) addLinks(l *lab.Lab) error {
+	return l.Edge.Do(func() error {
 		for _, name := range []string{lab.EdgeClientLink, lab.EdgeBackendLink} {
 			link, err := netlink.LinkByName(name)
 			if err != nil {
 				return err
 			}
 			if s := link.Attrs().Statistics; s != nil {
-				n += s.RxDropped + s.TxDropped
+				d[linkReceived] += s.RxDropped
+				d[linkSent] += s.TxDropped
 			}
 		}
 		return nil
 	})
-	return n, err
 }
 
 // since is what happened between two readings, for each of the requests that a client has seen answered.
@@ -193,7 +229,7 @@ func (r reading) since(before reading, seen load) sample {
 		User: each(m.User), System: each(m.System), Interrupt: each(m.Interrupt),
 		ProxyUser: each(r.user - before.user), ProxySystem: each(r.system - before.system),
 		Retransmits: r.retransmits - before.retransmits, ProxyRetransmits: r.proxyRetransmits - before.proxyRetransmits,
-		Drops: r.drops - before.drops,
+		Drops: r.drops.since(before.drops),
 	}
 	all := r.at.Sub(before.at) * time.Duration(runtime.NumCPU())
 	s.Others = max(0, float64(m.User-(r.lab-before.lab))/float64(max(all, 1)))

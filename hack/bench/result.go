@@ -127,6 +127,17 @@ func (c *cell) most(f func(*sample) float64) float64 {
 	return v[len(v)-1]
 }
 
+// drops of all rounds.
+func (c *cell) drops() drops {
+	all := drops{}
+	for i := range c.Samples {
+		for name, n := range c.Samples[i].Drops {
+			all[name] += n
+		}
+	}
+	return all
+}
+
 // total of a counter.
 func (c *cell) total(f func(*sample) uint64) (sum uint64) {
 	for i := range c.Samples {

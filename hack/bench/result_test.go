@@ -136,7 +136,7 @@ func TestPage(t *testing.T) {
 
 // TestReadingsBecomeFiguresPerRequest: differences, in microseconds for each request.
 func TestReadingsBecomeFiguresPerRequest(t *testing.T) {
-	before := reading{user: time.Second, system: time.Second, retransmits: 5, drops: 1}
+	before := reading{user: time.Second, system: time.Second, retransmits: 5, drops: drops{"rx": 1, "tx": 2}}
 	before.machine.User = time.Minute
 	after := before
 	after.machine.User += 20 * time.Millisecond
@@ -146,14 +146,18 @@ func TestReadingsBecomeFiguresPerRequest(t *testing.T) {
 	after.lab += 15 * time.Millisecond
 	after.user += 10 * time.Millisecond
 	after.system += 20 * time.Millisecond
-	after.retransmits, after.drops, after.proxyRetransmits = 7, 4, 1
+	after.retransmits, after.drops, after.proxyRetransmits = 7, drops{"rx": 4, "tx": 2}, 1
 	got := after.since(before, load{requests: 1000, rate: 500, p50: 1, p99: 2, p999: 3})
 	want := sample{
 		Requests: 1000, Rate: 500, P50: 1, P99: 2, P999: 3, User: 20, System: 30, Interrupt: 10, ProxyUser: 10, ProxySystem: 20,
-		Retransmits: 2, ProxyRetransmits: 1, Drops: 3, Others: 0.005 / float64(runtime.NumCPU()),
+		Retransmits: 2, ProxyRetransmits: 1, Drops: drops{"rx": 3}, Others: 0.005 / float64(runtime.NumCPU()),
 	}
 	if !reflect.DeepEqual(got, want) || got.Busy() != 60 {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	d := drops{"link_rx": 16, "rx_dropped": 13, "fill_ring_empty": 13, "rx_ring_full": 1, "link_tx": 2}
+	if n := d.total(); n != 18 {
+		t.Errorf("%v are %d frames, want 18", d, n)
 	}
 	if got := after.since(before, load{}); got.Errors == 0 {
 		t.Error("no request at all, and the sample is valid")

@@ -43,6 +43,9 @@ func (c *caseResult) print(w io.Writer) {
 		if len(x.Samples) > 0 {
 			c.printCell(w, x)
 		}
+		if d := x.drops(); len(d) > 0 {
+			fmt.Fprintf(w, "  %-13s dropped: %v\n", "", d)
+		}
 		if why := x.invalid(); why != "" {
 			fmt.Fprintf(w, "  %-13s INVALID: %s\n", x.Candidate, firstOf(why))
 		}
@@ -82,7 +85,7 @@ func (c *caseResult) printCell(w io.Writer, x *cell) {
 	}
 	fmt.Fprintf(w, " %6.1f %6.1f %9s %6d %6.0f%%\n", m(func(s *sample) float64 { return float64(s.PSS) / mib }), m(func(s *sample) float64 { return float64(s.RSS) / mib }),
 		fmt.Sprintf("%d+%d", x.total(func(s *sample) uint64 { return s.Retransmits }), x.total(func(s *sample) uint64 { return s.ProxyRetransmits })),
-		x.total(func(s *sample) uint64 { return s.Drops }), x.most(func(s *sample) float64 { return s.Others })*100)
+		x.total(func(s *sample) uint64 { return s.Drops.total() }), x.most(func(s *sample) float64 { return s.Others })*100)
 }
 
 func (c *caseResult) printIdle(w io.Writer) {
