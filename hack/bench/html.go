@@ -92,6 +92,14 @@ func (c *caseResult) Processor() string {
 	return stackedChart(rows, 0, "us")
 }
 
+// Steps is what ringroad did for a request.
+func (c *caseResult) Steps() string {
+	if x := c.cell(ringroad); x != nil {
+		return x.steps()
+	}
+	return ""
+}
+
 // Latencies draws the open loop: a chart for each percentile.
 func (c *caseResult) Latencies() []string {
 	var charts []string

@@ -43,6 +43,8 @@ type sample struct {
 	ProxyRetransmits uint64 `json:"proxy_retransmits"` // and by the proxy
 	Drops            drops  `json:"drops,omitempty"`   // frames that AF_XDP rings or the links of the edge had no room for
 
+	Steps map[string]float64 `json:"steps,omitempty"` // what ringroad did for a request: see stepCounters
+
 	IdleBytes float64 `json:"idle_bytes,omitempty"` // PSS for an idle connection, case idle only
 }
 
@@ -93,6 +95,13 @@ type reading struct {
 	retransmits      uint64
 	proxyRetransmits uint64
 	drops            drops
+	steps            map[string]uint64
+}
+
+// stepCounters are counters of ringroad's statistics, by the end of their paths; those of all queues are added up.
+var stepCounters = []string{
+	"stack.turns", "stack.sleeps", "ours.rx_frames", "ours.tx_frames", "ours.kick_calls", "proxy.reads", "proxy.writes",
+	"stack.acks_held", "stack.acks_expired", "stack.rx_merged", "stack.tx_segmented", "handover.sent", "process.mallocs", "process.gc_cycles",
 }
 
 // drops are dropped frames by the counter that counted them.
@@ -153,6 +162,14 @@ func (c *candidate) read(l *lab.Lab) (r reading, err error) {
 		}
 		r.proxyRetransmits += uint64(s["stack.retransmits"])
 		r.drops.addRings(s)
+		r.steps = map[string]uint64{}
+		for path, v := range s {
+			for _, counter := range stepCounters {
+				if (path == counter || strings.HasSuffix(path, "."+counter)) && !strings.HasPrefix(path, "workers.") {
+					r.steps[counter] += uint64(v)
+				}
+			}
+		}
 	}
 	if c.process != nil {
 		pids, err := c.process.Processes()
@@ -230,6 +247,14 @@ func (r reading) since(before reading, seen load) sample {
 		ProxyUser: each(r.user - before.user), ProxySystem: each(r.system - before.system),
 		Retransmits: r.retransmits - before.retransmits, ProxyRetransmits: r.proxyRetransmits - before.proxyRetransmits,
 		Drops: r.drops.since(before.drops),
+	}
+	for _, counter := range stepCounters {
+		if moved := r.steps[counter] - before.steps[counter]; moved > 0 {
+			if s.Steps == nil {
+				s.Steps = map[string]float64{}
+			}
+			s.Steps[counter] = float64(moved) / float64(max(seen.requests, 1))
+		}
 	}
 	all := r.at.Sub(before.at) * time.Duration(runtime.NumCPU())
 	s.Others = max(0, float64(m.User-(r.lab-before.lab))/float64(max(all, 1)))

@@ -146,11 +146,12 @@ func TestReadingsBecomeFiguresPerRequest(t *testing.T) {
 	after.lab += 15 * time.Millisecond
 	after.user += 10 * time.Millisecond
 	after.system += 20 * time.Millisecond
+	before.steps, after.steps = map[string]uint64{"stack.turns": 1}, map[string]uint64{"stack.turns": 2001}
 	after.retransmits, after.drops, after.proxyRetransmits = 7, drops{"rx": 4, "tx": 2}, 1
 	got := after.since(before, load{requests: 1000, rate: 500, p50: 1, p99: 2, p999: 3})
 	want := sample{
 		Requests: 1000, Rate: 500, P50: 1, P99: 2, P999: 3, User: 20, System: 30, Interrupt: 10, ProxyUser: 10, ProxySystem: 20,
-		Retransmits: 2, ProxyRetransmits: 1, Drops: drops{"rx": 3}, Others: 0.005 / float64(runtime.NumCPU()),
+		Retransmits: 2, ProxyRetransmits: 1, Drops: drops{"rx": 3}, Steps: map[string]float64{"stack.turns": 2}, Others: 0.005 / float64(runtime.NumCPU()),
 	}
 	if !reflect.DeepEqual(got, want) || got.Busy() != 60 {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -19,6 +19,7 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "medians of %d rounds of %.0f s; clients, proxy and backend share the processors; times are us for a request\n", r.Rounds, r.Duration)
 	for _, c := range r.Cases {
 		c.print(w)
+		c.printSteps(w)
 		c.printProfile(w, r)
 	}
 	r.printTargets(w)
@@ -97,6 +98,29 @@ func (c *caseResult) printIdle(w io.Writer) {
 		fmt.Fprintf(w, "  %-13s %6.2f KB a connection; PSS %.1f MB, RSS %.1f MB\n", x.Candidate, x.median(func(s *sample) float64 { return s.IdleBytes / kib }),
 			x.median(func(s *sample) float64 { return float64(s.PSS) / mib }), x.median(func(s *sample) float64 { return float64(s.RSS) / mib }))
 	}
+}
+
+// printSteps prints what ringroad did for a request.
+func (c *caseResult) printSteps(w io.Writer) {
+	x := c.cell(ringroad)
+	if x == nil {
+		return
+	}
+	if steps := x.steps(); steps != "" {
+		fmt.Fprintf(w, "  ringroad for a request: %s\n", steps)
+	}
+}
+
+// steps are the medians of stepCounters.
+func (c *cell) steps() string {
+	var parts []string
+	for _, counter := range stepCounters {
+		if v := c.median(func(s *sample) float64 { return s.Steps[counter] }); v > 0 {
+			_, name, _ := strings.Cut(counter, ".")
+			parts = append(parts, fmt.Sprintf("%s %.3g", name, v))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // printProfile prints the steps with what they were before in brackets.
