@@ -101,7 +101,24 @@ type reading struct {
 // stepCounters are counters of ringroad's statistics, by the end of their paths; those of all queues are added up.
 var stepCounters = []string{
 	"stack.turns", "stack.sleeps", "ours.rx_frames", "ours.tx_frames", "ours.kick_calls", "proxy.reads", "proxy.writes",
-	"stack.acks_held", "stack.acks_expired", "stack.rx_merged", "stack.tx_segmented", "handover.sent", "process.mallocs", "process.gc_cycles",
+	"link.acks_held", "link.acks_expired", "link.rx_merged", "link.tx_segmented", "handover.sent", "process.mallocs", "process.gc_cycles",
+}
+
+func stepsOf(s lab.Stats) (map[string]uint64, error) {
+	steps := map[string]uint64{}
+	for _, counter := range stepCounters {
+		found := false
+		for path, v := range s {
+			if (path == counter || strings.HasSuffix(path, "."+counter)) && !strings.HasPrefix(path, "workers.") {
+				steps[counter] += uint64(v)
+				found = true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("ringroad has no counter %s any more", counter)
+		}
+	}
+	return steps, nil
 }
 
 // drops are dropped frames by the counter that counted them.
@@ -162,13 +179,8 @@ func (c *candidate) read(l *lab.Lab) (r reading, err error) {
 		}
 		r.proxyRetransmits += uint64(s["stack.retransmits"])
 		r.drops.addRings(s)
-		r.steps = map[string]uint64{}
-		for path, v := range s {
-			for _, counter := range stepCounters {
-				if (path == counter || strings.HasSuffix(path, "."+counter)) && !strings.HasPrefix(path, "workers.") {
-					r.steps[counter] += uint64(v)
-				}
-			}
+		if r.steps, err = stepsOf(s); err != nil {
+			return r, err
 		}
 	}
 	if c.process != nil {
