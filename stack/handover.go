@@ -104,9 +104,8 @@ type peers struct {
 
 	first, block uint16 // ports [first+w*block, first+(w+1)*block) are worker w's
 
-	sent  bool   // something since the last flush
-	to    int    // worker that was sent something last
-	plain []byte // a packet of the stock way made plain; allocated when first used
+	sent  bool // something since the last flush
+	to    int  // worker that was sent something last
 	stats HandoverStats
 
 	// handshakes holds, by a hash of the flow, which acknowledgment number the
@@ -333,35 +332,35 @@ func ipv4Bytes(packet []byte, protocol tcpip.TransportProtocolNumber) int {
 	return n
 }
 
-// handoverDispatcher stands behind netstack's IP layer: what comes here took the
-// stock way, and has no fragments or options any more.
-type handoverDispatcher struct {
+// plainDispatcher stands behind netstack's IP layer: what comes here took the stock
+// way, and has no fragments or options any more. From here on it is treated as what
+// never had any.
+type plainDispatcher struct {
 	netstack.TransportDispatcher
 	link *link
 }
 
 // DeliverTransportPacket implements netstack.TransportDispatcher.
-func (d *handoverDispatcher) DeliverTransportPacket(n tcpip.TransportProtocolNumber, p *netstack.PacketBuffer) netstack.TransportPacketDisposition {
-	if n == header.TCPProtocolNumber && d.link.handPacket(p) {
+func (d *plainDispatcher) DeliverTransportPacket(n tcpip.TransportProtocolNumber, p *netstack.PacketBuffer) netstack.TransportPacketDisposition {
+	if n == header.TCPProtocolNumber && d.link.takePlain(p) {
 		return netstack.TransportPacketHandled
 	}
 	return d.TransportDispatcher.DeliverTransportPacket(n, p)
 }
 
-// handPacket is handToOwner and passStray for a packet of netstack.
-func (l *link) handPacket(p *netstack.PacketBuffer) bool {
-	if l.origin == l.stack.peers.self {
-		return false // it has been everywhere
-	}
-	s, ok := l.plainSegment(p)
-	if !ok {
+// takePlain is what deliver does with a plain segment, for a packet of netstack.
+func (l *link) takePlain(p *netstack.PacketBuffer) bool {
+	if l.judged {
 		return false
 	}
-	if l.handToOwner(s.id.LocalPort, s.frame, &l.stack.peers.stats.Owner) {
+	s, ok := l.plainSegment(p)
+	if !ok || !l.owns(s.id.LocalAddress) {
+		return false
+	}
+	if peers := l.stack.peers; peers != nil && l.handToOwner(s.id.LocalPort, s.frame, &peers.stats.Owner) {
 		return true
 	}
-	ep := l.endpointOf(&s)
-	return (ep == nil || isListener(ep)) && l.answerTimeWait(&s) || l.passStray(&s, ep)
+	return l.queueSegment(&s)
 }
 
 // plainSegment rewrites a packet as one without options and fragments, in memory
@@ -378,11 +377,10 @@ func (l *link) plainSegment(p *netstack.PacketBuffer) (s segment, ok bool) {
 	if len(ip) < size || len(t) < header.TCPMinimumSize || etherBytes+size+payload > maxHandedBytes {
 		return s, false
 	}
-	peers := l.stack.peers
-	if peers.plain == nil {
-		peers.plain = make([]byte, maxHandedBytes)
+	if l.plain == nil {
+		l.plain = make([]byte, maxHandedBytes)
 	}
-	frame := peers.plain[:etherBytes+size+payload]
+	frame := l.plain[:etherBytes+size+payload]
 	l.putEthernet(frame, &l.MAC, v6)
 	packet := frame[etherBytes:]
 	copy(packet, ip[:size])

@@ -349,35 +349,58 @@ func TestBackendRepliesAtTheWrongWorker(t *testing.T) {
 	}
 }
 
-// rawTCP is a frame from the client's host with a segment to the stack's.
-func rawTCP(v6 bool, from, to uint16, seq, ack uint32, flags header.TCPFlags, data string) []byte {
-	ip := header.IPv4MinimumSize
-	if v6 {
-		ip = header.IPv6MinimumSize
+// rawSegment is a segment from the client's host to the stack's.
+type rawSegment struct {
+	v6        bool
+	src       netip.Addr // zero: the client's
+	from, to  uint16
+	seq, ack  uint32
+	flags     header.TCPFlags
+	ipOptions []byte // of IPv4, whole words
+	options   []byte // of TCP, whole words
+	data      string
+}
+
+// frame is r on the wire.
+func (r rawSegment) frame() []byte {
+	ip, src, dst := header.IPv4MinimumSize+len(r.ipOptions), "10.1.0.2", "10.1.0.1"
+	if r.v6 {
+		ip, src, dst = header.IPv6MinimumSize, "fd00:1::2", "fd00:1::1"
 	}
-	f := make([]byte, 14+ip+header.TCPMinimumSize+len(data))
+	if !r.src.IsValid() {
+		r.src = netip.MustParseAddr(src)
+	}
+	f := make([]byte, 14+ip+header.TCPMinimumSize+len(r.options)+len(r.data))
 	copy(f, []byte{2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 0x08, 0x00})
 	p := f[14:]
 	addresses := p[12:20]
-	if v6 {
+	if r.v6 {
 		f[12], f[13] = 0x86, 0xdd
 		addresses = p[8:40]
 		p[0], p[6], p[7] = 0x60, 6, 64
 		binary.BigEndian.PutUint16(p[4:], uint16(len(p)-ip))
-		copy(p[8:], netip.MustParseAddr("fd00:1::2").AsSlice())
-		copy(p[24:], netip.MustParseAddr("fd00:1::1").AsSlice())
 	} else {
-		p[0], p[8], p[9] = 0x45, 64, 6
+		p[0], p[8], p[9] = 0x40|byte(ip/4), 64, 6
 		binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
-		copy(p[12:], []byte{10, 1, 0, 2, 10, 1, 0, 1})
+		copy(p[header.IPv4MinimumSize:], r.ipOptions)
+	}
+	copy(addresses[copy(addresses, r.src.AsSlice()):], netip.MustParseAddr(dst).AsSlice())
+	if !r.v6 {
 		header.IPv4(p).SetChecksum(^header.IPv4(p).CalculateChecksum())
 	}
 	s := header.TCP(p[ip:])
-	s.Encode(&header.TCPFields{SrcPort: from, DstPort: to, SeqNum: seq, AckNum: ack, DataOffset: 20, Flags: flags, WindowSize: 1000})
-	copy(s[header.TCPMinimumSize:], data)
+	s.Encode(&header.TCPFields{
+		SrcPort: r.from, DstPort: r.to, SeqNum: r.seq, AckNum: r.ack,
+		DataOffset: uint8(header.TCPMinimumSize + len(r.options)), Flags: r.flags, WindowSize: 1000,
+	})
+	copy(s[header.TCPMinimumSize+copy(s[header.TCPMinimumSize:], r.options):], r.data)
 	sum := checksum.Combine(checksum.Checksum(addresses, 6), uint16(len(s)))
 	s.SetChecksum(^checksum.Checksum(s, sum))
 	return f
+}
+
+func rawTCP(v6 bool, from, to uint16, seq, ack uint32, flags header.TCPFlags, data string) []byte {
+	return rawSegment{v6: v6, from: from, to: to, seq: seq, ack: ack, flags: flags, data: data}.frame()
 }
 
 func TestUnknownFlowGoesRoundAndIsAnsweredOnce(t *testing.T) {

@@ -29,10 +29,7 @@ func (s *Stack) lean(f netstack.NetworkProtocolFactory) netstack.NetworkProtocol
 // NewEndpoint implements netstack.NetworkProtocol.
 func (p *leanProtocol) NewEndpoint(nic netstack.NetworkInterface, d netstack.TransportDispatcher) netstack.NetworkEndpoint {
 	l := p.stack.links[nic.ID()-1]
-	if p.stack.peers != nil {
-		d = &handoverDispatcher{d, l}
-	}
-	stock := p.NetworkProtocol.NewEndpoint(nic, d)
+	stock := p.NetworkProtocol.NewEndpoint(nic, &plainDispatcher{d, l})
 	e := &leanEndpoint{
 		NetworkEndpoint:     stock,
 		AddressableEndpoint: stock.(netstack.AddressableEndpoint),

@@ -37,6 +37,8 @@ type link struct {
 	merges     []merge      // open only while a batch is delivered
 	joined     *buffer.View // the frame being delivered, if it is memory of netstack's; nil: it is the device's
 	chain      []byte       // a frame of several pieces, while a tap or hooks are on
+	plain      []byte       // a packet of the stock way made plain; allocated when first used
+	judged     bool         // what goes the stock way was plain: it went the lean way as far as that leads
 	origin     int          // worker whose queue the frame being delivered came from; fromQueue: this one's
 
 	established [1 << establishedBits]establishedEntry // loop only

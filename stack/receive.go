@@ -132,7 +132,8 @@ func (l *link) deliver(frame []byte) {
 		return
 	}
 	peers := l.stack.peers
-	if plain && l.owns(s.id.LocalAddress) && plausibleSource(s.id.RemoteAddress) {
+	l.judged = plain && l.owns(s.id.LocalAddress) && plausibleSource(s.id.RemoteAddress)
+	if l.judged {
 		s.frame = frame
 		if peers != nil && l.handToOwner(s.id.LocalPort, frame, &peers.stats.Owner) {
 			return
@@ -246,6 +247,10 @@ func (l *link) mergeSegment(s *segment) bool {
 	if ep == nil || l.stack.peers != nil && !l.stack.peers.claims(s, ep) {
 		return false
 	}
+	if r := l.guard(s, ep); r != take {
+		l.queueJudged(s, ep, r)
+		return true
+	}
 	if len(l.merges) == openMerges {
 		l.flushMerge(0)
 	}
@@ -296,15 +301,23 @@ func (l *link) queueSegment(s *segment) bool {
 	if ep == nil {
 		return false
 	}
+	l.queueJudged(s, ep, l.guard(s, ep))
+	return true
+}
+
+// queueJudged queues s for ep as the guard ruled.
+func (l *link) queueJudged(s *segment, ep netstack.TransportEndpoint, r ruling) {
+	if r == refuse {
+		return
+	}
 	p := l.packetOf(s)
-	p.RXChecksumValidated = l.TrustChecksum
+	p.RXChecksumValidated = l.TrustChecksum || r == displaced
 	if len(l.stack.refusing) > 0 && s.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn && slices.Contains(l.stack.refusing, ep) {
 		l.queue.HandleUnknownDestinationPacket(s.id, p) // answers with RST
 	} else {
 		l.queue.QueuePacket(ep, s.id, p)
 	}
 	p.DecRef()
-	return true
 }
 
 func isListener(ep netstack.TransportEndpoint) bool {

@@ -60,6 +60,11 @@ type LinkStats struct {
 	KickErrors          uint64 `name:"kick_errors" unit:"kicks" kind:"counter" help:"Kicks that failed: the interface is gone."`
 	AcksHolding         uint64 `name:"acks_holding" unit:"segments" kind:"gauge" help:"Pure ACKs held back at present; there is room for one a flow."`
 	AcksHoldingMax      uint64 `name:"acks_holding_high_water" unit:"segments" kind:"gauge" help:"Most pure ACKs held back at a time."`
+	GuardLand           uint64 `name:"guard_land" unit:"segments" kind:"counter" help:"SYNs from one of our own addresses, dropped."`
+	GuardListenerResets uint64 `name:"guard_listener_resets" unit:"segments" kind:"counter" help:"Resets to a listener, dropped."`
+	GuardMSSRaised      uint64 `name:"guard_mss_raised" unit:"segments" kind:"counter" help:"Handshakes with an MSS option below 48, which counted as that."`
+	GuardUnsentACKs     uint64 `name:"guard_unsent_acks" unit:"segments" kind:"counter" help:"Segments that acknowledge what was never sent, dropped and answered with an ACK."`
+	GuardOldTimestamps  uint64 `name:"guard_old_timestamps" unit:"segments" kind:"counter" help:"Segments with a timestamp older than the latest (PAWS), dropped and answered with an ACK."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`
 }
