@@ -7,8 +7,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// synTimeout is when netstack first sends a SYN or SYN-ACK again (RFC 6298 2).
-const synTimeout = time.Second
+// synTimeout is when netstack first sends a SYN or SYN-ACK again (RFC 6298 2). Timestamps
+// have milliseconds: the second can measure some less.
+const (
+	synTimeout  = time.Second
+	synRounding = 10 * time.Millisecond
+)
 
 // begin is called before the first data of ep is written, and returns its sequence
 // number; ok is false when the handshake is not done.
@@ -28,7 +32,7 @@ func begin(ep *tcp.Endpoint) (first seqnum.Value, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	if snd.rtt.SRTT >= synTimeout {
+	if snd.rtt.SRTT >= synTimeout-synRounding {
 		*snd.rtt = tcp.TCPRTTState{}
 	}
 	return snd.state.SndUna, true

@@ -83,6 +83,8 @@ func refused(importer, imported string) string {
 }
 
 func layerOf(path string) string {
+	// Where the build is guided by a profile, a package has variants: "PATH [MAIN]".
+	path, _, _ = strings.Cut(path, " ")
 	layer, _, _ := strings.Cut(strings.TrimPrefix(path, module), "/")
 	return layer
 }
@@ -93,6 +95,8 @@ func TestRefused(t *testing.T) {
 		allowed            bool
 	}{
 		{"ringroad/cmd/ringroad", "ringroad/proxy/config", true},
+		{"ringroad/cmd/ringroad", "ringroad/proxy [ringroad/cmd/ringroad]", true},
+		{"ringroad/cmd/ringroad", "ringroad/hack/lab [ringroad/cmd/ringroad]", false},
 		{"ringroad/proxy", "ringroad/stack", true},
 		{"ringroad/proxy", "ringroad/proxy/http1", true},
 		{"ringroad/proxy", "ringroad/dataplane", false},
