@@ -59,10 +59,10 @@ func (o *openCell) invalid() string {
 }
 
 // cell returns that of a candidate, or nil.
-func (r *caseResult) cell(candidate string) *cell {
-	for _, c := range r.Cells {
-		if c.Candidate == candidate {
-			return c
+func (c *caseResult) cell(candidate string) *cell {
+	for _, x := range c.Cells {
+		if x.Candidate == candidate {
+			return x
 		}
 	}
 	return nil

@@ -59,35 +59,35 @@ type verdict struct {
 }
 
 // judge compares the candidates of a case with the targets of it. Cases without targets are compared by requests/s, for the record.
-func (r *caseResult) judge(targets []target) {
-	r.Verdicts = nil
+func (c *caseResult) judge(targets []target) {
+	c.Verdicts = nil
 	for _, t := range targets {
-		r.Verdicts = append(r.Verdicts, r.verdict(t))
+		c.Verdicts = append(c.Verdicts, c.verdict(t))
 	}
 }
 
-func (r *caseResult) verdict(t target) verdict {
+func (c *caseResult) verdict(t target) verdict {
 	v := verdict{Metric: t.metric.name, Candidate: t.candidate, Limit: t.limit, AtLeast: t.metric.higher, Unit: t.metric.unit}
 	if v.Candidate == "" {
 		v.Candidate = ringroad
 	}
-	c := r.cell(v.Candidate)
-	if c == nil {
+	x := c.cell(v.Candidate)
+	if x == nil {
 		v.Open = v.Candidate + " was not measured"
 		return v
 	}
-	if why := c.invalid(); why != "" {
+	if why := x.invalid(); why != "" {
 		v.Open = v.Candidate + ": " + why
 		return v
 	}
 	var ok bool
-	if v.Value, ok = t.metric.of(r, c); !ok {
+	if v.Value, ok = t.metric.of(c, x); !ok {
 		v.Open = "there is no valid measurement without a proxy"
 		return v
 	}
 	compared := v.Value
 	if !t.absolute {
-		if v.Against, v.Other = r.bestPeer(t.metric); v.Against == "" {
+		if v.Against, v.Other = c.bestPeer(t.metric); v.Against == "" {
 			v.Open = "no peer has a valid measurement"
 			return v
 		}
@@ -106,13 +106,13 @@ func (r *caseResult) verdict(t target) verdict {
 }
 
 // bestPeer returns the better of the peers whose cells are valid.
-func (r *caseResult) bestPeer(m *metric) (name string, best float64) {
+func (c *caseResult) bestPeer(m *metric) (name string, best float64) {
 	for _, p := range peers {
-		c := r.cell(p)
-		if c == nil || c.invalid() != "" {
+		x := c.cell(p)
+		if x == nil || x.invalid() != "" {
 			continue
 		}
-		v, ok := m.of(r, c)
+		v, ok := m.of(c, x)
 		if ok && (name == "" || (v > best) == m.higher) {
 			name, best = p, v
 		}
