@@ -137,4 +137,28 @@ func TestCountersOutliveAWorker(t *testing.T) {
 	check(2, 2, 3)
 	ended.Note(master)
 	check(0, 2, 0)
+
+	for _, queues := range []int{1, 3} { // the next process has fewer, or more
+		links := []Link{{Queues: []int{0, 2, 4}[:queues]}, pageLinks[1]}
+		page, file, err := NewPage(links)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		defer page.Close()
+		got := []Queue{{Link: 1}}
+		for _, q := range links[0].Queues {
+			got = append(got, Queue{Queue: q})
+		}
+		before := ended
+		for range 2 {
+			s := NewSnapshot(time.Now(), make([]InterfaceStats, 2))
+			s.Add(Stats{PID: 3}, page, &before, got, servers)
+			shown := s.Interfaces[0].Queues
+			if s.Proxy["requests"] != 10 || len(shown) != queues || queues > 1 && (shown[1].Kernel["rx_ring_full"] != 14 || shown[2].Kernel["rx_ring_full"] != 0) {
+				t.Errorf("with %d queues: %+v", queues, s)
+			}
+			before.Note(page)
+		}
+	}
 }

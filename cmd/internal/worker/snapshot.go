@@ -187,13 +187,18 @@ type Ended struct {
 	servers map[uint64]proxy.ServerStats
 }
 
-// Note takes what a process showed last.
+// Note takes what a process showed last. Processes of a worker can have had more or
+// fewer queues: those that the last one had are kept.
 func (e *Ended) Note(p *Page) {
 	v, _ := p.read()
+	sum := v.empty()
+	sum.take(v, true, false)
 	if e.sum == nil {
-		e.sum, e.servers = v.empty(), map[uint64]proxy.ServerStats{}
+		e.servers = map[uint64]proxy.ServerStats{}
+	} else {
+		sum.take(e.sum, true, false)
 	}
-	e.sum.take(v, true, false)
+	e.sum = sum
 	e.addServers(&v.servers)
 	for i := range v.servers {
 		if id := v.servers[i].ID; id != 0 {

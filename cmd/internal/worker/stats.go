@@ -138,10 +138,22 @@ func (v *values) words() (n int) {
 	return n
 }
 
-// take adds the counters of other, which has the same shape, or takes over its gauges,
-// or both. Servers are left out.
+// reshaped returns the values as those of a worker with the queues that like has: a
+// queue that v has not is zero, one that like has not is left out.
+func (v *values) reshaped(like *values) *values {
+	r := *v
+	r.links = like.empty().links
+	for i := range r.links {
+		r.links[i].link = v.links[i].link
+		copy(r.links[i].queues, v.links[i].queues)
+	}
+	return &r
+}
+
+// take adds the counters of other, or takes over its gauges, or both. Servers are left
+// out, and queues that only one of the two has.
 func (v *values) take(other *values, counters, gauges bool) {
-	others := other.all()
+	others := other.reshaped(v).all()
 	for i, statistics := range v.all() {
 		to, from := reflect.ValueOf(statistics).Elem(), reflect.ValueOf(others[i]).Elem()
 		for k, f := range dataplane.StatFields(to.Interface()) {
