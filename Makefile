@@ -39,7 +39,7 @@ test: ## vet, all tests, and those of the product's packages once more under the
 	$(GO) test -count=1 -timeout 15m ./...
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m $$($(GO) list ./... | grep -v /hack/)
 
-vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, link changes (three minutes; VM_FLAGS: -only NAME, -v, -fetch)
+vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, link changes (three minutes; VM_FLAGS: -short, -only NAME, -run PATTERN, -v, -fetch)
 	@hack/install xz=xz-utils
 	@$(GO) run ./hack/vm $(VM_FLAGS)
 

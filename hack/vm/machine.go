@@ -16,7 +16,9 @@ import (
 
 const (
 	// silence is how long a machine may say nothing after it was switched on: about one boot in a few tens hangs behind the firmware.
-	silence = 20 * time.Second
+	silence = 15 * time.Second
+	// bootLimit is how long it may take from there to its first program, for which it needs 3 s or 4.
+	bootLimit = 30 * time.Second
 	// boots is how often it is switched on at most.
 	boots = 3
 )
@@ -56,19 +58,20 @@ func (m machine) arguments(ctx context.Context) []string {
 	return append(args, m.wire.arguments(m.leg.nic)...)
 }
 
-// run switches the machine on and returns what it said on its console when it has switched itself off. One that stays silent is
+// run switches the machine on and returns what it said on its console when it has switched itself off. One that does not boot is
 // switched on again.
 func (m machine) run(ctx context.Context) (console []byte, err error) {
 	for range boots {
 		console, err = m.boot(ctx)
-		if !errors.Is(err, errSilent) {
+		if !errors.Is(err, errNoBoot) {
 			return console, err
 		}
 	}
 	return console, fmt.Errorf("switched on %d times: %w", boots, err)
 }
 
-var errSilent = fmt.Errorf("the machine said nothing within %v", silence)
+// errNoBoot is a machine that hangs before its first program has begun.
+var errNoBoot = errors.New("the machine does not boot")
 
 func (m machine) boot(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -98,9 +101,9 @@ func (m machine) boot(ctx context.Context) ([]byte, error) {
 	if err := m.wire.start(c); err != nil {
 		return nil, fmt.Errorf("start qemu: %w", err)
 	}
-	timer := time.AfterFunc(silence, func() { cancel(errSilent) })
+	timer := time.AfterFunc(silence, func() { cancel(errNoBoot) })
 	defer timer.Stop()
-	console := readConsole(io.TeeReader(out, log), func() { timer.Stop() })
+	console := readConsole(io.TeeReader(out, log), func() { timer.Reset(bootLimit) }, func() { timer.Stop() })
 	err = c.Wait()
 	if ctx.Err() != nil {
 		return console, context.Cause(ctx)
@@ -111,19 +114,22 @@ func (m machine) boot(ctx context.Context) ([]byte, error) {
 	return console, nil
 }
 
-// readConsole reads to the end, and calls spoke at the first whole line of the guest's.
-func readConsole(r io.Reader, spoke func()) []byte {
+// readConsole reads to the end, and calls spoke at the first whole line, and booted at the first of package init.
+func readConsole(r io.Reader, spoke, booted func()) []byte {
 	var console bytes.Buffer
 	b := bufio.NewReader(r)
-	for heard := false; ; {
+	for lines, up := 0, false; ; lines++ {
 		line, err := b.ReadBytes('\n')
 		console.Write(line)
-		if !heard && bytes.HasSuffix(line, []byte{'\n'}) {
-			heard = true
-			spoke()
-		}
 		if err != nil {
 			return console.Bytes()
+		}
+		if lines == 0 {
+			spoke()
+		}
+		if !up && bytes.HasPrefix(line, []byte("GUEST ")) {
+			up = true
+			booted()
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,10 +83,7 @@ func setUp() (err error) {
 	if err := inPeer(func() error { return bringUp(":02", "peer", peer4+"/24", peer6+"/64") }); err != nil {
 		return err
 	}
-	if err := bringUp(":01", "nut", nut4+"/24", nut6+"/64"); err != nil {
-		return err
-	}
-	if guest.nut, err = netlink.LinkByName("nut"); err != nil {
+	if err := setUpNUT(); err != nil {
 		return err
 	}
 	for _, a := range []string{peer4, peer6} {
@@ -94,9 +92,41 @@ func setUp() (err error) {
 		if err != nil {
 			return fmt.Errorf("listen at the peer: %w", err)
 		}
-		go http.Serve(ln, backend.Handler("/tmp")) //nolint:errcheck,gosec // to the end of the machine
+		server := &http.Server{Handler: backend.Handler("/tmp"), ReadHeaderTimeout: time.Minute, ConnState: noteBackendConnection}
+		go server.Serve(ln) //nolint:errcheck // to the end of the machine
 	}
 	return nil
+}
+
+// backendConnections are those that the backends have.
+var backendConnections sync.Map
+
+func noteBackendConnection(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		backendConnections.Store(c, nil)
+	case http.StateClosed, http.StateHijacked:
+		backendConnections.Delete(c)
+	}
+}
+
+// resetBackendConnections resets the connections that a ringroad has left behind. What the backends would still send on them comes in
+// by the table of the next one, at any of its workers.
+func resetBackendConnections() {
+	backendConnections.Range(func(c, _ any) bool {
+		c.(*net.TCPConn).SetLinger(0) //nolint:errcheck // it may have been closed
+		c.(*net.TCPConn).Close()      //nolint:errcheck // as above
+		return true
+	})
+}
+
+// setUpNUT makes the interface under test ready, which has just come.
+func setUpNUT() (err error) {
+	if err := bringUp(":01", "nut", nut4+"/24", nut6+"/64"); err != nil {
+		return err
+	}
+	guest.nut, err = netlink.LinkByName("nut")
+	return err
 }
 
 // linkWithMAC finds an interface of the calling thread's namespace by the end of its address.

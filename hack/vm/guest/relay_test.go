@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,31 +16,47 @@ import (
 	"ringroad/hack/lab/backend"
 )
 
-// TestRelay relays through as many workers as the NIC has queues: connections that the NIC's own RSS must bring where it is predicted,
-// and large bodies through each worker.
-func TestRelay(t *testing.T) {
-	for _, queues := range guest.queues {
-		t.Run(fmt.Sprintf("%d", queues), func(t *testing.T) {
+// TestQueues runs ringroad on each number of queues that the machine is for, with as many workers. The first goes through changes of
+// the NIC, too.
+func TestQueues(t *testing.T) {
+	for i, queues := range guest.queues {
+		t.Run(fmt.Sprint(queues), func(t *testing.T) {
 			r := start(t, queues, configuration)
-			r.mustHaveMode(t)
-			if r.rss != nil {
-				t.Attr("rss", fmt.Sprintf("key %s, table %d, key told %v", short(r.rss.Key), len(r.rss.Table), !r.rss.KeyAssumed))
+			r.try(t, "Relay", r.relay)
+			if i > 0 {
+				return
 			}
-			before := r.stats(t)
-			want := r.connect(t, 32)
-			r.moveBodies(t, want)
-			after := r.stats(t)
-			r.mustPlace(t, after.Moved(before), want)
-			r.mustWakeOnDemand(t, after)
-			r.mustBeHome(t)
+			r.try(t, "TableChanged", r.changeTable)
+			r.try(t, "LinkDownAndUp", r.takeLinkDown)
+			r.try(t, "FewerQueues", r.takeQueue)
+			r.try(t, "MoreQueues", r.addQueues)
 		})
 	}
 }
 
+// relay relays over connections that the NIC's own RSS must bring where it is predicted, and large bodies through each worker.
+func (r *rig) relay(t *testing.T) {
+	r.mustHaveMode(t)
+	if r.rss != nil {
+		t.Attr("rss", fmt.Sprintf("key %s, table %d, key told %v", short(r.rss.Key), len(r.rss.Table), !r.rss.KeyAssumed))
+	}
+	before, interrupts := r.stats(t), interrupts(t)
+	want := r.connect(t, 32, door4, door6)
+	r.moveBodies(t, want)
+	after := r.stats(t)
+	moved := after.Moved(before)
+	r.tellInterrupts(t, interrupts, moved)
+	r.mustPlace(t, moved, want)
+	r.mustWakeOnDemand(t, after)
+}
+
+// queueOpen is what a worker says of each socket.
+const queueOpen = `msg="queue open" `
+
 // mustHaveMode checks what the workers read back of their sockets (XDP_OPTIONS).
 func (r *rig) mustHaveMode(t *testing.T) {
 	t.Helper()
-	opened := strings.Count(r.Output(), `msg="queue open" `)
+	opened := strings.Count(r.Output(), queueOpen)
 	modes := strings.Count(r.Output(), fmt.Sprintf("mode=native zero_copy=%v", guest.zeroCopy))
 	if opened != r.queues || modes != r.queues {
 		t.Errorf("%d queues, %d in the mode wanted, want %d:\n%s", opened, modes, r.queues, r.Output())
@@ -51,23 +69,23 @@ func (r *rig) mustHaveMode(t *testing.T) {
 }
 
 // mustPredict connects from many ports and checks where that went.
-func (r *rig) mustPredict(t *testing.T, connections int) {
+func (r *rig) mustPredict(t *testing.T, connections int, doors ...netip.AddrPort) {
 	t.Helper()
 	before := r.stats(t)
-	want := r.connect(t, connections)
+	want := r.connect(t, connections, doors...)
 	r.mustPlace(t, r.stats(t).Moved(before), want)
 }
 
-// connect makes connections from many ports over each family, and returns how many each worker must get by the NIC's key and table.
-func (r *rig) connect(t *testing.T, connections int) (want []int) {
+// connect makes connections from many ports to each of some doors, and returns how many each worker must get by the NIC's key and table.
+func (r *rig) connect(t *testing.T, connections int, doors ...netip.AddrPort) (want []int) {
 	t.Helper()
-	want = make([]int, r.queues)
+	want = make([]int, r.workers)
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 8)
 	for range connections {
-		for _, to := range []netip.AddrPort{door4, door6} {
+		for _, to := range doors {
 			from := nextClient(to)
-			want[r.queueOf(from, to)]++
+			want[r.workerOf(from, to)]++
 			slots <- struct{}{}
 			all.Go(func() {
 				defer func() { <-slots }()
@@ -89,7 +107,7 @@ func (r *rig) connect(t *testing.T, connections int) (want []int) {
 // mustPlace checks that every worker got its connections, and that what backends sent came in at the worker that had asked.
 func (r *rig) mustPlace(t *testing.T, moved lab.Stats, want []int) {
 	t.Helper()
-	got := make([]int, r.queues)
+	got := make([]int, r.workers)
 	for w := range got {
 		got[w] = int(moved[fmt.Sprintf("workers.%d.proxy.clients_accepted", w)])
 	}
@@ -117,7 +135,7 @@ func (r *rig) moveBodies(t *testing.T, want []int) {
 	}
 	began := time.Now()
 	var all sync.WaitGroup
-	for w := range r.queues {
+	for w := range r.workers {
 		want[w]++
 		all.Go(func() {
 			c := client(r.clientFor(w, door4), time.Minute)
@@ -132,7 +150,7 @@ func (r *rig) moveBodies(t *testing.T, want []int) {
 		})
 	}
 	all.Wait()
-	t.Attr("bodies", fmt.Sprintf("%d of %d MB, %.1f s", r.queues, size/mib, time.Since(began).Seconds()))
+	t.Attr("bodies", fmt.Sprintf("%d of %d MB, %.1f s", r.workers, size/mib, time.Since(began).Seconds()))
 }
 
 func (r *rig) download(c *http.Client, size int64, sum string) error {
@@ -155,6 +173,36 @@ func (r *rig) upload(c *http.Client, size int64, sum string) error {
 		return err
 	}
 	return r.discard(response)
+}
+
+// interrupts counts those of the NIC's queues, which igb calls by the interface's name.
+func interrupts(t *testing.T) (sum float64) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/interrupts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		if !strings.Contains(line, " nut-") {
+			continue
+		}
+		for _, f := range strings.Fields(line)[1:] {
+			n, err := strconv.Atoi(f)
+			if err != nil {
+				break
+			}
+			sum += float64(n)
+		}
+	}
+	return sum
+}
+
+// tellInterrupts says how many interrupts the NIC has raised since there were so many, for how many frames.
+func (r *rig) tellInterrupts(t *testing.T, before float64, moved lab.Stats) {
+	t.Helper()
+	if guest.driver == "igb" {
+		t.Attr("interrupts", fmt.Sprintf("%.0f for %.0f frames", interrupts(t)-before, r.sum(moved, "ours.rx_frames")+r.sum(moved, "ours.tx_frames")))
+	}
 }
 
 // mustWakeOnDemand checks that the driver's need-wakeup flags are obeyed: at rest it asks to be woken, and while it is at it not.

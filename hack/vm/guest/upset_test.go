@@ -3,6 +3,8 @@ package guest
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,11 +15,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// TestTableChanged changes the NIC's indirection table under a running ringroad: new connections follow it, those to backends too, of
-// which every request makes one.
-func TestTableChanged(t *testing.T) {
-	r := start(t, guest.queues[0], strings.ReplaceAll(configuration, `8080"]}`, `8080"], keepalive: 0}`))
-	r.mustPredict(t, 8)
+// changeTable changes the NIC's indirection table: new connections follow it, those to backends too.
+func (r *rig) changeTable(t *testing.T) {
+	r.mustPredict(t, 8, fresh4, fresh6)
 	table := slices.Clone(r.rss.Table)
 	slices.Reverse(table)
 	if err := setIndirection("nut", table); err != nil {
@@ -30,12 +30,11 @@ func TestTableChanged(t *testing.T) {
 	if !slices.Equal(r.rss.Table, table) {
 		t.Errorf("the table is %v", r.rss.Table)
 	}
-	r.mustPredict(t, 16)
+	r.mustPredict(t, 16, fresh4, fresh6)
 }
 
-// TestLinkDownAndUp takes the link away for two seconds under load.
-func TestLinkDownAndUp(t *testing.T) {
-	r := start(t, guest.queues[0], configuration)
+// takeLinkDown takes the link away for two seconds under load.
+func (r *rig) takeLinkDown(t *testing.T) {
 	stop := make(chan struct{})
 	var ok, failed, other atomic.Int64
 	var all sync.WaitGroup
@@ -87,16 +86,13 @@ func TestLinkDownAndUp(t *testing.T) {
 	if err := r.get(door4, "/", 10*time.Second); err != nil {
 		t.Errorf("a new connection: %v", err)
 	}
-	r.mustBeHome(t)
 }
 
-// TestFewerQueuesAreRefused asks for less queues than workers have sockets on.
-func TestFewerQueuesAreRefused(t *testing.T) {
+// takeQueue asks for less queues than workers have sockets on.
+func (r *rig) takeQueue(t *testing.T) {
 	if guest.driver != "igb" || !guest.zeroCopy {
 		t.Skip("the kernel looks after sockets in zero-copy mode only, and virtio_net has no fewer")
 	}
-	queues := guest.queues[0]
-	r := start(t, queues, configuration)
 	// Not because the table names them.
 	if err := setIndirection("nut", inTurn(1)); err != nil {
 		t.Fatal(err)
@@ -106,10 +102,41 @@ func TestFewerQueuesAreRefused(t *testing.T) {
 		t.Fatal("the kernel took queues away that workers are bound to")
 	}
 	t.Attr("refused", err.Error())
-	if err := setIndirection("nut", inTurn(queues)); err != nil {
+	if err := setIndirection("nut", inTurn(r.queues)); err != nil {
 		t.Fatal(err)
 	}
-	r.connect(t, 8)
+	r.connect(t, 8, door4, door6)
+}
+
+// addQueues gives the NIC twice the queues: the workers are replaced, and each serves two from then on.
+func (r *rig) addQueues(t *testing.T) {
+	if guest.driver != "igb" {
+		t.Skip("virtio_net has no more")
+	}
+	opened := strings.Count(r.Output(), queueOpen)
+	began := time.Now()
+	if err := setChannels("nut", 2*r.queues); err != nil {
+		t.Fatal(err)
+	}
+	r.queues *= 2
+	wait(t, startLimit, "the new workers have sockets on every queue", func() (bool, string) {
+		return strings.Count(r.Output(), queueOpen) == opened+r.queues, r.Output()
+	})
+	r.waitServes(t)
+	t.Attr("back", fmt.Sprintf("after %.1f s", time.Since(began).Seconds()))
+	before := r.stats(t)
+	want := r.connect(t, 16, fresh4, fresh6)
+	moved := r.stats(t).Moved(before)
+	r.mustPlace(t, moved, want)
+	var received []string
+	for q := range r.queues {
+		frames := moved[fmt.Sprintf("interfaces.nut.queues.%d.ours.rx_frames", q)]
+		received = append(received, fmt.Sprintf("%.0f", frames))
+		if frames == 0 {
+			t.Errorf("nothing came in on queue %d", q)
+		}
+	}
+	t.Attr("queues", fmt.Sprintf("received %s frames", strings.Join(received, ", ")))
 }
 
 // TestZeroCopyThatCannotBeHad demands it of a driver that copies: ringroad says so and does not start.
@@ -126,6 +153,48 @@ func TestZeroCopyThatCannotBeHad(t *testing.T) {
 		t.Errorf("the reason is not told:\n%s", r.Output())
 	}
 	t.Attr("error", lastLine(r.Output()))
+}
+
+// TestInterfaceGoneAndBack takes the interface away from its driver and gives it back. Ringroad ends with an error, and the next one works.
+func TestInterfaceGoneAndBack(t *testing.T) {
+	device, err := filepath.EvalSymlinks("/sys/class/net/nut/device")
+	if err != nil {
+		t.Fatal(err)
+	}
+	driver, err := filepath.EvalSymlinks(filepath.Join(device, "driver"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(what string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(driver, what), []byte(filepath.Base(device)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queues := guest.queues[0]
+	r := start(t, queues, configuration)
+	began := time.Now()
+	tell("unbind")
+	if err := r.Wait(startLimit); err == nil {
+		t.Error("it ended well")
+	}
+	t.Attr("error", lastLine(r.Output()))
+	t.Attr("ended", fmt.Sprintf("after %.1f s", time.Since(began).Seconds()))
+	if !strings.Contains(r.Output(), "interface nut: ") || !strings.Contains(r.Output(), "start ringroad again when it is back") {
+		t.Errorf("the reason is not told:\n%s", r.Output())
+	}
+	tell("bind")
+	wait(t, startLimit, "the interface is back", func() (bool, string) {
+		_, err := linkWithMAC(":01")
+		return err == nil, fmt.Sprint(err)
+	})
+	if err := setUpNUT(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, queues, configuration)
+	r.mustHaveMode(t)
+	r.mustPredict(t, 8, door4, door6)
+	r.mustBeHome(t)
 }
 
 // lastLine is the last line of a text that ends with one.

@@ -69,7 +69,7 @@ func prepare() error {
 
 // runTests runs the test binary and returns its exit status. What its environment says came with the kernel's command line.
 func runTests() (status int, err error) {
-	c := exec.Command("/bin/guest.test", "-test.v", "-test.timeout", os.Getenv("RINGROAD_VM_LIMIT"))
+	c := exec.Command("/bin/guest.test", "-test.v", "-test.timeout", os.Getenv("RINGROAD_VM_LIMIT"), "-test.run", os.Getenv("RINGROAD_VM_TESTS"))
 	c.Dir = "/tmp"
 	c.Stdout, c.Stderr = os.Stdout, os.Stdout
 	c.Env = append(os.Environ(), "PATH=/bin", "HOME=/tmp")
