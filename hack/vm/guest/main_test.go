@@ -120,6 +120,18 @@ func resetBackendConnections() {
 	})
 }
 
+// settle ends the connections that ringroad has to backends, and waits until the last frames of all have come in.
+func (r *rig) settle(t *testing.T) {
+	t.Helper()
+	resetBackendConnections()
+	wait(t, startLimit, "the backends have no connection", func() (bool, string) {
+		n := 0
+		backendConnections.Range(func(_, _ any) bool { n++; return true })
+		return n == 0, fmt.Sprint(n)
+	})
+	r.mustBeHome(t)
+}
+
 // setUpNUT makes the interface under test ready, which has just come.
 func setUpNUT() (err error) {
 	if err := bringUp(":01", "nut", nut4+"/24", nut6+"/64"); err != nil {

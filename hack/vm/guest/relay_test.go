@@ -47,7 +47,7 @@ func (r *rig) relay(t *testing.T) {
 	moved := after.Moved(before)
 	r.tellInterrupts(t, interrupts, moved)
 	r.mustPlace(t, moved, want)
-	r.mustWakeOnDemand(t, after)
+	r.mustWakeOnDemand(t, after, 1)
 }
 
 // queueOpen is what a worker says of each socket.
@@ -205,16 +205,18 @@ func (r *rig) tellInterrupts(t *testing.T, before float64, moved lab.Stats) {
 	}
 }
 
-// mustWakeOnDemand checks that the driver's need-wakeup flags are obeyed: at rest it asks to be woken, and while it is at it not.
-func (r *rig) mustWakeOnDemand(t *testing.T, s lab.Stats) {
+// mustWakeOnDemand checks that the driver is called to send when it asks for that, at most so many times for each kick in zero-copy
+// mode. Drivers of Intel always ask: their need-wakeup flag of the TX ring is never cleared (igb, ixgbe, i40e, ice, igc).
+func (r *rig) mustWakeOnDemand(t *testing.T, s lab.Stats, most float64) {
 	t.Helper()
 	calls, saved, kicks := r.sum(s, "ours.kick_calls"), r.sum(s, "ours.kick_saved"), r.sum(s, "ours.kicks")
-	t.Attr("tx-kicks", fmt.Sprintf("%.0f calls, %.0f saved of %.0f; fill wake-ups %.0f", calls, saved, kicks, r.sum(s, "ours.fill_wakeups")))
+	t.Attr("tx-kicks", fmt.Sprintf("%.0f calls, %.0f saved of %.0f, for %.0f frames; fill wake-ups %.0f",
+		calls, saved, kicks, r.sum(s, "ours.tx_frames"), r.sum(s, "ours.fill_wakeups")))
 	if calls == 0 {
 		t.Error("the driver was never woken to send")
 	}
-	if guest.zeroCopy && calls > kicks {
-		t.Errorf("%.0f calls for %.0f kicks: a zero-copy driver is called once at most", calls, kicks)
+	if guest.zeroCopy && calls > most*kicks {
+		t.Errorf("%.0f calls for %.0f kicks, want %.0f each at most", calls, kicks, most)
 	}
 	if !guest.zeroCopy && saved > 0 {
 		t.Errorf("%.0f kicks were saved: in copy mode nobody else sends", saved)

@@ -18,6 +18,7 @@ import (
 // changeTable changes the NIC's indirection table: new connections follow it, those to backends too.
 func (r *rig) changeTable(t *testing.T) {
 	r.mustPredict(t, 8, fresh4, fresh6)
+	r.settle(t) // what connections have from before goes on by handover
 	table := slices.Clone(r.rss.Table)
 	slices.Reverse(table)
 	if err := setIndirection("nut", table); err != nil {
@@ -124,6 +125,7 @@ func (r *rig) addQueues(t *testing.T) {
 	})
 	r.waitServes(t)
 	t.Attr("back", fmt.Sprintf("after %.1f s", time.Since(began).Seconds()))
+	r.settle(t)
 	before := r.stats(t)
 	want := r.connect(t, 16, fresh4, fresh6)
 	moved := r.stats(t).Moved(before)
@@ -183,6 +185,7 @@ func TestInterfaceGoneAndBack(t *testing.T) {
 	if !strings.Contains(r.Output(), "interface nut: ") || !strings.Contains(r.Output(), "start ringroad again when it is back") {
 		t.Errorf("the reason is not told:\n%s", r.Output())
 	}
+	resetBackendConnections()
 	tell("bind")
 	wait(t, startLimit, "the interface is back", func() (bool, string) {
 		_, err := linkWithMAC(":01")
