@@ -69,6 +69,15 @@ func wakeTX(fd int) unix.Errno {
 	return errno
 }
 
+// wakeDriver wakes a zero-copy driver to send, without polling it: poll(2) does so (xsk_poll) where sendto does not because
+// the socket prefers busy polling (xsk_no_wakeup). Raw for the reason of wakeTX.
+func wakeDriver(fd int) unix.Errno {
+	p := unix.PollFd{Fd: int32(fd)}
+	var now unix.Timespec
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return errno
+}
+
 // poll makes the kernel look at the fill ring, and poll the driver where busy polling is on: recvfrom without data
 // (xsk_recvmsg). Raw for the reason of wakeTX.
 func poll(fd int) unix.Errno {

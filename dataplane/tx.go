@@ -115,8 +115,17 @@ func (q *Queue) wakeKernel(pending uint32) error {
 		if err := q.countKick(errno); err != nil {
 			return err
 		}
-		if pending == 0 || errno == 0 && q.zeroCopy {
-			return nil // taken, or the driver has been told
+		if pending == 0 {
+			return nil
+		}
+		if errno == 0 && q.zeroCopy {
+			// The driver has been told; or polled, which does not reach a TX ring that has an interrupt of its own, as
+			// those of igb with four queues or less.
+			if q.busyPoll {
+				q.stats.KickCalls++
+				return q.countKick(wakeDriver(q.fd))
+			}
+			return nil
 		}
 		if q.retry != 0 {
 			return nil // link down
