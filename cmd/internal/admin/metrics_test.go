@@ -190,3 +190,16 @@ func TestScrapeOfAnEndingRingroadFails(t *testing.T) {
 		t.Error("a scrape without a snapshot succeeds")
 	}
 }
+
+// BenchmarkScrape makes the metrics of two workers of one snapshot, in the master.
+func BenchmarkScrape(b *testing.B) {
+	r := prometheus.NewPedanticRegistry()
+	s := full()
+	r.MustRegister(newMetrics(func() (worker.Snapshot, bool) { return s, true }))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Gather(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -162,3 +162,18 @@ func TestCountersOutliveAWorker(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPublish shows all statistics once, which a busy loop does ten times a second.
+func BenchmarkPublish(b *testing.B) {
+	page, f, err := NewPage(pageLinks)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	defer page.Close()
+	v := newValues(pageLinks)
+	b.ReportAllocs()
+	for b.Loop() {
+		page.publish(v, time.Unix(1, 0))
+	}
+}
