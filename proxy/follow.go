@@ -14,9 +14,15 @@ type Hooks struct {
 	// Accepted is told of a connection taken off the accept queue of l. What it returns
 	// is handed back with the requests of the connection.
 	Accepted func(l *stack.Listener, c *stack.Conn) any
-	// Follow is asked for each request, when its head is complete or was refused,
-	// whether to follow it; nil: no.
+	// Wanted is asked for each request, when its head is complete or was refused, whether
+	// to follow it. target is that of the request; empty: the head was refused.
+	Wanted func(client netip.Addr, target []byte) bool
+	// Follow begins to follow a request that is wanted; nil: it does not.
 	Follow func(*Begun) Follower
+
+	// Fine makes the worker note what comes before the head of a request is complete, for
+	// Begun. It may change at any time on the loop.
+	Fine bool
 }
 
 // Follower is told the steps of one request.
@@ -119,13 +125,15 @@ func (s *session) awake() {
 	if s.x != nil && s.x.follower != nil {
 		s.x.follower.Step(Step{Kind: StepAwake, Client: true, Conn: s.conn})
 	}
-	m := s.look()
-	m.waking, m.ran = s.conn.Waking(), s.worker.stack.Elapsed()
+	if s.worker.hooks.Fine {
+		m := s.look()
+		m.waking, m.ran = s.conn.Waking(), s.worker.stack.Elapsed()
+	}
 }
 
 // noteRead notes a read of n bytes, of a head or of a body.
 func (s *session) noteRead(n int, head bool) {
-	if n == 0 {
+	if n == 0 || !s.worker.hooks.Fine {
 		return
 	}
 	m, now := s.look(), s.worker.stack.Elapsed()
@@ -142,15 +150,31 @@ func (s *session) noteRead(n int, head bool) {
 func (x *exchange) follow() {
 	s := x.session
 	w := s.worker
+	client := s.clientEnd().Addr().Unmap()
+	var target []byte
+	if x.hasHead {
+		target = x.req.Target.Of(x.head())
+	}
+	if w.hooks.Wanted(client, target) {
+		x.beginFollowing(client, target)
+	}
+	if m := s.noted; m != nil {
+		m.waking, m.ran, m.read, m.size = stack.Waking{}, 0, 0, 0
+	}
+}
+
+// beginFollowing follows x, if the hooks do.
+func (x *exchange) beginFollowing(client netip.Addr, target []byte) {
+	s := x.session
+	w := s.worker
 	m := s.look()
 	b := &w.begun
 	*b = Begun{
-		Conn: s.conn, Connection: m.connection, Client: s.clientEnd().Addr().Unmap(), First: !s.served,
+		Conn: s.conn, Connection: m.connection, Client: client, First: !s.served, Target: target,
 		Waking: m.waking, Ran: m.ran, Read: m.read, ReadSize: m.size, Since: m.before,
 	}
 	if x.hasHead {
-		head := x.head()
-		b.Method, b.Target = x.req.Method.Of(head), x.req.Target.Of(head)
+		b.Method = x.req.Method.Of(x.head())
 		b.HeadBytes, b.BodyFollows = x.req.HeadBytes, !x.request.body.Done()
 	} else {
 		b.Line = x.requestLine()
@@ -158,7 +182,6 @@ func (x *exchange) follow() {
 	if m.read == 0 {
 		b.Waking, b.Ran, b.Since = stack.Waking{}, 0, m.since
 	}
-	m.waking, m.ran, m.read, m.size = stack.Waking{}, 0, 0, 0
 	x.follower = w.hooks.Follow(b)
 }
 

@@ -10,16 +10,65 @@ import (
 // Flow names a TCP connection by both its ends.
 type Flow flowKey
 
+// Key is what tells connections apart at a glance: seldom are two alive that share one.
+func (f *Flow) Key() uint64 { return keyOf(f.remote[:], f.ports) }
+
+// keyOf folds an address of 16 bytes.
+func keyOf(remote []byte, ports uint32) uint64 {
+	be := binary.BigEndian
+	return uint64(ports)<<32 | uint64(be.Uint32(remote)^be.Uint32(remote[4:])^be.Uint32(remote[8:])^be.Uint32(remote[12:]))
+}
+
 // Segment is a TCP segment as hooks are shown it.
 type Segment struct {
-	Flow           Flow
-	Link           int // place in the configuration
-	Device, Index  int // that it was received on, and place in the batch; valid iff From is negative
-	From           int // worker that handed it over; negative: none, or it was sent
-	Sequence       uint32
-	Acknowledgment uint32
-	Flags          uint8 // of the TCP header
-	Bytes          int   // of payload
+	Key           uint64 // of its Flow
+	Link          int    // place in the configuration
+	Device, Index int    // that it was received on, and place in the batch; valid iff From is negative
+	From          int    // worker that handed it over; negative: none, or it was sent
+	Bytes         int    // of payload
+	Flags         uint8  // of the TCP header
+	Merged        bool   // a FIN that was merged into the segment sent before: it is no frame of its own
+
+	packet []byte // from the IP header on
+	tcp    header.TCP
+	sent   bool
+}
+
+// Flow names the connection of s.
+func (s *Segment) Flow() (f Flow) {
+	flowOf((*flowKey)(&f), s.packet, s.tcp)
+	if !s.sent {
+		f.local, f.remote, f.ports = f.remote, f.local, f.ports<<16|f.ports>>16
+	}
+	return f
+}
+
+// Sequence is the sequence number of s.
+func (s *Segment) Sequence() uint32 { return s.tcp.SequenceNumber() }
+
+// Acknowledgment is the acknowledgment number of s.
+func (s *Segment) Acknowledgment() uint32 { return s.tcp.AckNumber() }
+
+// set makes s a view of a segment.
+func (s *Segment) set(packet []byte, t header.TCP) {
+	s.packet, s.tcp = packet, t
+	s.Flags = t[header.TCPFlagsOffset]
+	ports := binary.BigEndian.Uint32(t)
+	if !s.sent {
+		ports = ports<<16 | ports>>16
+	}
+	at, n := header.IPv4MinimumSize-2*header.IPv4AddressSize, header.IPv4AddressSize
+	if packet[0]>>4 == header.IPv6Version {
+		at, n = header.IPv6MinimumSize-2*header.IPv6AddressSize, header.IPv6AddressSize
+	}
+	if s.sent {
+		at += n // the destination
+	}
+	if n == header.IPv6AddressSize {
+		s.Key = keyOf(packet[at:], ports)
+	} else { // as the mapped address
+		s.Key = uint64(ports)<<32 | uint64(binary.BigEndian.Uint32(packet[at:])^0xffff)
+	}
 }
 
 // Hooks are told what the stack alone sees of a connection. A stack without hooks pays
@@ -29,23 +78,34 @@ type Hooks struct {
 	// The loop calls it.
 	Received func(*Segment)
 	// Sent is shown a segment as it is put on the TX ring. It is called under the lock of
-	// the link, by netstack's processor too. A FIN that is merged into a segment shown
-	// before is shown by itself, without bytes.
+	// the link, by netstack's processor too.
 	Sent func(*Segment)
 }
 
-// SetHooks makes h be told from now on; nil: nobody. While there are hooks the stack
-// takes the times that Conn.Waking tells. When it returns the previous hooks are in use
-// no more. All fields of h are set.
+// SetHooks makes h be told from now on; nil: nobody. When it returns the previous hooks
+// are in use no more. All fields of h are set.
 func (s *Stack) SetHooks(h *Hooks) {
 	for _, l := range s.links {
 		l.mu.Lock()
 		l.hooks = h
 		l.mu.Unlock()
 	}
+}
+
+// SetTimes makes the stack note when connections and listeners become ready: see
+// Conn.Waking.
+func (s *Stack) SetTimes(on bool) {
 	s.poller.mu.Lock()
-	s.poller.timed = h != nil
+	s.poller.timed = on
 	s.poller.mu.Unlock()
+}
+
+// SetTimes makes the stack note when c becomes ready, also where it does not of others.
+func (c *Conn) SetTimes(on bool) {
+	p := c.stack.poller
+	p.mu.Lock()
+	c.timed = on
+	p.mu.Unlock()
 }
 
 // Elapsed is the loop time at this moment, where Now is that of the turn. It reads the
@@ -64,16 +124,15 @@ func (l *link) deliverShown(device, index int, frame []byte) {
 
 // showReceived tells the hooks of s.
 func (l *link) showReceived(s *segment) {
-	l.in = Segment{
-		Flow: Flow(s.flowKey()), Link: int(l.id) - 1, Device: l.device, Index: l.index, From: l.origin,
-		Sequence: s.tcp.SequenceNumber(), Acknowledgment: s.tcp.AckNumber(), Flags: uint8(s.tcp.Flags()),
-		Bytes: len(s.payload),
-	}
-	l.hooks.Received(&l.in)
+	v := &l.in
+	v.Device, v.Index, v.From, v.Bytes = l.device, l.index, l.origin, len(s.payload)
+	v.set(s.packet, s.tcp)
+	l.hooks.Received(v)
 }
 
-// showTCP tells the hooks of an IP packet that was put on the TX ring.
-func (l *link) showTCP(packet []byte) {
+// showSegment tells the hooks of an IP packet that was put on the TX ring. merged: of
+// one that is there, because a FIN was merged into it.
+func (l *link) showSegment(packet []byte, merged bool) {
 	ip, total, protocol := header.IPv6MinimumSize, len(packet), packet[6]
 	if packet[0]>>4 != header.IPv6Version {
 		ip, total, protocol = int(packet[0]&0xf)*4, int(binary.BigEndian.Uint16(packet[2:])), packet[9]
@@ -81,20 +140,11 @@ func (l *link) showTCP(packet []byte) {
 	if protocol != byte(header.TCPProtocolNumber) || total > len(packet) || total < ip+header.TCPMinimumSize {
 		return
 	}
+	v := &l.out
 	t := header.TCP(packet[ip:total])
-	l.showSegment(packet, t, len(t)-int(t.DataOffset()), t.SequenceNumber())
-}
-
-// showSegment tells the hooks of a segment that leaves.
-func (l *link) showSegment(packet []byte, t header.TCP, payload int, sequence uint32) {
-	var key flowKey
-	flowOf(&key, packet, t)
-	l.out = Segment{
-		Flow: Flow(key), Link: int(l.id) - 1, From: fromQueue,
-		Sequence: sequence, Acknowledgment: t.AckNumber(), Flags: uint8(t.Flags()),
-		Bytes: payload,
-	}
-	l.hooks.Sent(&l.out)
+	v.Bytes, v.Merged = len(t)-int(t.DataOffset()), merged
+	v.set(packet, t)
+	l.hooks.Sent(v)
 }
 
 // Flow names the connection as segments do.
@@ -112,7 +162,7 @@ func (c *Conn) WrittenUpTo() (sequence uint32, ok bool) {
 }
 
 // Waking says when a connection became ready, in loop time. It is what the last event
-// of the connection was about; zero: there were no hooks.
+// of the connection was about; zero: times were not noted.
 type Waking struct {
 	Readable time.Duration // netstack put the first of its bytes into the receive buffer, or its end came
 	Ready    time.Duration // it was put on the ready list
@@ -144,10 +194,5 @@ func (s *source) timeTaken(now time.Duration, among int) {
 	if s.pending&Readable != 0 {
 		s.woken.Readable = s.readableAt
 	}
-}
-
-// Hash is a number that spreads flows.
-func (f *Flow) Hash() uint32 {
-	// Ports and the low bytes of addresses vary most (see endpointOf).
-	return (binary.BigEndian.Uint32(f.remote[12:]) ^ f.ports) * 2654435769
+	s.readableAt, s.readyAt = 0, 0
 }

@@ -72,6 +72,7 @@ func newLink(s *Stack, id tcpip.NICID, l Link) *link {
 	k := &link{stack: s, id: id, Link: l, origin: fromQueue}
 	k.devices = append(append(k.devices, l.Device), l.More...)
 	k.flows.init()
+	k.in.Link, k.out.Link, k.out.From, k.out.sent = int(id)-1, int(id)-1, fromQueue, true
 	return k
 }
 

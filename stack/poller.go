@@ -36,7 +36,7 @@ type Poller struct {
 	ready []*source
 	spare []*source // the other half of a double buffer; loop only
 	rest  []*source // taken from ready, not yet delivered; loop only
-	timed bool      // there are hooks; guarded by mu
+	timed bool      // times of every source are noted; guarded by mu
 }
 
 // source is one registered connection or listener.
@@ -51,7 +51,8 @@ type source struct {
 	pending  Events // guarded by Poller.mu
 	queued   bool   // on the ready list; guarded by Poller.mu
 
-	readableAt, readyAt time.Duration // of what is pending; guarded by Poller.mu, valid iff timed
+	timed               bool          // its times are noted; guarded by Poller.mu
+	readableAt, readyAt time.Duration // of what is pending; guarded by Poller.mu, zero: not known
 	woken               Waking        // loop only
 }
 
@@ -84,7 +85,7 @@ func (s *source) NotifyEvent(mask waiter.EventMask) {
 // mark adds events and, if they are of interest, queues the source.
 func (p *Poller) mark(s *source, e Events) {
 	p.mu.Lock()
-	if p.timed {
+	if p.timed || s.timed {
 		p.time(s, e)
 	}
 	s.pending |= e
@@ -138,17 +139,17 @@ func (p *Poller) Wait(ev []Event) int {
 	}
 	n, taken := 0, 0
 	p.mu.Lock()
-	now := time.Duration(-1)
-	if p.timed && len(p.rest) > 0 {
-		now = p.stack.clock.elapsed()
-	}
+	var now time.Duration // read when it is needed first
 	for _, s := range p.rest {
 		if n == len(ev) {
 			break
 		}
 		taken++
 		e := s.pending & (s.interest | always)
-		if now >= 0 {
+		if p.timed || s.timed {
+			if now == 0 {
+				now = p.stack.clock.elapsed()
+			}
 			s.timeTaken(now, min(len(p.rest), len(ev)))
 		}
 		s.pending = 0

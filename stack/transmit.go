@@ -109,7 +109,7 @@ func (l *link) mergeFIN(f *flow, t header.TCP) bool {
 	putTCPChecksum(packet)
 	l.stats.FinsMerged++
 	if l.hooks != nil {
-		l.showSegment(packet, t, 0, t.SequenceNumber())
+		l.showSegment(packet, true)
 	}
 	return true
 }
@@ -123,7 +123,7 @@ func (l *link) submit(f dataplane.TXFrame, b []byte, n int) {
 		l.untapped = append(l.untapped, b[:n])
 	}
 	if l.hooks != nil {
-		l.showTCP(b[etherBytes:n])
+		l.showSegment(b[etherBytes:n], false)
 	}
 }
 

@@ -21,11 +21,12 @@ const (
 	haproxy      = "haproxy"
 	ringroad     = "ringroad"
 	ringroadSpin = "ringroad-spin"
+	traced       = "traced" // ringroad while one request in 1000 is followed
 	base         = "base"
 )
 
 var (
-	candidateNames = []string{direct, nginx, haproxy, ringroad, ringroadSpin, base}
+	candidateNames = []string{direct, nginx, haproxy, ringroad, ringroadSpin, traced, base}
 	peers          = []string{nginx, haproxy} // that ringroad is compared with
 )
 
@@ -66,6 +67,7 @@ type candidate struct {
 	address  string        // that clients connect to
 	process  *lab.Process  // nil: there is no proxy
 	ringroad *lab.Ringroad // nil: it is another proxy
+	beside   *lab.Process  // runs beside it, and is not measured; nil: nothing
 }
 
 // setting is what configurations are made from. Every candidate gets the same sizes.
@@ -187,7 +189,7 @@ log: {access: off}
 func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile string) error {
 	binary := o.binary
 	switch c.name {
-	case ringroad:
+	case ringroad, traced:
 		s.Settings = o.settings
 	case ringroadSpin:
 		s.Settings = o.settings + "\nwait: spin"
@@ -213,14 +215,21 @@ func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile str
 		return err
 	}
 	c.process, c.ringroad = r.Process, r
-	if err := r.WaitReady(10 * time.Second); err != nil {
-		c.stop()
-		return err
+	if err = r.WaitReady(10 * time.Second); err == nil && c.name == traced {
+		if c.beside, err = r.StartCommand("trace", "--next", "0", "--sample", "1000", "--json"); err == nil {
+			err = c.beside.WaitLine("following requests", 10*time.Second)
+		}
 	}
-	return nil
+	if err != nil {
+		c.stop()
+	}
+	return err
 }
 
 func (c *candidate) stop() {
+	if c.beside != nil {
+		c.beside.Stop(5 * time.Second)
+	}
 	if c.process != nil {
 		c.process.Stop(5 * time.Second)
 	}

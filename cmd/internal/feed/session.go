@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// interval is how often the rings are looked at.
-	interval = 10 * time.Millisecond
+	// defaultInterval is how often the rings are looked at.
+	defaultInterval = 10 * time.Millisecond
 	// lastWrite is how long a client may take to read the rest.
 	lastWrite = 5 * time.Second
 )
@@ -45,13 +45,14 @@ type Session struct {
 	Rings []*Ring // of each worker
 	Start time.Time
 
-	files []*os.File // their memory
-	stop  chan struct{}
+	Interval time.Duration // how often the rings are looked at
+	files    []*os.File    // their memory
+	stop     chan struct{}
 }
 
 // New makes the rings of a feed, of size bytes each, a power of two.
 func New(name string, size, workers int) (*Session, error) {
-	s := &Session{Start: time.Now(), stop: make(chan struct{}, 1)}
+	s := &Session{Start: time.Now(), Interval: defaultInterval, stop: make(chan struct{}, 1)}
 	for range workers {
 		r, f, err := NewRing(name, size)
 		if err != nil {
@@ -93,7 +94,7 @@ func (s *Session) Follow(ctx context.Context, from Source, out Output, limit tim
 		out.SetWriteDeadline(time.Now().Add(lastWrite)) //nolint:errcheck // then the client alone decides how long it takes
 	}()
 	if err = from.Begin(out); err == nil {
-		err = follow(ctx, from, out, limit)
+		err = s.follow(ctx, from, out, limit)
 	}
 	off()
 	if err != nil {
@@ -105,8 +106,8 @@ func (s *Session) Follow(ctx context.Context, from Source, out Output, limit tim
 	return from.End(out)
 }
 
-func follow(ctx context.Context, from Source, out Output, limit time.Duration) error {
-	ticker := time.NewTicker(interval)
+func (s *Session) follow(ctx context.Context, from Source, out Output, limit time.Duration) error {
+	ticker := time.NewTicker(s.Interval)
 	defer ticker.Stop()
 	var timeout <-chan time.Time
 	if limit > 0 {

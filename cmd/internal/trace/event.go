@@ -168,6 +168,12 @@ const (
 var flagNames = [...]string{"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"}
 
 func flagText(f uint32) string {
+	switch f { // nearly all
+	case flagACK:
+		return "ACK"
+	case flagACK | flagPSH:
+		return "PSH ACK"
+	}
 	var names []string
 	for i, name := range flagNames {
 		if f&(1<<i) != 0 {

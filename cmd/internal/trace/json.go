@@ -2,7 +2,6 @@ package trace
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +26,7 @@ type header struct {
 	Unfinished bool              `json:"unfinished"`
 	LeftOut    int               `json:"events_left_out"`
 	Copied     map[string]uint64 `json:"bytes_copied"`
-	Events     []json.RawMessage `json:"events"`
+	Events     []json.RawMessage `json:"events,omitempty"` // only to read
 }
 
 // MarshalJSON implements json.Marshaler. An event has the members "at_ns" and, unless it
@@ -43,27 +42,43 @@ func (l *Line) MarshalJSON() ([]byte, error) {
 	for i, n := range l.Copies {
 		h.Copied[placeNames[i]] = n
 	}
-	for i := range l.Events {
-		h.Events = append(h.Events, l.appendEvent(nil, &l.Events[i]))
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
 	}
-	return json.Marshal(h)
+	// Events are most of it, and appended by hand: a busy worker's lines would keep the
+	// master busy.
+	b = append(b[:len(b)-1], `,"events":[`...)
+	for i := range l.Events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = l.appendEvent(b, &l.Events[i])
+	}
+	return append(b, "]}"...), nil
 }
 
 func (l *Line) appendEvent(b []byte, e *Event) []byte {
 	k := &kinds[e.Kind]
-	b = fmt.Appendf(b, `{"at_ns":%d,"event":%q`, e.At.Nanoseconds(), k.name)
+	b = append(b, `{"at_ns":`...)
+	b = strconv.AppendInt(b, e.At.Nanoseconds(), 10)
+	b = append(b, `,"event":"`...)
+	b = append(append(b, k.name...), '"')
 	if e.Took != 0 {
-		b = fmt.Appendf(b, `,"took_ns":%d`, e.Took.Nanoseconds())
+		b = append(b, `,"took_ns":`...)
+		b = strconv.AppendInt(b, e.Took.Nanoseconds(), 10)
 	}
 	if e.Side != NoSide {
-		b = fmt.Appendf(b, `,"side":%q`, e.Side)
+		b = append(b, `,"side":"`...)
+		b = append(append(b, sideNames[e.Side]...), '"')
 	}
 	for i, v := range k.values {
 		n := e.Values[i]
 		if v.as == optional && n == 0 {
 			continue
 		}
-		b = fmt.Appendf(b, `,%q:`, v.name)
+		b = append(b, `,"`...)
+		b = append(append(b, v.name...), `":`...)
 		switch v.as {
 		case number:
 			b = strconv.AppendUint(b, uint64(n), 10)
@@ -72,7 +87,7 @@ func (l *Line) appendEvent(b []byte, e *Event) []byte {
 		case boolean:
 			b = strconv.AppendBool(b, n != 0)
 		case flagSet:
-			b = appendString(b, flagText(n))
+			b = append(append(append(b, '"'), flagText(n)...), '"')
 		case ifaceName:
 			b = appendString(b, l.Interfaces[n])
 		case server:

@@ -19,6 +19,8 @@ type line struct {
 	client, backend stack.Flow
 	hasBackend      bool
 
+	clientConn, backendConn *stack.Conn // nil: none, or they are in use no more
+
 	clientAddr, listener netip.AddrPort
 	method, target       string
 	group                string
@@ -34,13 +36,13 @@ type line struct {
 	tx      []txState // by link
 	batch   uint64    // number of the batch of the last frame_received
 
-	fed          bool // nothing more of the request comes
-	over         bool
-	overAt       time.Duration
-	until        time.Duration // when it ends at the latest; valid iff over
-	end          uint32        // sequence number behind the response; valid iff endKnown
-	endKnown     bool
-	acknowledged bool
+	parsedAt time.Duration
+	fed      bool // nothing more of the request comes
+	over     bool
+	overAt   time.Duration
+	until    time.Duration // when it ends at the latest; valid iff over
+	end      uint32        // sequence number behind the response; valid iff endKnown
+	endKnown bool
 }
 
 // txState is where the frames of a line are, at one link.
@@ -80,9 +82,8 @@ func (l *line) sideOf(f *stack.Flow) Side {
 }
 
 // frameReceived adds a frame that came in. Those of a batch make one event.
-func (l *line) frameReceived(s *sighting) {
+func (l *line) frameReceived(side Side, s *sighting) {
 	l.copies[FrameToPacket] += uint64(s.bytes)
-	side := l.sideOf(&s.flow)
 	flags := uint32(s.flags)
 	if e := l.last(FrameReceived, side, s.link); e != nil && s.from < 0 && l.batch == s.batch && e.Values[frameQueue] == uint32(s.queue) &&
 		e.Values[frameFrom] == 0 && (e.Values[frameFlags]^flags)&^flagPSH == 0 && (e.Values[frameBytes] == 0) == (s.bytes == 0) {
@@ -115,21 +116,32 @@ func (r *Recorder) slot(s *sighting) uint32 {
 }
 
 // frameSent adds a frame that was put on the TX ring. Those that follow one another
-// make one event.
-func (l *line) frameSent(now time.Duration, s *stack.Segment, number uint64) {
-	l.copies[SendToFrame] += uint64(s.Bytes)
+// make one event. e has its time and its side.
+func (l *line) frameSent(e Event, s *stack.Segment, number uint64) {
 	t := &l.tx[s.Link]
-	t.submitted++
-	t.last = number
-	side := l.sideOf(&s.Flow)
 	flags := uint32(s.Flags)
-	if e := l.last(FrameSent, side, uint8(s.Link)); e != nil && (e.Values[sentFlags]^flags)&^flagPSH == 0 && (e.Values[sentBytes] == 0) == (s.Bytes == 0) {
-		e.Values[sentFrames]++
-		e.Values[sentBytes] += uint32(s.Bytes)
-		e.Values[sentFlags] |= flags
+	if s.Merged {
+		for i := len(l.events) - 1; i >= 0; i-- {
+			if b := &l.events[i]; b.Kind == FrameSent && b.Side == e.Side {
+				b.Values[sentFlags] |= flags
+				break
+			}
+		}
 		return
 	}
-	l.add(Event{At: now, Kind: FrameSent, Side: side, Values: [maxValues]uint32{uint32(s.Link), 1, uint32(s.Bytes), flags}})
+	before := l.last(FrameSent, e.Side, uint8(s.Link))
+	l.copies[SendToFrame] += uint64(s.Bytes)
+	t.submitted++
+	t.last = number
+	if before != nil && (before.Values[sentFlags]^flags)&^flagPSH == 0 && (before.Values[sentBytes] == 0) == (s.Bytes == 0) {
+		before.Values[sentFrames]++
+		before.Values[sentBytes] += uint32(s.Bytes)
+		before.Values[sentFlags] |= flags
+		return
+	}
+	e.Kind = FrameSent
+	e.Values = [maxValues]uint32{uint32(s.Link), 1, uint32(s.Bytes), flags}
+	l.add(e)
 }
 
 // Step implements proxy.Follower.
@@ -155,7 +167,10 @@ func (l *line) Step(s proxy.Step) {
 	v := &e.Values
 	switch s.Kind {
 	case proxy.StepAwake:
-		r.awake(l, side, s.Conn.Waking(), now)
+		// Times of an event before the request are not its own.
+		if w := s.Conn.Waking(); w.Taken+r.offset >= l.parsedAt {
+			r.awake(l, side, w, now)
+		}
 		return
 	case proxy.StepRead:
 		e.Kind = Read
@@ -227,13 +242,15 @@ func (l *line) setBackend(now time.Duration, c *stack.Conn) {
 	l.dropBackend()
 	l.backend, l.hasBackend = c.Flow(), true
 	r.watch(l.backend, l)
+	c.SetTimes(true)
+	l.backendConn = c
 	if l.pooled {
 		return
 	}
 	for i := range r.syns {
 		if s := &r.syns[i]; s.flow == l.backend && s.at != 0 {
 			l.add(Event{At: s.at, Kind: Connecting, Side: Backend})
-			l.frameSent(s.at, &stack.Segment{Flow: l.backend, Link: int(s.link), Flags: flagSYN}, s.number)
+			l.frameSent(Event{At: s.at, Side: Backend}, &stack.Segment{Link: int(s.link), Flags: flagSYN}, s.number)
 			*s = sentSYN{}
 			return
 		}
@@ -244,13 +261,15 @@ func (l *line) setBackend(now time.Duration, c *stack.Conn) {
 func (l *line) dropBackend() {
 	if l.hasBackend {
 		l.recorder.unwatch(l.backend, l)
-		l.hasBackend = false
+		l.backendConn.SetTimes(false)
+		l.hasBackend, l.backendConn = false, nil
 	}
 }
 
 // isOver takes the end of the exchange. The line waits for the last acknowledgment.
 func (l *line) isOver(now time.Duration, s *proxy.Step, end uint32, known bool) {
 	l.over, l.overAt, l.fed = true, now, true
+	l.untime()
 	l.end, l.endKnown = end, known
 	l.until = now + ackWait
 	e := Event{At: now, Side: Client}
@@ -268,6 +287,15 @@ func (l *line) isOver(now time.Duration, s *proxy.Step, end uint32, known bool) 
 		l.end++ // the FIN
 	}
 	l.add(e)
+}
+
+// untime makes the client's connection be timed no more, unless for all are. The
+// next request may have begun on it.
+func (l *line) untime() {
+	if l.clientConn != nil {
+		l.clientConn.SetTimes(false)
+		l.clientConn = nil
+	}
 }
 
 // sort puts the events in the order of their times: some are told of later than they

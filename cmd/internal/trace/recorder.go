@@ -17,7 +17,13 @@ import (
 const (
 	// recentFrames is how many received frames with payload are remembered, whose
 	// requests may be followed: a power of two.
-	recentFrames = 1 << 12
+	recentFrames = 1 << 11
+	// window is how many requests before the one that will be followed what comes before
+	// the parse is noted: more than two turns of the loop bring.
+	window = 128
+	// filterBits is the size of the table that tells most frames of other connections
+	// apart without the lock.
+	filterBits = 10
 	// handshakeBits makes room for that many handshakes under way; a newer one takes the
 	// place of an older one.
 	handshakeBits = 11
@@ -43,6 +49,7 @@ const (
 type Worker struct {
 	Index  int
 	Now    func() time.Duration // loop time at this moment
+	Times  func(on bool)        // makes the stack note when every connection becomes ready
 	Queues [][]int              // numbers, by link and device
 	TX     []*dataplane.Stats   // of the queue that sends, by link
 
@@ -64,8 +71,15 @@ type Recorder struct {
 	requests uint64 // that passed the filters
 	begun    uint64
 	scratch  []byte
+	hooks    *proxy.Hooks
+	armed    bool // the request that will be followed is near: all is noted
 
-	watching atomic.Int32 // lines, for a look without the lock
+	handshaking int                        // handshakes without their ACK
+	keys        [1 << handshakeBits]uint64 // of their connections, by place; 0: none
+
+	// For a look without the lock.
+	watching atomic.Int32                  // lines
+	filter   [1 << filterBits]atomic.Int32 // connections of lines, by a hash of their keys
 
 	mu         sync.Mutex // what follows is of both; taken after locks of the stack, and never held while calling it
 	handshakes [1 << handshakeBits]handshake
@@ -80,17 +94,17 @@ type Recorder struct {
 
 // batch is the last one of a queue.
 type batch struct {
-	at            time.Duration
+	at            time.Duration // zero: nobody wanted to know yet
 	slot, n, left int
 	number        uint64
 }
 
 // sighting is a received segment.
 type sighting struct {
-	flow  stack.Flow
+	key   uint64
 	at    time.Duration
-	slot  uint32
 	batch uint64 // number
+	slot  uint32 // of the first frame of the batch
 	n     uint32 // frames of the batch
 	left  uint32
 	index uint32
@@ -160,7 +174,7 @@ func (r *Recorder) Queue(link, device int) *dataplane.Hooks {
 	b := &r.batches[link][device]
 	return &dataplane.Hooks{
 		Peeked: func(slot, n, left int) {
-			*b = batch{at: r.now(), slot: slot, n: n, left: left, number: b.number + 1}
+			*b = batch{slot: slot, n: n, left: left, number: b.number + 1}
 		},
 		Kicking: func(_ uint64, n int) { r.kicking(link, n) },
 		Kicked:  func(calls, left int) { r.kicked(link, calls, left) },
@@ -175,72 +189,109 @@ func (r *Recorder) Stack() *stack.Hooks {
 
 // Proxy returns the hooks of the proxy.
 func (r *Recorder) Proxy() *proxy.Hooks {
-	return &proxy.Hooks{Accepted: r.accepted, Follow: r.follow}
+	r.hooks = &proxy.Hooks{Accepted: r.accepted, Wanted: r.wanted, Follow: r.follow}
+	r.arm()
+	return r.hooks
+}
+
+// arm decides whether all is noted: always, unless so few are followed that the next
+// one is far.
+func (r *Recorder) arm() {
+	n := r.options.Sample
+	armed := n < 2*window || n-r.requests%n <= window
+	if armed != r.armed {
+		r.armed, r.hooks.Fine = armed, armed
+		r.worker.Times(armed)
+	}
+}
+
+// place is where a connection is in the table of handshakes.
+func place(key uint64) uint64 { return key * 0x9e3779b97f4a7c15 >> (64 - handshakeBits) } // Fibonacci hashing
+
+// of is the part of the filter that a connection belongs to.
+func (r *Recorder) of(key uint64) *atomic.Int32 {
+	return &r.filter[key*0x9e3779b97f4a7c15>>(64-filterBits)]
 }
 
 // received takes a segment that came in.
 func (r *Recorder) received(s *stack.Segment) {
-	var seen *sighting
-	var other sighting
-	if s.Bytes > 0 {
-		seen = &r.recent[r.frames%recentFrames]
-		r.frames++
-	} else {
-		seen = &other
+	syn := s.Flags & (flagSYN | flagACK)
+	switch {
+	case r.armed && s.Bytes > 0, syn == flagSYN, r.of(s.Key).Load() != 0:
+	case r.handshaking > 0 && r.keys[place(s.Key)] == s.Key:
+	default:
+		return
 	}
-	*seen = sighting{flow: s.Flow, bytes: uint32(s.Bytes), link: uint8(s.Link), flags: s.Flags, from: -1}
+	seen := &r.recent[r.frames%recentFrames]
+	if s.Bytes > 0 {
+		r.frames++
+	}
+	*seen = sighting{key: s.Key, bytes: uint32(s.Bytes), link: uint8(s.Link), flags: s.Flags, from: -1}
 	if s.From < 0 {
 		b := &r.batches[s.Link][s.Device]
+		if b.at == 0 {
+			b.at = r.now()
+		}
 		seen.at, seen.batch, seen.n, seen.left, seen.index = b.at, b.number, uint32(b.n), uint32(b.left), uint32(s.Index)
 		seen.slot, seen.queue = uint32(b.slot), uint16(r.worker.Queues[s.Link][s.Device])
 	} else {
 		seen.at, seen.from = r.now(), int8(s.From)
 	}
-	switch {
-	case s.Flags&(flagSYN|flagACK) == flagSYN:
-		r.mu.Lock()
-		*r.handshake(&s.Flow) = handshake{flow: s.Flow, syn: *seen, used: true}
-		r.mu.Unlock()
-		return
-	case s.Flags&flagSYN == 0:
-		// The loop alone writes these fields.
-		if h := r.handshake(&s.Flow); h.used && !h.acked && h.flow == s.Flow {
-			h.ack, h.acked = *seen, true
-		}
-	}
-	if r.watching.Load() == 0 {
+	r.shake(s, seen, syn)
+	if r.of(s.Key).Load() == 0 {
 		return
 	}
 	r.mu.Lock()
-	if w := r.flows[s.Flow]; w != nil {
+	if w := r.flows[s.Flow()]; w != nil {
 		r.receivedFor(w, seen, s)
 	}
 	r.mu.Unlock()
 }
 
-func (r *Recorder) handshake(f *stack.Flow) *handshake {
-	return &r.handshakes[f.Hash()>>(32-handshakeBits)]
+// shake notes the SYN of a client, and the ACK that ends its handshake.
+func (r *Recorder) shake(s *stack.Segment, seen *sighting, syn uint8) {
+	at := place(s.Key)
+	h := &r.handshakes[at]
+	switch {
+	case syn == flagSYN:
+		r.mu.Lock()
+		*h = handshake{flow: s.Flow(), syn: *seen, used: true}
+		r.mu.Unlock()
+		if r.keys[at] == 0 {
+			r.handshaking++
+		}
+		r.keys[at] = s.Key
+	case r.keys[at] == s.Key && s.Flags&flagSYN == 0:
+		// netstack's processor does not look at these fields.
+		h.ack, h.acked = *seen, true
+		r.keys[at] = 0
+		r.handshaking--
+	}
 }
 
 // receivedFor gives a segment to the requests of its connection.
 func (r *Recorder) receivedFor(w *watch, seen *sighting, s *stack.Segment) {
 	last := w.lines[len(w.lines)-1]
-	if s.Flow == last.client && last.fed && s.Bytes > 0 {
-		last = nil // the next request
+	fromClient := s.Flow() == last.client
+	side := Backend
+	if fromClient {
+		side = Client
+		if last.fed && s.Bytes > 0 {
+			last = nil // the next request
+		}
 	}
 	// Lines that end here leave the list.
 	for i := 0; i < len(w.lines); {
 		l := w.lines[i]
-		if l == last || s.Flow == l.client && l.over && !l.acknowledged {
-			l.frameReceived(seen)
+		if l == last || fromClient && l.over {
+			l.frameReceived(side, seen)
 		}
-		if s.Flow == l.client && l.over && l.endKnown && s.Flags&flagACK != 0 && int32(s.Acknowledgment-l.end) >= 0 {
-			l.acknowledged = true
+		if fromClient && l.over && l.endKnown && s.Flags&flagACK != 0 && int32(s.Acknowledgment()-l.end) >= 0 {
 			l.add(Event{At: max(seen.at, l.overAt), Kind: LastACK, Side: Client})
 			r.finish(l)
 			continue
 		}
-		if s.Flow == l.client && l.over && s.Flags&flagRST != 0 {
+		if fromClient && l.over && s.Flags&flagRST != 0 {
 			r.finish(l)
 			continue
 		}
@@ -251,36 +302,34 @@ func (r *Recorder) receivedFor(w *watch, seen *sighting, s *stack.Segment) {
 // sent takes a segment that was put on the TX ring.
 func (r *Recorder) sent(s *stack.Segment) {
 	syn := s.Flags & flagSYN
-	if syn == 0 && r.watching.Load() == 0 {
+	if syn == 0 && r.of(s.Key).Load() == 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.now()
+	now, flow := r.now(), s.Flow()
 	number := r.worker.TX[s.Link].TXFrames
-	if syn != 0 {
-		if s.Flags&flagACK != 0 {
-			if h := r.handshake(&s.Flow); h.used && h.flow == s.Flow && h.synACK == 0 {
-				h.synACK = now
-			}
-			return
+	if syn != 0 && s.Flags&flagACK != 0 {
+		if h := &r.handshakes[place(s.Key)]; h.used && h.flow == flow && h.synACK == 0 {
+			h.synACK = now
 		}
+		return
 	}
-	w := r.flows[s.Flow]
+	w := r.flows[flow]
 	if w == nil {
 		if syn != 0 {
-			r.syns[r.synCount%recentSYNs] = sentSYN{s.Flow, now, uint8(s.Link), number}
+			r.syns[r.synCount%recentSYNs] = sentSYN{flow, now, uint8(s.Link), number}
 			r.synCount++
 		}
 		return
 	}
 	l := w.lines[0]
 	for _, next := range w.lines[1:] {
-		if l.endKnown && int32(s.Sequence-l.end) >= 0 && s.Bytes > 0 {
+		if l.endKnown && int32(s.Sequence()-l.end) >= 0 && s.Bytes > 0 {
 			l = next
 		}
 	}
-	l.frameSent(now, s, number)
+	l.frameSent(Event{At: now, Side: l.sideOf(&flow)}, s, number)
 }
 
 func (r *Recorder) kicking(link, all int) {
@@ -343,8 +392,7 @@ func (r *Recorder) accepted(from *stack.Listener, c *stack.Conn) any {
 	k := &connection{accepted: r.now()}
 	flow := c.Flow()
 	r.mu.Lock()
-	h := r.handshake(&flow)
-	if h.used && h.flow == flow {
+	if h := &r.handshakes[place(flow.Key())]; h.used && h.flow == flow {
 		k.handshake = *h
 		h.used = false
 	}
@@ -358,16 +406,18 @@ func (r *Recorder) accepted(from *stack.Listener, c *stack.Conn) any {
 }
 
 // wanted tells whether a request passes the filters that are known at its beginning.
-func (r *Recorder) wanted(b *proxy.Begun) bool {
+func (r *Recorder) wanted(client netip.Addr, target []byte) bool {
 	o := &r.options
-	if o.Client.IsValid() && !o.Client.Contains(b.Client) {
+	if o.Client.IsValid() && !o.Client.Contains(client) {
 		return false
 	}
-	if o.Path != "" && !hasPrefix(b.Target, o.Path) {
+	if o.Path != "" && !hasPrefix(target, o.Path) {
 		return false
 	}
 	r.requests++
-	return o.Sample < 2 || r.requests%o.Sample == 0
+	wanted := o.Sample < 2 || r.requests%o.Sample == 0
+	r.arm()
+	return wanted
 }
 
 func hasPrefix(b []byte, prefix string) bool {
@@ -376,9 +426,6 @@ func hasPrefix(b []byte, prefix string) bool {
 
 // follow begins a line.
 func (r *Recorder) follow(b *proxy.Begun) proxy.Follower {
-	if !r.wanted(b) {
-		return nil
-	}
 	now := r.now()
 	buffered := b.Conn.Buffered()
 	r.mu.Lock()
@@ -393,15 +440,16 @@ func (r *Recorder) follow(b *proxy.Begun) proxy.Follower {
 	l := r.newLine()
 	r.begun++
 	l.id = r.begun
-	l.client = b.Conn.Flow()
+	l.client, l.clientConn = b.Conn.Flow(), b.Conn
 	l.clientAddr, l.listener = netip.AddrPortFrom(b.Client, b.Conn.RemoteAddr().Port()), b.Conn.LocalAddr()
 	l.method, l.target = string(b.Method), string(b.Target)
 	if len(b.Method) == 0 {
 		l.target = string(b.Line)
 	}
-	l.fed = !b.BodyFollows
+	l.fed, l.parsedAt = !b.BodyFollows, now
 	r.begin(l, b, now, &buffered)
 	r.watch(l.client, l)
+	b.Conn.SetTimes(true)
 	r.lines = append(r.lines, l)
 	r.watching.Store(int32(len(r.lines)))
 	return l
@@ -411,12 +459,12 @@ func (r *Recorder) follow(b *proxy.Begun) proxy.Follower {
 func (r *Recorder) begin(l *line, b *proxy.Begun, now time.Duration, held *stack.Buffered) {
 	if k, ok := b.Connection.(*connection); ok && b.First {
 		if k.used {
-			l.frameReceived(&k.syn)
+			l.frameReceived(Client, &k.syn)
 			if k.synACK != 0 {
 				l.add(Event{At: max(k.synACK, k.syn.at), Kind: SYNQueue, Side: Client})
 			}
 			if k.acked && k.ack.bytes == 0 {
-				l.frameReceived(&k.ack)
+				l.frameReceived(Client, &k.ack)
 			}
 			if k.acked {
 				l.add(Event{At: k.queued, Kind: AcceptQueue, Side: Client})
@@ -429,9 +477,10 @@ func (r *Recorder) begin(l *line, b *proxy.Begun, now time.Duration, held *stack
 		if b.Since != 0 {
 			since = b.Since + r.offset
 		}
-		for i := r.frames - min(r.frames, recentFrames); i < r.frames; i++ {
-			if f := &r.recent[i%recentFrames]; f.flow == l.client && f.at > since {
-				l.frameReceived(f)
+		key := l.client.Key()
+		for i := r.frames - min(r.frames, recentFrames-1); i < r.frames; i++ {
+			if f := &r.recent[i%recentFrames]; f.key == key && f.at > since {
+				l.frameReceived(Client, f)
 			}
 		}
 		r.awake(l, Client, b.Waking, b.Ran+r.offset)
@@ -462,6 +511,7 @@ func (r *Recorder) watch(f stack.Flow, l *line) {
 	if w == nil {
 		w = new(watch)
 		r.flows[f] = w
+		r.of(f.Key()).Add(1)
 	}
 	w.lines = append(w.lines, l)
 }
@@ -480,6 +530,7 @@ func (r *Recorder) unwatch(f stack.Flow, l *line) {
 	}
 	if len(w.lines) == 0 {
 		delete(r.flows, f)
+		r.of(f.Key()).Add(-1)
 	}
 }
 
@@ -526,9 +577,8 @@ func (r *Recorder) finish(l *line) {
 	}
 	r.watching.Store(int32(len(r.lines)))
 	r.unwatch(l.client, l)
-	if l.hasBackend {
-		r.unwatch(l.backend, l)
-	}
+	l.dropBackend()
+	l.untime()
 	l.sort()
 	if l.overAt-l.events[0].At >= r.options.Slower {
 		r.kept++

@@ -11,6 +11,10 @@ import (
 // bufferBytes is the ring of a worker: some thousand lines.
 const bufferBytes = 4 << 20
 
+// interval is how often the rings are looked at: looking more often cost the master more
+// than the lines did.
+const interval = 50 * time.Millisecond
+
 // Session is the master's side of one trace. One goroutine runs it; any may Stop it.
 type Session struct {
 	*feed.Session
@@ -26,8 +30,11 @@ func New(o Options, interfaces []string, workers int) (*Session, error) {
 	}
 	s := &Session{options: o, interfaces: interfaces}
 	var err error
-	s.Session, err = feed.New("ringroad-trace", bufferBytes, workers)
-	return s, err
+	if s.Session, err = feed.New("ringroad-trace", bufferBytes, workers); err != nil {
+		return nil, err
+	}
+	s.Interval = interval
+	return s, nil
 }
 
 // Order is what the workers are told.
@@ -69,6 +76,7 @@ func (s source) Begin(out feed.Output) error {
 
 // Take implements feed.Source.
 func (s source) Take(out feed.Output, final bool) (done bool, err error) {
+	before := s.written
 	for i, r := range s.Rings {
 		for !s.complete() {
 			b, ok := r.Peek()
@@ -81,12 +89,20 @@ func (s source) Take(out feed.Output, final bool) (done bool, err error) {
 				continue // of a worker that died while it wrote, or worse
 			}
 			s.written++
-			if err := s.write(out, message{Line: l}); err != nil {
+			text, err := l.MarshalJSON()
+			if err != nil {
+				return false, err
+			}
+			text = append(append([]byte(`{"request":`), text...), '}')
+			if _, err := out.Write(append(text, '\n')); err != nil {
 				return false, err
 			}
 		}
 	}
-	return s.complete(), nil
+	if s.written > before {
+		err = out.Flush()
+	}
+	return s.complete(), err
 }
 
 // complete reports whether there are as many lines as asked for.

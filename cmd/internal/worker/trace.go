@@ -18,7 +18,7 @@ func (w *Worker) newRecorder(o *trace.Order, list []*os.File) (*trace.Recorder, 
 		}
 		return nil, nil
 	}
-	of := trace.Worker{Index: w.index, Now: w.stack.Elapsed, RingEntries: w.ringEntries}
+	of := trace.Worker{Index: w.index, Now: w.stack.Elapsed, Times: w.stack.SetTimes, RingEntries: w.ringEntries}
 	for i := range w.links {
 		of.Queues = append(of.Queues, w.links[i].Queues)
 		of.TX = append(of.TX, w.links[i].queues[0].Stats())
@@ -34,6 +34,7 @@ func (w *Worker) setRecorder(r *trace.Recorder) error {
 	if r == nil {
 		w.eachQueue(func(_, _ int, q *dataplane.Queue) { q.SetHooks(nil) })
 		w.stack.SetHooks(nil)
+		w.stack.SetTimes(false)
 		w.proxy.SetHooks(nil)
 	} else {
 		w.eachQueue(func(link, device int, q *dataplane.Queue) { q.SetHooks(r.Queue(link, device)) })
