@@ -304,12 +304,12 @@ func TestTraceShowsTwoRequestsThatAreAnsweredOutOfOrder(t *testing.T) {
 		if l.Status != 200 || l.Method != "GET" || l.Listener != go4 || l.Upstream != "go" || !slices.Equal(l.Servers, []string{"10.2.0.2:8081"}) || len(l.Errors) != 0 {
 			t.Errorf("%+v", l)
 		}
-		// Every byte is copied once at each place, but for the heads, which are made anew.
+		// Every byte is copied at each place, and out of and into frames again when TCP sends it again.
 		sent, received := l.sum("client frame_sent data", "bytes"), l.sum("backend frame_received data", "bytes")
-		if read := l.sum("backend read", "bytes"); read != received || received < 20 {
+		if read := l.sum("backend read", "bytes"); read > received || read < 20 {
 			t.Errorf("%s: %v bytes came from the backend and %v were read", l.Target, received, read)
 		}
-		if written := l.sum("client written", "bytes"); written != sent || sent < 20 {
+		if written := l.sum("client written", "bytes"); written > sent || written < 20 {
 			t.Errorf("%s: %v bytes were written to the client and %v were sent", l.Target, written, sent)
 		}
 		if n := l.Copied["frame_to_packet"]; float64(n) != l.sum("frame_received", "bytes") {
@@ -415,7 +415,7 @@ func TestTraceOfEveryKindOfRequest(t *testing.T) {
 		second.mustPass(t, append([]string{"client parsed"}, responsePhases...)...)
 		second.mustPass(t, endPhases...)
 		for _, l := range list {
-			if w, s := l.sum("client written", "bytes"), l.sum("client frame_sent data", "bytes"); w != s {
+			if w, s := l.sum("client written", "bytes"), l.sum("client frame_sent data", "bytes"); w > s || w == 0 {
 				t.Errorf("%s: %v bytes were written, %v sent", l.Target, w, s)
 			}
 		}
@@ -427,10 +427,10 @@ func TestTraceOfEveryKindOfRequest(t *testing.T) {
 		l.mustPass(t, requestPhases...)
 		l.mustPass(t, responsePhases...)
 		l.mustPass(t, "client read", "backend written", "client read", "backend written", "backend response", "client last_ack")
-		if read := l.sum("client read", "bytes"); read < mib || read > mib+1024 || read != l.sum("client frame_received data", "bytes") {
+		if read := l.sum("client read", "bytes"); read < mib || read > mib+1024 || read > l.sum("client frame_received data", "bytes") {
 			t.Errorf("%v bytes were read, %v received", read, l.sum("client frame_received data", "bytes"))
 		}
-		if n := l.sum("backend written", "bytes"); n < mib || n != l.sum("backend frame_sent data", "bytes") {
+		if n := l.sum("backend written", "bytes"); n < mib || n > l.sum("backend frame_sent data", "bytes") {
 			t.Errorf("%v bytes were written to the backend, %v sent", n, l.sum("backend frame_sent data", "bytes"))
 		}
 		if l.EventsLeftOut != 0 || l.Status != 200 {
