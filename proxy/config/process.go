@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -92,6 +93,10 @@ func parseUser(text string) (string, *misfit) {
 
 // unixPrefix begins the address of a unix socket.
 const unixPrefix = "unix:"
+
+// DefaultAdmin is where the admin endpoint listens unless the configuration says
+// otherwise.
+var DefaultAdmin = AdminAddress{TCP: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9901)}
 
 // String is the key as a file would say it.
 func (a AdminAddress) String() string {

@@ -79,9 +79,9 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Watchdog },
 	},
 	{
-		path: "admin", kind: address, def: "off", values: []string{"off"}, fixed: true,
+		path: "admin", kind: address, def: "127.0.0.1:9901", values: []string{"off"}, fixed: true,
 		flag: "admin", usage: "serve /metrics, /status and /healthz on `ADDRESS`: IP:PORT, or unix:PATH",
-		about: "Address, on the kernel's own stack, of the admin endpoint, which serves `/metrics` for Prometheus, `/status` (JSON) and `/healthz`: IP and port, or `unix:` and the path of a socket, `unix:/run/ringroad/admin.sock`, which the user and the group of the master may open. An address outside loopback shows the state of the proxy to everybody who can reach it, and is warned of.",
+		about: "Address, on the kernel's own stack, of the admin endpoint, which serves `/metrics` for Prometheus, `/status` (JSON) and `/healthz`: IP and port, or `unix:` and the path of a socket, `unix:/run/ringroad/admin.sock`, which the user and the group of the master may open. Where the default is in use already, by another ringroad say, there is none, with a warning. An address outside loopback shows the state of the proxy to everybody who can reach it, and is warned of.",
 		at:    func(s *scope) any { return &s.config.Admin },
 	},
 	{

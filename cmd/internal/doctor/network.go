@@ -194,7 +194,11 @@ func (r *Report) admin(c *config.Config) {
 	}
 	for _, k := range kernelListeners() {
 		if k.Port() == a.Port() && overlap(a.Addr(), k.Addr()) {
-			r.add(Problem, "admin", a.String(), fmt.Sprintf("another program listens on %s", k), fmt.Sprintf("admin: ADDRESS:PORT or off (ss -ltnp sport = :%d shows the owner)", k.Port()))
+			severity := Problem
+			if c.Admin == config.DefaultAdmin {
+				severity = Warning // it runs without
+			}
+			r.add(severity, "admin", a.String(), fmt.Sprintf("another program listens on %s", k), fmt.Sprintf("admin: ADDRESS:PORT or off (ss -ltnp sport = :%d shows the owner)", k.Port()))
 			return
 		}
 	}

@@ -97,7 +97,11 @@ func (m *master) openToTraffic() (err error) {
 		return err
 	}
 	if m.config.Admin != (config.AdminAddress{}) {
-		if m.admin, err = admin.Serve(m.adminOptions()); err != nil {
+		m.admin, err = admin.Serve(m.adminOptions())
+		switch {
+		case err != nil && m.config.Admin == config.DefaultAdmin:
+			m.log.Warn("there is no admin endpoint", "error", err) // nobody asked for it
+		case err != nil:
 			return err
 		}
 	}
