@@ -30,7 +30,8 @@ type heldACK struct {
 	active     bool
 	generation uint32 // tells queue entries of this hold from older ones
 	length     int32
-	number     uint32 // acknowledgment number
+	number     uint32        // acknowledgment number
+	since      time.Duration // loop time when the hold began that data has not followed yet; 0: none
 	hop        [16]byte
 	packet     [heldBytes]byte
 }
@@ -43,8 +44,8 @@ type heldEntry struct {
 	due        time.Duration
 }
 
-// heldQueue orders holds by due time, which is the order of holding because
-// the delay is one constant.
+// heldQueue orders holds by when they began. Their delays differ but little: one
+// that is due behind another that is not waits for it.
 type heldQueue struct {
 	entries []heldEntry
 	head    int
@@ -87,10 +88,36 @@ func (l *link) hold(slot int32, p *netstack.PacketBuffer, hop *[16]byte) {
 	}
 	h.active = true
 	h.generation++
-	l.held.push(heldEntry{slot, h.generation, l.stack.Now() + l.stack.tcp.AckDelay})
+	h.since = l.stack.Now()
+	l.held.push(heldEntry{slot, h.generation, h.since + l.ackDelay()})
 	l.stats.AcksHeld++
 	l.stats.AcksHolding++
 	l.stats.AcksHoldingMax = max(l.stats.AcksHoldingMax, l.stats.AcksHolding)
+}
+
+// patientDelay is how long an ACK is held at most where answers take longer than
+// TCPOptions.AckDelay: the kernel's least delay (TCP_DELACK_MIN).
+const patientDelay = 40 * time.Millisecond
+
+// ackDelay is how long to hold an ACK. Where answers take some longer than the option
+// says, as under load, ACKs would leave for nothing just before them, a frame more for
+// each request; so it is twice what they take of late. Where they take longer than
+// patientDelay allows, waiting for them is of no use.
+func (l *link) ackDelay() time.Duration {
+	if d := 2 * l.answers; d > l.stack.tcp.AckDelay && d <= patientDelay {
+		return d
+	}
+	return l.stack.tcp.AckDelay
+}
+
+// noteAnswer is told that f sends data.
+func (l *link) noteAnswer(f *flow) {
+	if f.held.since == 0 {
+		return
+	}
+	took := min(l.stack.Now()-f.held.since, 2*patientDelay)
+	f.held.since = 0
+	l.answers += (took - l.answers) / 16
 }
 
 // cancel forgets the held ACK of f: the segment now leaving carries it.

@@ -143,3 +143,27 @@ func TestMayHold(t *testing.T) {
 		t.Error("new data across the wrap of the sequence space")
 	}
 }
+
+// ACKs wait somewhat longer than answers take, within bounds.
+func TestAckDelayFollowsAnswers(t *testing.T) {
+	for _, c := range []struct{ option, answers, want time.Duration }{
+		{5 * time.Millisecond, 100 * time.Microsecond, 5 * time.Millisecond},
+		{5 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond},
+		{5 * time.Millisecond, 19 * time.Millisecond, 38 * time.Millisecond},
+		{5 * time.Millisecond, 25 * time.Millisecond, 5 * time.Millisecond}, // of no use
+		{100 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond},
+	} {
+		l := &link{stack: &Stack{tcp: TCPOptions{AckDelay: c.option}}}
+		now := time.Second
+		for range 200 {
+			f := &flow{held: heldACK{since: now}}
+			now += c.answers
+			l.stack.now.Store(int64(now))
+			l.noteAnswer(f)
+			l.noteAnswer(f) // more data of the same answer tells nothing
+		}
+		if got := l.ackDelay(); (got - c.want).Abs() > 100*time.Microsecond {
+			t.Errorf("option %v, answers after %v: holds for %v, want %v", c.option, c.answers, got, c.want)
+		}
+	}
+}

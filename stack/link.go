@@ -56,8 +56,9 @@ type link struct {
 	flows      flowTable
 	timeWait   timeWaitTable
 	held       heldQueue
-	backlog    packetQueue // waits for TX frames
-	unresolved packetQueue // waits for a neighbour
+	answers    time.Duration // how long it takes of late until data follows a segment whose ACK is held
+	backlog    packetQueue   // waits for TX frames
+	unresolved packetQueue   // waits for a neighbour
 	neighbours neighbourCache
 	out        Segment // what hooks are shown
 	stats      LinkStats

@@ -75,6 +75,9 @@ func (l *link) carryACK(o *outgoing) bool {
 		return true
 	}
 	l.cancel(f)
+	if p.Data().Size() > 0 {
+		l.noteAnswer(f)
+	}
 	f.known, f.lastACK = true, t.AckNumber()
 	if flags&header.TCPFlagFin != 0 {
 		f.ended = true

@@ -526,7 +526,7 @@ var table = []key{
 	},
 	{
 		path: "tcp.ack_delay", kind: duration, def: "5ms", min: "0s", max: "400ms", fixed: true,
-		about: "How long an acknowledgement without data may wait for data to travel with; `0s` sends each at once. RFC 9293 3.8.6.3 allows less than half a second; more than 99% leave with the response well within the default.",
+		about: "How long an acknowledgement without data may wait for data to travel with; `0s` sends each at once. RFC 9293 3.8.6.3 allows less than half a second; more than 99% leave with the response well within the default. Where responses take longer of late, as under load, it is twice what they take, up to 40ms, the kernel's least delay.",
 		at:    func(s *scope) any { return &s.config.TCP.ACKDelay },
 	},
 	{
