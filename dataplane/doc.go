@@ -55,6 +55,10 @@
 // The memory of a Handover is a memfd with a ring of 256 KiB for each ordered pair of workers, whose pages exist once
 // they were written: at most 0.5 MiB for two workers, 3 for four, 60 for sixteen.
 //
+// Where checksums of what is sent are left to the interface ([TXChecksumMode]), the first 64 bytes of a TX frame are
+// metadata that tells it where (struct xsk_tx_metadata), and the data start behind them. Then the UMEM is registered here,
+// as asavie/xdp cannot ask for that; otherwise asavie/xdp makes it.
+//
 // # Namespaces
 //
 // Interfaces, sockets and netlink belong to the network namespace of the thread that opens them. [OpenInterface],
@@ -63,5 +67,7 @@
 //
 // # Not done here
 //
-// Shared UMEM, TX metadata.
+// Shared UMEM. Metadata of received frames (xdp-rx-metadata.rst) is not asked for: there is none of checksums, a time
+// stamp serves nothing here, and the hash would only say again what the queue says that a frame came in on, which shows as a
+// frame handed over where the NIC places flows otherwise than [Placement] foretold.
 package dataplane

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/asavie/xdp"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,14 +31,15 @@ const (
 
 // QueueOptions are the sizes and modes of a queue. The zero value of each field but Queue stands for its default.
 type QueueOptions struct {
-	Queue       int           // index of the NIC queue
-	RingEntries int           // slots of each of the four rings, a power of two; default 4096
-	FrameBytes  int           // 2048 or 4096; default: what the link's MTU and its driver need; larger packets take several
-	Frames      int           // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
-	ZeroCopy    ZeroCopyMode  // default ZeroCopyAuto
-	BusyPoll    int           // frames that a poll of the driver by the owner may handle; default 0: the kernel polls
-	BindTimeout time.Duration // how long to wait for a queue that is busy; default 3 s, negative: not at all
-	Stats       *Stats        // where to count; default: memory of its own
+	Queue       int            // index of the NIC queue
+	RingEntries int            // slots of each of the four rings, a power of two; default 4096
+	FrameBytes  int            // 2048 or 4096; default: what the link's MTU and its driver need; larger packets take several
+	Frames      int            // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
+	ZeroCopy    ZeroCopyMode   // default ZeroCopyAuto
+	TXChecksum  TXChecksumMode // default TXChecksumAuto
+	BusyPoll    int            // frames that a poll of the driver by the owner may handle; default 0: the kernel polls
+	BindTimeout time.Duration  // how long to wait for a queue that is busy; default 3 s, negative: not at all
+	Stats       *Stats         // where to count; default: memory of its own
 }
 
 // withDefaults fills in defaults and refuses what cannot work.
@@ -89,6 +89,9 @@ type Queue struct {
 	zeroCopy bool
 	reason   string // why it is, or is not
 
+	txChecksum       bool
+	txChecksumReason string // why it is, or is not
+
 	umem       []byte
 	frames     *frames
 	fill       ring[uint64]
@@ -99,6 +102,7 @@ type Queue struct {
 	peeked   uint32 // RX descriptors in state RX
 	busyPoll bool   // Peek polls the driver
 	maxFrame int    // longest packet: MTU and link header
+	metadata int    // bytes before the data of a frame that is sent
 	chains   bool   // packets may be in several frames (XDP_USE_SG)
 	chained  bool   // a packet peeked may be
 	skipping bool   // the RX ring is within a packet that is dropped
@@ -110,7 +114,7 @@ type Queue struct {
 	stats     *Stats
 	hooks     atomic.Pointer[Hooks] // nil: off
 
-	socket   *xdp.Socket
+	socket   *umemSocket
 	mappings [][]byte
 	file     *os.File        // a duplicate of the descriptor, registered with Go's netpoller
 	conn     syscall.RawConn // of file
@@ -140,8 +144,8 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 		return nil, explainBind(l, o, err)
 	}
 	q := &Queue{
-		fd: s.FD(), ifindex: l.Index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.Name), socket: s,
-		umem:     s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(o.Frames * o.FrameBytes)}),
+		fd: s.fd, ifindex: l.Index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.Name), socket: s,
+		umem: s.umem, metadata: s.metadata,
 		maxFrame: l.MTU + linkHeaderBytes, chains: l.Frags, stats: o.Stats, reason: reason,
 	}
 	span := 1
@@ -149,15 +153,21 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 		span = framesFor(q.maxFrame, o.FrameBytes)
 	}
 	q.frames = newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames(), span)
-	if err := q.setUp(o); err != nil {
+	if err := q.setUp(l, o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
 	}
 	return q, nil
 }
 
 // bindWithPolicy binds in zero-copy or copy mode, and says why. Zero-copy that was only wished for falls back.
-func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *xdp.Socket, reason string, err error) {
+func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *umemSocket, reason string, err error) {
 	ask, reason := o.ZeroCopy.wantsZeroCopy(l, o.FrameBytes, runningKernel())
+	// What the UMEM has room for is said before the mode is known.
+	for _, zeroCopy := range []bool{false, true} {
+		if leaves, _ := o.TXChecksum.leaves(l, zeroCopy); leaves && (ask || !zeroCopy) {
+			g.metadata = txMetadataBytes
+		}
+	}
 	flags := uint16(unix.XDP_USE_NEED_WAKEUP)
 	if l.Frags {
 		flags |= unix.XDP_USE_SG
@@ -168,7 +178,7 @@ func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *xdp.Socket
 	if ask {
 		s, err := bindSocket(l.Index, o.Queue, g, flags|unix.XDP_ZEROCOPY, o.BindTimeout)
 		if err == nil {
-			if got, _ := zeroCopyBound(s.FD()); !got { // setUp asks again, and takes the error
+			if got, _ := zeroCopyBound(s.fd); !got { // setUp asks again, and takes the error
 				reason = fmt.Sprintf("driver %s accepted it and copies all the same: %s", l.Driver, refusal(l, o.FrameBytes, runningKernel()))
 			}
 			return s, reason, nil
@@ -183,12 +193,16 @@ func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *xdp.Socket
 }
 
 // setUp maps the rings a second time, fills the fill ring and registers the socket with the netpoller.
-func (q *Queue) setUp(o QueueOptions) (err error) {
+func (q *Queue) setUp(l LinkInfo, o QueueOptions) (err error) {
 	if q.zeroCopy, err = zeroCopyBound(q.fd); err != nil {
 		return err
 	}
 	if o.ZeroCopy == ZeroCopyOn && !q.zeroCopy {
 		return fmt.Errorf("%w: zero-copy was demanded, %s; set zero_copy to auto or off", ErrUnsupported, q.reason)
+	}
+	q.txChecksum, q.txChecksumReason = o.TXChecksum.leaves(l, q.zeroCopy)
+	if o.TXChecksum == TXChecksumOffload && !q.txChecksum {
+		return fmt.Errorf("%w: checksum offload was demanded, %s; set tx_checksum to auto or software", ErrUnsupported, q.txChecksumReason)
 	}
 	if err := q.mapRings(o.RingEntries); err != nil {
 		return err
@@ -286,7 +300,7 @@ func (q *Queue) Close() error {
 	for _, mem := range q.mappings {
 		errs = append(errs, unix.Munmap(mem))
 	}
-	errs = append(errs, closeSocket(q.socket))
+	errs = append(errs, q.socket.close())
 	q.socket, q.file, q.mappings, q.umem = nil, nil, nil, nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close %s: %w", q.name, err)

@@ -25,11 +25,23 @@ type socketGeometry struct {
 	entries    int // of each ring, a power of two
 	frames     int
 	frameBytes int
+	metadata   int // bytes that the UMEM has room for before the data of a frame that is sent; 0 or txMetadataBytes
+}
+
+// umemSocket is a socket with its UMEM.
+type umemSocket struct {
+	fd       int
+	umem     []byte
+	metadata int          // as in the geometry
+	close    func() error // gives back both, but for rings mapped by others
 }
 
 // newSocket creates a UMEM and a socket bound to the queue. It does not retry; a failed attempt leaves nothing
 // behind. The error wraps the kernel's errno.
-func newSocket(ifindex, queue int, g socketGeometry, bindFlags uint16) (*xdp.Socket, error) {
+func newSocket(ifindex, queue int, g socketGeometry, bindFlags uint16) (*umemSocket, error) {
+	if g.metadata > 0 {
+		return newMetadataSocket(ifindex, queue, g, bindFlags)
+	}
 	creation.Lock()
 	defer creation.Unlock()
 	before, err := socketMappings()
@@ -49,7 +61,8 @@ func newSocket(ifindex, queue int, g socketGeometry, bindFlags uint16) (*xdp.Soc
 	}
 	syscall.ForkLock.RUnlock()
 	if err == nil {
-		return s, nil
+		umem := s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(g.frames * g.frameBytes)})
+		return &umemSocket{s.FD(), umem, 0, func() error { return closeSocket(s) }}, nil
 	}
 	err = withErrno(err)
 	after, mapsErr := socketMappings()
@@ -150,7 +163,7 @@ func unmap(maps []mapping) error {
 
 // bindSocket is newSocket with patience: after an owner of the queue died the kernel keeps it for some tens of
 // milliseconds more.
-func bindSocket(ifindex, queue int, g socketGeometry, bindFlags uint16, patience time.Duration) (*xdp.Socket, error) {
+func bindSocket(ifindex, queue int, g socketGeometry, bindFlags uint16, patience time.Duration) (*umemSocket, error) {
 	deadline := time.Now().Add(patience)
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		s, err := newSocket(ifindex, queue, g, bindFlags)

@@ -21,6 +21,7 @@ type Stats struct {
 	TXFrames      uint64 `name:"tx_frames" unit:"frames" kind:"counter" help:"Frames submitted for sending."`
 	TXBytes       uint64 `name:"tx_bytes" unit:"bytes" kind:"counter" help:"Bytes submitted for sending, Ethernet headers included."`
 	TXCompletions uint64 `name:"tx_completions" unit:"frames" kind:"counter" help:"Frames the kernel gave back after sending, or after dropping them."`
+	TXPartial     uint64 `name:"tx_partial_checksums" unit:"frames" kind:"counter" help:"Frames submitted whose checksum was left to the interface (tx_checksum)."`
 	TXRefused     uint64 `name:"tx_refused" unit:"frames" kind:"counter" help:"Frames not sent because their length did not fit the frame or the MTU."`
 	TXNoFrame     uint64 `name:"tx_no_frame" unit:"events" kind:"counter" help:"Reservations refused because every TX frame was in use (back-pressure)."`
 

@@ -22,7 +22,7 @@ const (
 // the UMEM.
 type TXFrame uint64
 
-// Reserve takes a free frame for sending and returns all of it as a slice, valid until Submit or Discard. False is
+// Reserve takes a free frame for sending and returns all of it that data may have as a slice, valid until Submit or Discard. False is
 // back-pressure: every TX frame is in use, even after reaping. [Waiter.Wait] then returns when some are free again.
 func (q *Queue) Reserve() (TXFrame, []byte, bool) {
 	addr, ok := q.frames.reserved()
@@ -45,13 +45,15 @@ func (q *Queue) Reserve() (TXFrame, []byte, bool) {
 		q.stats.TXFramesHighWater = used
 	}
 	end := addr + uint64(q.frames.span)<<q.frames.shift
-	return TXFrame(addr), q.umem[addr:end:end], true
+	return TXFrame(addr), q.umem[addr+uint64(q.metadata) : end : end], true
 }
 
 // Submit puts the first n bytes of a reserved frame on the TX ring; the next kick publishes it, whole. A length that the
 // interface cannot send (zero, or above the MTU) is refused and counted, and the frame is free again: the kernel would
 // never give it back.
-func (q *Queue) Submit(f TXFrame, n int) {
+func (q *Queue) Submit(f TXFrame, n int) { q.submit(f, n, 0) }
+
+func (q *Queue) submit(f TXFrame, n int, options uint32) {
 	if n <= 0 || n > q.maxFrame {
 		q.stats.TXRefused++
 		q.Discard(f)
@@ -60,7 +62,7 @@ func (q *Queue) Submit(f TXFrame, n int) {
 	if q.frames.span > 1 {
 		q.putChain(uint64(f), n)
 	} else {
-		q.tx.put(unix.XDPDesc{Addr: uint64(f), Len: uint32(n)})
+		q.tx.put(unix.XDPDesc{Addr: uint64(f) + uint64(q.metadata), Len: uint32(n), Options: options})
 	}
 	q.stats.TXFrames++
 	q.stats.TXBytes += uint64(n)

@@ -167,8 +167,7 @@ func (l *link) sendHeld(f *flow) bool {
 	packet := f.held.packet[:f.held.length]
 	l.putEthernet(b, &mac, packet[0]>>4 == header.IPv6Version)
 	n := copy(b[etherBytes:], packet)
-	putTCPChecksum(b[etherBytes : etherBytes+n])
-	l.submit(frame, b, etherBytes+n)
+	l.submitTCP(frame, b, etherBytes+n)
 	return true
 }
 

@@ -78,7 +78,7 @@ func TestTapShowsJumboFramesWhole(t *testing.T) {
 	})
 	l.do(func() {
 		l.Stack.SetTap(nil)
-		if !slices.Equal(tap.received, wires.received) || !slices.Equal(tap.sent, wires.sent) {
+		if !slices.Equal(tap.received, wires.received) || !slices.Equal(tap.withoutChecksums(), wires.withoutChecksums()) {
 			t.Error("the tap shows other frames than the wires")
 		}
 	})

@@ -18,6 +18,8 @@ type Device interface {
 	Release(n int)
 	Reserve() (dataplane.TXFrame, []byte, bool)
 	Submit(f dataplane.TXFrame, n int)
+	TXChecksum() bool
+	SubmitPartial(f dataplane.TXFrame, n, start, offset int)
 	Discard(f dataplane.TXFrame)
 	Unpublished() int
 	Kick() error

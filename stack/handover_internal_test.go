@@ -16,24 +16,26 @@ import (
 // nothing.
 type nothing struct{ sent int }
 
-func (*nothing) Peek(int) int                               { return 0 }
-func (*nothing) Frame(int) []byte                           { return nil }
-func (*nothing) Chained() bool                              { return false }
-func (*nothing) More(int) bool                              { return false }
-func (*nothing) Release(int)                                {}
-func (*nothing) Reserve() (dataplane.TXFrame, []byte, bool) { return 0, nil, false }
-func (*nothing) Submit(dataplane.TXFrame, int)              {}
-func (*nothing) Discard(dataplane.TXFrame)                  {}
-func (*nothing) Unpublished() int                           { return 0 }
-func (*nothing) Kick() error                                { return nil }
-func (*nothing) Pending() int                               { return 0 }
-func (*nothing) Wait(time.Duration)                         {}
-func (*nothing) Wake()                                      {}
-func (*nothing) Poll() bool                                 { return false }
-func (*nothing) Lookup(int, netip.Addr) ([6]byte, bool)     { return [6]byte{}, false }
-func (*nothing) Provoke(int, netip.Addr)                    {}
-func (*nothing) Generation() uint64                         { return 0 }
-func (*nothing) Routes() []dataplane.Route                  { return routes }
+func (*nothing) Peek(int) int                                   { return 0 }
+func (*nothing) Frame(int) []byte                               { return nil }
+func (*nothing) Chained() bool                                  { return false }
+func (*nothing) More(int) bool                                  { return false }
+func (*nothing) Release(int)                                    {}
+func (*nothing) Reserve() (dataplane.TXFrame, []byte, bool)     { return 0, nil, false }
+func (*nothing) Submit(dataplane.TXFrame, int)                  {}
+func (*nothing) TXChecksum() bool                               { return false }
+func (*nothing) SubmitPartial(dataplane.TXFrame, int, int, int) {}
+func (*nothing) Discard(dataplane.TXFrame)                      {}
+func (*nothing) Unpublished() int                               { return 0 }
+func (*nothing) Kick() error                                    { return nil }
+func (*nothing) Pending() int                                   { return 0 }
+func (*nothing) Wait(time.Duration)                             {}
+func (*nothing) Wake()                                          {}
+func (*nothing) Poll() bool                                     { return false }
+func (*nothing) Lookup(int, netip.Addr) ([6]byte, bool)         { return [6]byte{}, false }
+func (*nothing) Provoke(int, netip.Addr)                        {}
+func (*nothing) Generation() uint64                             { return 0 }
+func (*nothing) Routes() []dataplane.Route                      { return routes }
 func (*nothing) Port(netip.Addr, netip.AddrPort) (uint16, bool) {
 	return 23333, true
 }

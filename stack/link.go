@@ -41,6 +41,8 @@ type link struct {
 	judged     bool         // what goes the stock way was plain: it went the lean way as far as that leads
 	origin     int          // worker whose queue the frame being delivered came from; fromQueue: this one's
 
+	leaveChecksums bool // the device completes those of segments
+
 	established [1 << establishedBits]establishedEntry // loop only
 
 	tap   Tap    // nil: off; written under mu by the loop
@@ -70,7 +72,7 @@ var (
 )
 
 func newLink(s *Stack, id tcpip.NICID, l Link) *link {
-	k := &link{stack: s, id: id, Link: l, origin: fromQueue}
+	k := &link{stack: s, id: id, Link: l, origin: fromQueue, leaveChecksums: l.Device.TXChecksum()}
 	k.devices = append(append(k.devices, l.Device), l.More...)
 	k.flows.init()
 	k.in.Link, k.out.Link, k.out.From, k.out.sent = int(id)-1, int(id)-1, fromQueue, true
@@ -112,7 +114,7 @@ func (l *link) LinkAddress() tcpip.LinkAddress { return tcpip.LinkAddress(l.MAC[
 func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
 
 // Capabilities implements netstack.LinkEndpoint. TCP checksums are computed
-// here while the segment is copied, for every TCP segment.
+// here when the segment has been copied, or by the device.
 func (l *link) Capabilities() netstack.LinkEndpointCapabilities {
 	c := netstack.LinkEndpointCapabilities(0) | netstack.CapabilityTXChecksumOffload
 	if l.TrustChecksum {

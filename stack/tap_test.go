@@ -31,6 +31,17 @@ func (r *recorder) counts() (received, sent int) {
 	return len(r.received), len(r.sent)
 }
 
+// withoutChecksums are the frames sent but for the checksum of TCP behind an IPv4
+// header, which the device completes.
+func (r *recorder) withoutChecksums() []string {
+	const checksum = 14 + 20 + 16
+	var frames []string
+	for _, f := range r.sent {
+		frames = append(frames, f[:checksum]+f[checksum+2:])
+	}
+	return frames
+}
+
 func TestTapShowsWhatTheWiresCarry(t *testing.T) {
 	l := start(t, nil, serveEcho)
 	l.listen("10.1.0.1:80")
@@ -59,7 +70,7 @@ func TestTapShowsWhatTheWiresCarry(t *testing.T) {
 		if !slices.Equal(tap.received, wires.received) {
 			t.Errorf("received: the tap shows %d frames, the wire %d, or others", len(tap.received), len(wires.received))
 		}
-		if !slices.Equal(tap.sent, wires.sent) {
+		if !slices.Equal(tap.withoutChecksums(), wires.withoutChecksums()) {
 			t.Errorf("sent: the tap shows %d frames, the wire %d, or others", len(tap.sent), len(wires.sent))
 		}
 	})

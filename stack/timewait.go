@@ -287,8 +287,7 @@ func (l *link) ackTimeWait(s *segment, w *waiting, stamp uint32, stamped bool, n
 		binary.BigEndian.PutUint32(o[4:], w.stamp+now-w.stampAt)
 		binary.BigEndian.PutUint32(o[8:], stamp)
 	}
-	putTCPChecksum(packet)
-	l.submit(frame, b, etherBytes+len(packet))
+	l.submitTCP(frame, b, etherBytes+len(packet))
 }
 
 // flowKey names the flow of s as its answers do.

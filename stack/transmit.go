@@ -109,7 +109,7 @@ func (l *link) mergeFIN(f *flow, t header.TCP) bool {
 	copy(data, t)
 	data.SetSequenceNumber(sequence)
 	data.SetFlags(uint8(flags | t.Flags()))
-	putTCPChecksum(packet)
+	l.putChecksum(packet)
 	l.stats.FinsMerged++
 	if l.hooks != nil {
 		l.showSegment(packet, true)
@@ -117,9 +117,26 @@ func (l *link) mergeFIN(f *flow, t header.TCP) bool {
 	return true
 }
 
+// submitTCP is submit for a frame that holds a TCP segment, whose checksum it puts.
+func (l *link) submitTCP(f dataplane.TXFrame, b []byte, n int) {
+	packet := b[etherBytes:n]
+	l.putChecksum(packet)
+	if l.leavesChecksum(packet) {
+		l.Device.SubmitPartial(f, n, etherBytes+ipBytes(packet), header.TCPChecksumOffset)
+	} else {
+		l.Device.Submit(f, n)
+	}
+	l.noteSubmitted(b, n)
+}
+
 // submit puts a frame of n bytes, whose memory is b, on the TX ring.
 func (l *link) submit(f dataplane.TXFrame, b []byte, n int) {
 	l.Device.Submit(f, n)
+	l.noteSubmitted(b, n)
+}
+
+// noteSubmitted accounts for the frame just submitted, and shows it.
+func (l *link) noteSubmitted(b []byte, n int) {
 	l.submitted++
 	l.stats.TXFrames++
 	if l.tap != nil {
@@ -155,9 +172,10 @@ func (l *link) write(o *outgoing) bool {
 	l.putEthernet(b, &mac, o.packet.NetworkProtocolNumber == header.IPv6ProtocolNumber)
 	n := gather(b[etherBytes:], o.packet)
 	if o.packet.TransportProtocolNumber == header.TCPProtocolNumber {
-		putTCPChecksum(b[etherBytes : etherBytes+n])
+		l.submitTCP(frame, b, etherBytes+n)
+	} else {
+		l.submit(frame, b, etherBytes+n)
 	}
-	l.submit(frame, b, etherBytes+n)
 	l.noteTail(o, b[etherBytes:etherBytes+n])
 	return true
 }
@@ -196,8 +214,7 @@ func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 			f &^= header.TCPFlagFin | header.TCPFlagPsh
 		}
 		segment.SetFlags(uint8(f))
-		putTCPChecksum(packet)
-		l.submit(frame, b, etherBytes+len(packet))
+		l.submitTCP(frame, b, etherBytes+len(packet))
 		l.noteTail(o, packet)
 		o.sent += n
 	}
@@ -326,12 +343,37 @@ func (l *link) putEthernet(b []byte, mac *[6]byte, v6 bool) {
 	}
 }
 
+// leaveFromBytes is the length of a packet from which on its checksum is left to the device. With metadata before every
+// frame a small request took 0.2 to 0.5 us more CPU on veth.
+const leaveFromBytes = 512
+
+// leavesChecksum reports whether the device completes the checksum of a packet.
+func (l *link) leavesChecksum(packet []byte) bool {
+	return l.leaveChecksums && len(packet) >= leaveFromBytes
+}
+
+// putChecksum puts into the TCP checksum of a whole IP packet what the device wants there: the checksum, or the sum of the
+// pseudo-header, which it adds to that of the segment.
+func (l *link) putChecksum(packet []byte) {
+	if !l.leavesChecksum(packet) {
+		putTCPChecksum(packet)
+		return
+	}
+	segment := packet[ipBytes(packet):]
+	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], tcpPseudoSum(packet, len(segment)))
+}
+
+// ipBytes is the length of the IP header of a packet, in which IPv6 has no extensions.
+func ipBytes(packet []byte) int {
+	if packet[0]>>4 == header.IPv6Version {
+		return header.IPv6MinimumSize
+	}
+	return int(packet[0]&0xf) * 4
+}
+
 // putTCPChecksum fills the TCP checksum of a whole IP packet.
 func putTCPChecksum(packet []byte) {
-	segment := packet[header.IPv6MinimumSize:]
-	if packet[0]>>4 != header.IPv6Version {
-		segment = packet[int(packet[0]&0xf)*4:]
-	}
+	segment := packet[ipBytes(packet):]
 	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], 0)
 	sum := checksum.Checksum(segment, tcpPseudoSum(packet, len(segment)))
 	binary.BigEndian.PutUint16(segment[header.TCPChecksumOffset:], ^sum)

@@ -39,7 +39,8 @@ It takes tcpdump's filter expressions: hosts, nets, ports, protocols, the bytes 
 headers, and, or, not. Without -w it prints a line for each frame; with it, it
 writes pcapng for Wireshark, with the direction, the queue, and, in a comment, the
 worker and what became of the frame. Times are when the loop took the frame from
-its ring, or gave it to the kernel.
+its ring, or gave it to the kernel. Where tx_checksum is offload, as ringroad status
+tells, checksums of what is sent are still to be filled in, as in tcpdump.
 
 A frame that one worker hands over to another is shown once, where it came in;
 --handed shows it again at the worker that was handed it.

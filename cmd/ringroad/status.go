@@ -81,6 +81,13 @@ func statusText(s *control.Status) string {
 		if i.State != control.LinkUp {
 			line("", fmt.Sprintf("  %s since %s", i.State, i.Since.Local().Format(timeFormat)))
 		}
+		if i.TXChecksumReason != "" {
+			by := "software"
+			if i.TXChecksum {
+				by = "offload"
+			}
+			line("", fmt.Sprintf("  checksums of what is sent: %s (%s)", by, i.TXChecksumReason))
+		}
 		line("", "  features: "+i.Features.String())
 	}
 	line("listeners", strings.Join(s.Listeners, ", "))

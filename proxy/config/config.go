@@ -21,6 +21,7 @@ type Config struct {
 	XDPMode      XDPMode       // how the steering program is attached
 	ZeroCopy     ZeroCopy      // whether the driver may receive straight into the UMEM
 	RXChecksum   RXChecksum    // what is done with checksums of received segments
+	TXChecksum   TXChecksum    // who completes the checksums of segments that are sent
 	Wait         Wait          // what a worker does when it has nothing to do
 	SpinBudget   time.Duration // how long WaitSpin polls in vain before it sleeps
 	Prepare      bool          // set up the interfaces, until the end
@@ -98,6 +99,16 @@ const (
 	RXChecksumAuto   RXChecksum = "auto"   // trusted on veth, whose kernel peers leave them unfilled; verified elsewhere
 	RXChecksumVerify RXChecksum = "verify" // a segment with a bad checksum is dropped and counted
 	RXChecksumTrust  RXChecksum = "trust"  // never computed
+)
+
+// TXChecksum says who completes the checksums of segments that are sent.
+type TXChecksum string
+
+// The values of tx_checksum.
+const (
+	TXChecksumAuto     TXChecksum = "auto"     // the interface where that is known to be sound
+	TXChecksumSoftware TXChecksum = "software" // the worker
+	TXChecksumOffload  TXChecksum = "offload"  // the interface: starting fails where it cannot
 )
 
 // Wait says what a worker does when it has nothing to do.

@@ -84,6 +84,7 @@ func TestValuesHaveNames(t *testing.T) {
 		"xdp_mode":               {string(XDPAuto), string(XDPNative), string(XDPGeneric)},
 		"zero_copy":              {string(ZeroCopyAuto), string(ZeroCopyOn), string(ZeroCopyOff)},
 		"rx_checksum":            {string(RXChecksumAuto), string(RXChecksumVerify), string(RXChecksumTrust)},
+		"tx_checksum":            {string(TXChecksumAuto), string(TXChecksumSoftware), string(TXChecksumOffload)},
 		"wait":                   {string(WaitSleep), string(WaitSpin)},
 		"tcp.congestion_control": {string(Cubic), string(Reno)},
 		"x_forwarded":            {string(XForwardedAppend), string(XForwardedReplace), string(XForwardedOff)},

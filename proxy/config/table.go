@@ -465,6 +465,11 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.RXChecksum },
 	},
 	{
+		path: "tx_checksum", kind: word, def: "auto", values: []string{"auto", "software", "offload"}, fixed: true,
+		about: "Who completes the checksums of segments that are sent. `software`: the worker. `offload`: the interface, which is told where by metadata before each frame (Linux 6.11); it fails where that is not to be had. `auto` leaves them to the interface where that is known to be sound: in zero-copy mode to drivers that announce it, and on veth, which hands segments on unfilled as it does with the kernel's own, unless `ethtool -K IFACE tx off` says otherwise. The log and `ringroad status` say what was really got, and why.",
+		at:    func(s *scope) any { return &s.config.TXChecksum },
+	},
+	{
 		path: "wait", kind: word, def: "sleep", values: []string{"sleep", "spin"}, fixed: true,
 		about: "What a worker does when it has nothing to do. `sleep` uses no CPU when idle; while frames keep coming within some 50 us it looks at the rings for as long before it sleeps, since to sleep and be woken takes as much. `spin` polls the rings first, for `spin_budget`: about half the latency at one connection, for up to all of one core.",
 		at:    func(s *scope) any { return &s.config.Wait },

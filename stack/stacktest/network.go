@@ -151,6 +151,7 @@ func (n *Network) config(worker, workers int) stack.Config {
 			in := n.inbound[i].wires[q]
 			in.notify = waiter.Wake
 			d := newDevice(in, n.outbound[i])
+			d.partial = i == 0 // each network has another kind
 			if q != worker {
 				l.More = append(l.More, d)
 				continue

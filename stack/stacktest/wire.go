@@ -1,9 +1,12 @@
 package stacktest
 
 import (
+	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 
 	"ringroad/dataplane"
 )
@@ -96,11 +99,14 @@ type device struct {
 	queued  []descriptor
 	fresh   int  // of queued: not yet kicked
 	stalled bool // the kernel takes nothing
+	partial bool // it completes checksums
 }
 
 type descriptor struct {
 	frame dataplane.TXFrame
 	n     int
+	// Where the checksum to be completed is, and where what it covers starts; 0: none is.
+	start, offset int
 }
 
 func newDevice(in, out *wire) *device {
@@ -140,7 +146,16 @@ func (d *device) Reserve() (dataplane.TXFrame, []byte, bool) {
 
 func (d *device) Submit(f dataplane.TXFrame, n int) {
 	d.mu.Lock()
-	d.queued = append(d.queued, descriptor{f, n})
+	d.queued = append(d.queued, descriptor{frame: f, n: n})
+	d.fresh++
+	d.mu.Unlock()
+}
+
+func (d *device) TXChecksum() bool { return d.partial }
+
+func (d *device) SubmitPartial(f dataplane.TXFrame, n, start, offset int) {
+	d.mu.Lock()
+	d.queued = append(d.queued, descriptor{f, n, start, offset})
 	d.fresh++
 	d.mu.Unlock()
 }
@@ -165,7 +180,12 @@ func (d *device) Kick() error {
 		return nil
 	}
 	for _, q := range d.queued {
-		d.out.put(d.umem[q.frame : int(q.frame)+q.n])
+		b := d.umem[q.frame : int(q.frame)+q.n]
+		if q.start > 0 { // as skb_checksum_help does
+			sum := checksum.Checksum(b[q.start:], 0)
+			binary.BigEndian.PutUint16(b[q.start+q.offset:], ^sum)
+		}
+		d.out.put(b)
 		d.free = append(d.free, q.frame)
 	}
 	d.queued = d.queued[:0]

@@ -60,7 +60,11 @@ type Interface struct {
 	ZeroCopy  bool           `json:"zero_copy"`
 	Reason    string         `json:"zero_copy_reason"` // why it is, or is not
 	Queues    int            `json:"queues"`           // receive queues
-	Features  *Features      `json:"features"`         // nil: the kernel does not tell, Linux 6.3 is needed
+
+	// TXChecksum says that checksums of what is sent are left to the interface.
+	TXChecksum       bool      `json:"tx_checksum"`
+	TXChecksumReason string    `json:"tx_checksum_reason"` // why they are, or are not
+	Features         *Features `json:"features"`           // nil: the kernel does not tell, Linux 6.3 is needed
 }
 
 // Features are what a driver says that it can do, by the names of the kernel's

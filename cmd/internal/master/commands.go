@@ -78,12 +78,13 @@ func (m *master) status() control.Status {
 		s.Configuration.Failed, s.Configuration.Error = m.failedAt, m.reloadErr.Error()
 	}
 	for k, i := range m.interfaces {
-		zeroCopy, reason := m.zeroCopy(k)
+		zeroCopy, reason := m.got(k, func(q *worker.Queue) (bool, string) { return q.ZeroCopy, q.Reason })
+		txChecksum, txReason := m.got(k, func(q *worker.Queue) (bool, string) { return q.TXChecksum, q.TXChecksumReason })
 		l := &m.links[k]
 		s.Interfaces = append(s.Interfaces, control.Interface{
 			Name: l.state.Name, State: linkState(l.state), Since: l.since, MTU: l.state.MTU, Addresses: l.addresses,
 			Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: zeroCopy, Reason: reason, Queues: l.state.RXQueues,
-			Features: control.NewFeatures(i.Link().Features),
+			TXChecksum: txChecksum, TXChecksumReason: txReason, Features: control.NewFeatures(i.Link().Features),
 		})
 	}
 	for i := range c.Listeners {
@@ -126,19 +127,18 @@ func linkState(s dataplane.LinkState) control.LinkState {
 	}
 }
 
-// zeroCopy reports whether every socket on interface k is in zero-copy mode, and
-// why; "" while there is none.
-func (m *master) zeroCopy(k int) (got bool, reason string) {
+// got reports whether every socket on interface k has got something, and why; ""
+// while there is none.
+func (m *master) got(k int, it func(*worker.Queue) (bool, string)) (all bool, reason string) {
 	for _, c := range m.children {
-		for _, q := range c.queues {
-			if q.Link != k {
+		for i := range c.queues {
+			if c.queues[i].Link != k {
 				continue
 			}
-			if !q.ZeroCopy {
-				return false, q.Reason
+			if all, reason = it(&c.queues[i]); !all {
+				return false, reason
 			}
-			got, reason = true, q.Reason
 		}
 	}
-	return got, reason
+	return all, reason
 }

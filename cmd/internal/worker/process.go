@@ -122,7 +122,10 @@ func (p *process) start() error {
 	var sockets []int
 	for i := range p.worker.links {
 		for _, q := range p.worker.links[i].queues {
-			ready.Queues = append(ready.Queues, Queue{Link: i, Queue: q.number, ZeroCopy: q.ZeroCopy(), Reason: q.ZeroCopyReason()})
+			ready.Queues = append(ready.Queues, Queue{
+				Link: i, Queue: q.number, ZeroCopy: q.ZeroCopy(), Reason: q.ZeroCopyReason(),
+				TXChecksum: q.TXChecksum(), TXChecksumReason: q.TXChecksumReason(),
+			})
 			sockets = append(sockets, q.FD())
 		}
 	}

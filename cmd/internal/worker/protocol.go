@@ -119,6 +119,9 @@ type Queue struct {
 	Queue    int    `json:"queue"`
 	ZeroCopy bool   `json:"zero_copy"`
 	Reason   string `json:"reason"` // why it is, or is not
+
+	TXChecksum       bool   `json:"tx_checksum"` // left to the interface
+	TXChecksumReason string `json:"tx_checksum_reason"`
 }
 
 // files are the descriptors of a Start.

@@ -155,6 +155,7 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 				FrameBytes:  c.Rings.FrameBytes,
 				Frames:      c.Rings.Frames,
 				ZeroCopy:    zeroCopyModes[c.ZeroCopy],
+				TXChecksum:  txChecksumModes[c.TXChecksum],
 				BusyPoll:    c.BusyPoll,
 				Stats:       &w.values.links[i].queues[k].ours,
 			})
@@ -165,7 +166,8 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 			w.ringEntries = q.Levels().RingEntries
 			all = append(all, q)
 			o.Log.Info("queue open", "interface", l.Name, "queue", number, "driver", l.Driver,
-				"mode", l.Mode.String(), "zero_copy", q.ZeroCopy(), "reason", q.ZeroCopyReason())
+				"mode", l.Mode.String(), "zero_copy", q.ZeroCopy(), "reason", q.ZeroCopyReason(),
+				"tx_checksum", q.TXChecksum(), "tx_checksum_reason", q.TXChecksumReason())
 		}
 	}
 	return all, nil
@@ -286,6 +288,12 @@ var zeroCopyModes = map[config.ZeroCopy]dataplane.ZeroCopyMode{
 	config.ZeroCopyAuto: dataplane.ZeroCopyAuto,
 	config.ZeroCopyOn:   dataplane.ZeroCopyOn,
 	config.ZeroCopyOff:  dataplane.ZeroCopyOff,
+}
+
+var txChecksumModes = map[config.TXChecksum]dataplane.TXChecksumMode{
+	config.TXChecksumAuto:     dataplane.TXChecksumAuto,
+	config.TXChecksumSoftware: dataplane.TXChecksumSoftware,
+	config.TXChecksumOffload:  dataplane.TXChecksumOffload,
 }
 
 // trustChecksum decides rx_checksum. Kernel peers on veth hand frames over
