@@ -73,10 +73,9 @@ func TestChecksumsLeftToTheInterfaceAreRight(t *testing.T) {
 				if !ok {
 					t.Fatal("no frame is free")
 				}
-				switch start := s.putSYN(b, v6, port, n); {
-				case port == first: // whose checksum nobody completes
-					q.Submit(f, n)
-				default:
+				if start := s.putSYN(b, v6, port, n); port == first {
+					q.Submit(f, n) // nobody completes its checksum
+				} else {
 					q.SubmitPartial(f, n, start, tcpChecksumOffset)
 				}
 				must(t, q.Kick())
