@@ -38,7 +38,7 @@ var driverPolicies = map[string]driverPolicy{
 		reason: "attaching resets the link for some 10 s, and some releases refuse queues on machines of more than 64 CPUs"},
 	// With frames of 2 KB its zero-copy receives no full-sized frames: seen on an emulated igb under Linux 7.3.
 	"igb": {offered: kernelRelease{6, 14}, frameBytes: 4096,
-		reason: "it is new, and its first releases leaked receive frames that a program passes to the kernel"},
+		reason: "it is new, and its first releases leaked receive frames that a program passes to the kernel, and on Linux 7.3 it was seen to hand out a frame twice"},
 	"igc": {offered: kernelRelease{5, 14}, maxMTU: 1500,
 		reason: "little is known of it under load"},
 	"virtio_net": {offered: kernelRelease{6, 11},
