@@ -10,7 +10,7 @@ FUZZTIME ?= 20s
 BENCH_FLAGS ?= -quick
 TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client node=nodejs \
 	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
-	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux
+	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo lab fail test vm bench pgo lint fuzz generate clean

@@ -72,6 +72,11 @@ func TestTopOnATerminal(t *testing.T) {
 	dumb := openTmux(t, []string{"TERM=dumb"}, "env", "TERM=dumb", binary, "top", "--interval", "200ms", "--control", r.Control)
 	mustMatch(t, dumb.shows("exit status 0"), `(?m)^ringroad: TERM is dumb`, `(?m)^requests/s +\d`)
 
+	examined := openTmux(t, nil, shared.Edge.Exec(binary, "doctor", "--control", r.Control).Args...)
+	mustMatch(t, examined.shows("exit status 0"), `(?m)^(ok|warning) +[a-z]`)
+	examined.resize(240, 100) // long lines come together again
+	mustMatch(t, examined.shows("\nok       xdp e0: the program of the running ringroad"), `(?m)^ok +features e0: XDP basic`, `(?m)^(ok|warning) +processors`, `(?m)^ok +backend 10\.2\.0\.2:8080`)
+
 	// A worker dies, then ringroad ends.
 	if err := syscall.Kill(workerPID(t, r, 0), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
