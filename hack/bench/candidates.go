@@ -21,12 +21,13 @@ const (
 	haproxy      = "haproxy"
 	ringroad     = "ringroad"
 	ringroadSpin = "ringroad-spin"
-	traced       = "traced" // ringroad while one request in 1000 is followed
+	traced       = "traced"  // ringroad while one request in 1000 is followed
+	scraped      = "scraped" // ringroad of which the metrics are asked for every second; of the others there is no admin endpoint
 	base         = "base"
 )
 
 var (
-	candidateNames = []string{direct, nginx, haproxy, ringroad, ringroadSpin, traced, base}
+	candidateNames = []string{direct, nginx, haproxy, ringroad, ringroadSpin, traced, scraped, base}
 	peers          = []string{nginx, haproxy} // that ringroad is compared with
 )
 
@@ -68,6 +69,7 @@ type candidate struct {
 	process  *lab.Process  // nil: there is no proxy
 	ringroad *lab.Ringroad // nil: it is another proxy
 	beside   *lab.Process  // runs beside it, and is not measured; nil: nothing
+	scraper  *scraper      // asks it for metrics; nil: nobody does
 }
 
 // setting is what configurations are made from. Every candidate gets the same sizes.
@@ -189,7 +191,7 @@ log: {access: off}
 func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile string) error {
 	binary := o.binary
 	switch c.name {
-	case ringroad, traced:
+	case ringroad, traced, scraped:
 		s.Settings = o.settings
 	case ringroadSpin:
 		s.Settings = o.settings + "\nwait: spin"
@@ -206,9 +208,12 @@ func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile str
 	if err := template.Must(template.New("ringroad").Parse(ringroadConfig)).Execute(&b, s); err != nil {
 		return err
 	}
-	var flags []string
+	admin, flags := filepath.Join(l.Dir, "admin.sock"), []string{"--admin", "off"}
+	if c.name == scraped {
+		flags = []string{"--admin", "unix:" + admin}
+	}
 	if profile != "" {
-		flags = []string{"--cpu-profile", profile}
+		flags = append(flags, "--cpu-profile", profile)
 	}
 	r, err := l.StartRingroad(binary, b.String(), flags...)
 	if err != nil {
@@ -220,6 +225,9 @@ func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile str
 			err = c.beside.WaitLine("following requests", 10*time.Second)
 		}
 	}
+	if err == nil && c.name == scraped {
+		c.scraper = scrape(admin)
+	}
 	if err != nil {
 		c.stop()
 	}
@@ -227,6 +235,9 @@ func (c *candidate) startRingroad(l *lab.Lab, o *options, s setting, profile str
 }
 
 func (c *candidate) stop() {
+	if c.scraper != nil {
+		c.scraper.stop()
+	}
 	if c.beside != nil {
 		c.beside.Stop(5 * time.Second)
 	}

@@ -6,7 +6,8 @@
 // A case (cases.go) is a load; a candidate (candidates.go) is what stands between client and backend: ringroad, ringroad-spin (the same
 // with wait: spin), nginx, haproxy, or direct, which is nothing but the edge's kernel forwarding: what is left when it is subtracted is
 // the proxy's. The candidate base is ringroad from another binary (-base) or without the settings of -set, to compare two of them in
-// one run. A cell is a candidate in a case. In each round every candidate is started, warmed up for a second, measured and stopped;
+// one run; traced and scraped are ringroad while one request in 1000 is followed, and while its metrics are asked for every second (the
+// others have no admin endpoint), to see what looking costs. A cell is a candidate in a case. In each round every candidate is started, warmed up for a second, measured and stopped;
 // the XDP program is attached only while ringroad is measured.
 //
 // # How it is measured

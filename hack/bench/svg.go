@@ -9,7 +9,7 @@ import (
 
 // colours tell candidates apart, in every plot alike.
 var colours = map[string]string{
-	direct: "#8c8c8c", nginx: "#2e8b57", haproxy: "#2f6fb3", ringroad: "#d1495b", ringroadSpin: "#e89b2c", traced: "#c98bb9", base: "#7d5ba6",
+	direct: "#8c8c8c", nginx: "#2e8b57", haproxy: "#2f6fb3", ringroad: "#d1495b", ringroadSpin: "#e89b2c", traced: "#c98bb9", scraped: "#b8860b", base: "#7d5ba6",
 }
 
 // stepColours are those of the steps of a profile, in their order.
