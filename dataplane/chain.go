@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,23 +57,27 @@ func (i *Interface) CheckMTU(mtu int) error {
 func framesFor(n, frameBytes int) int { return (n + frameBytes - 1) / frameBytes }
 
 // lookAtChains returns how many frames can be peeked: whole packets of at most limit frames, or the first one. It drops
-// the packets before them that are larger than the MTU, as the kernel drops those that a frame does not hold.
+// the packets before them that are larger than the MTU, as the kernel drops those that a frame does not hold, and those of
+// which the driver did not have a frame.
 func (q *Queue) lookAtChains(limit uint32) uint32 {
 	if q.peeked == 0 {
 		q.chained = false
 	}
 	for {
 		visible := q.rx.peek(uint32(len(q.rx.slots)))
+		q.take(visible)
 		if q.skipping {
 			visible = q.skip(visible)
 		}
-		whole, bytes, oversized := q.peeked, 0, false
-		for i := whole; i < visible && !oversized; i++ {
+		whole, bytes, refused := q.peeked, 0, (*uint64)(nil)
+		for i := whole; i < visible && refused == nil; i++ {
 			d := q.rx.at(i)
 			bytes += int(d.Len)
 			switch {
+			case d.Addr == noFrame:
+				refused = &q.stats.RXInvalid
 			case bytes > q.maxFrame:
-				oversized = true
+				refused = &q.stats.RXOversized
 			case d.Options&unix.XDP_PKT_CONTD != 0:
 			case i >= limit && whole > 0:
 				return whole
@@ -81,11 +86,24 @@ func (q *Queue) lookAtChains(limit uint32) uint32 {
 				whole, bytes = i+1, 0
 			}
 		}
-		if !oversized || whole > 0 {
-			return whole // what is too large has to wait behind others
+		if refused == nil || whole > 0 {
+			return whole // what is dropped has to wait behind others
 		}
-		q.stats.RXOversized++
+		*refused++
 		q.skipping = true
+	}
+}
+
+// noFrame is the address of a descriptor that names a frame which the kernel did not have.
+const noFrame = math.MaxUint64
+
+// take takes the frames of what is visible on the RX ring.
+func (q *Queue) take(visible uint32) {
+	for ; q.taken < visible; q.taken++ {
+		if d := q.rx.at(q.taken); !q.frames.received(d.Addr, d.Len) {
+			q.distrust()
+			q.rx.set(q.taken, unix.XDPDesc{Addr: noFrame, Options: d.Options})
+		}
 	}
 }
 
@@ -97,12 +115,14 @@ func (q *Queue) skip(visible uint32) uint32 {
 	n := uint32(0)
 	for q.skipping && n < visible {
 		d := q.rx.at(n)
-		q.frames.received(d.Addr)
-		q.fill.put(q.frames.refilled(d.Addr))
+		if d.Addr != noFrame {
+			q.fill.put(q.frames.refilled(d.Addr))
+		}
 		q.skipping = d.Options&unix.XDP_PKT_CONTD != 0
 		n++
 	}
 	q.rx.release(n)
+	q.taken -= n
 	q.refill()
 	return visible - n
 }

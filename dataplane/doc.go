@@ -50,7 +50,8 @@
 //
 // The UMEM is pinned and resident from the start: Frames x FrameBytes, by default 6144 x 2048 = 12 MiB a queue: 4096
 // frames fill the fill ring (2048 were too few: bulk traffic emptied it), 2048 are for sending. The TX ring may have
-// more slots than there are TX frames.
+// more slots than there are TX frames. Where the driver hands out frames that it does not have (rx.go), the worker reads
+// copies: as much memory again as the frames that receive.
 //
 // The memory of a Handover is a memfd with a ring of 256 KiB for each ordered pair of workers, whose pages exist once
 // they were written: at most 0.5 MiB for two workers, 3 for four, 60 for sixteen.

@@ -18,8 +18,8 @@ func (s frameState) String() string {
 }
 
 // frames is the account of a UMEM: the state of each frame, how many are in each, and the stack of free ones. The
-// addresses that come back from the kernel are checked against it, so that a frame completed or received twice ends
-// the process instead of mixing two connections' bytes.
+// addresses that come back from the kernel are checked against it, so that a frame never belongs to two connections: one
+// completed twice ends the process, and a descriptor of a frame that cannot have been received is dropped ([Queue.Peek]).
 //
 // A packet for sending that may be larger than a frame is given a group of adjacent frames (span of them), which is one
 // piece of memory: the loop writes across it as if it were one frame, and only the descriptors tell the frames apart. All
@@ -85,8 +85,16 @@ func (f *frames) startFill(i int) uint64 {
 	return addr
 }
 
-// received: the kernel delivered a frame on the RX ring; addr may point anywhere into it.
-func (f *frames) received(addr uint64) { f.move(addr, stateFill, stateRX) }
+// received: the kernel delivered n bytes on the RX ring, at addr, which may be anywhere in a frame. False, and nothing has
+// changed, if that cannot be: the kernel did not have the frame, there is none, or it is too small.
+func (f *frames) received(addr uint64, n uint32) bool {
+	i := addr >> f.shift
+	if i >= uint64(len(f.state)) || f.state[i] != stateFill || addr+uint64(n) > (i+1)<<f.shift {
+		return false
+	}
+	f.move(addr, stateFill, stateRX)
+	return true
+}
 
 // refilled: the loop gives a received frame back; returns the address of its first byte for the fill ring.
 func (f *frames) refilled(addr uint64) uint64 {

@@ -21,6 +21,7 @@ type driverPolicy struct {
 	trusted kernelRelease // first kernel on which ZeroCopyAuto asks for it; zero: none
 	// frameBytes is the size of frame that zero-copy needs; 0: whatever holds the MTU.
 	frameBytes int
+	doubles    bool   // in zero-copy mode it hands out frames twice
 	maxMTU     int    // with a native program that takes frames in one buffer; 0: maxPlainMTU
 	reason     string // why auto decides as it does; what to beware of when it is overruled
 }
@@ -37,8 +38,8 @@ var driverPolicies = map[string]driverPolicy{
 	"ixgbe": {offered: kernelRelease{4, 20}, maxMTU: 3050,
 		reason: "attaching resets the link for some 10 s, and some releases refuse queues on machines of more than 64 CPUs"},
 	// With frames of 2 KB its zero-copy receives no full-sized frames: seen on an emulated igb under Linux 7.3.
-	"igb": {offered: kernelRelease{6, 14}, frameBytes: 4096,
-		reason: "it is new, and its first releases leaked receive frames that a program passes to the kernel, and on Linux 7.3 it was seen to hand out a frame twice"},
+	"igb": {offered: kernelRelease{6, 14}, frameBytes: 4096, doubles: true,
+		reason: "it is new, its first releases leaked receive frames that a program passes to the kernel, and on Linux 7.3 it hands out a frame twice now and then (rx_invalid), which costs that frame"},
 	"igc": {offered: kernelRelease{5, 14}, maxMTU: 1500,
 		reason: "little is known of it under load"},
 	"virtio_net": {offered: kernelRelease{6, 11},

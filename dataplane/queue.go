@@ -93,19 +93,23 @@ type Queue struct {
 	txChecksumReason string // why it is, or is not
 
 	umem       []byte
+	readable   []byte // where received frames are read: the UMEM, or a copy of its first part if distrusted
 	frames     *frames
 	fill       ring[uint64]
 	rx         ring[unix.XDPDesc]
 	tx         ring[unix.XDPDesc]
 	completion ring[uint64]
 
-	peeked   uint32 // RX descriptors in state RX
+	peeked   uint32 // RX descriptors whose frames the loop may read
+	taken    uint32 // RX descriptors whose frames are in state RX; valid iff chains, otherwise those peeked are
 	busyPoll bool   // Peek polls the driver
 	maxFrame int    // longest packet: MTU and link header
 	metadata int    // bytes before the data of a frame that is sent
 	chains   bool   // packets may be in several frames (XDP_USE_SG)
 	chained  bool   // a packet peeked may be
 	skipping bool   // the RX ring is within a packet that is dropped
+	// distrusted is a driver that hands out frames that it does not have, and may write to those that are read.
+	distrusted bool
 	// continued is how many of the unpublished TX descriptors say that another one follows.
 	continued int
 	retry     time.Duration // when to kick again what the last kick left behind; 0: it left nothing
@@ -145,7 +149,7 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 	}
 	q := &Queue{
 		fd: s.fd, ifindex: l.Index, name: fmt.Sprintf("queue %d of %s", o.Queue, l.Name), socket: s,
-		umem: s.umem, metadata: s.metadata,
+		umem: s.umem, readable: s.umem, metadata: s.metadata,
 		maxFrame: l.MTU + linkHeaderBytes, chains: l.Frags, stats: o.Stats, reason: reason,
 	}
 	span := 1
@@ -206,6 +210,9 @@ func (q *Queue) setUp(l LinkInfo, o QueueOptions) (err error) {
 	}
 	if err := q.mapRings(o.RingEntries); err != nil {
 		return err
+	}
+	if q.zeroCopy && policyOf(l.Driver).doubles {
+		q.distrust()
 	}
 	for i := range q.frames.rx {
 		q.fill.put(q.frames.startFill(i))
@@ -301,7 +308,7 @@ func (q *Queue) Close() error {
 		errs = append(errs, unix.Munmap(mem))
 	}
 	errs = append(errs, q.socket.close())
-	q.socket, q.file, q.mappings, q.umem = nil, nil, nil, nil
+	q.socket, q.file, q.mappings, q.umem, q.readable = nil, nil, nil, nil, nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close %s: %w", q.name, err)
 	}

@@ -72,6 +72,11 @@ func (r *ring[T]) peek(limit uint32) uint32 {
 // Preconditions: i is less than what peek returned.
 func (r *ring[T]) at(i uint32) T { return r.slots[(r.head+i)&r.mask] }
 
+// set replaces the i-th entry not yet released.
+//
+// Preconditions: i is less than what peek returned.
+func (r *ring[T]) set(i uint32, v T) { r.slots[(r.head+i)&r.mask] = v }
+
 // release gives the first n peeked slots back to the kernel.
 func (r *ring[T]) release(n uint32) {
 	r.head += n

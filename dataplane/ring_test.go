@@ -100,7 +100,9 @@ func TestFramesAccountStaysWhole(t *testing.T) {
 		t.Fatal("a frame is both for receiving and for sending")
 	}
 	for _, a := range fill {
-		f.received(a + 256)
+		if !f.received(a+256, 1792) {
+			t.Errorf("frame %#x was not received", a)
+		}
 	}
 	for _, a := range fill {
 		if got := f.refilled(a + 256); got != a {
@@ -143,10 +145,9 @@ func TestFramesOfAGroupComeBackTogether(t *testing.T) {
 func TestFramesRefuseWhatBreaksTheAccount(t *testing.T) {
 	for name, breakIt := range map[string]func(*frames){
 		"completed twice":              func(f *frames) { a, _ := f.reserved(); f.completed(a); f.completed(a) },
-		"received without fill":        func(f *frames) { f.received(3 << 11) },
-		"released twice":               func(f *frames) { a := f.startFill(0); f.received(a); f.refilled(a); f.refilled(a) },
+		"released twice":               func(f *frames) { a := f.startFill(0); f.received(a, 60); f.refilled(a); f.refilled(a) },
 		"completion of a fill frame":   func(f *frames) { f.completed(f.startFill(1)) },
-		"address beyond the UMEM":      func(f *frames) { f.received(1 << 40) },
+		"address beyond the UMEM":      func(f *frames) { f.completed(1 << 40) },
 		"address just behind the UMEM": func(f *frames) { f.completed(8 << 11) },
 	} {
 		t.Run(name, func(t *testing.T) {

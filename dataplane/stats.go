@@ -14,6 +14,7 @@ type Stats struct {
 	RXFrames    uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames received."`
 	RXBytes     uint64 `name:"rx_bytes" unit:"bytes" kind:"counter" help:"Bytes received, Ethernet headers included."`
 	RXOversized uint64 `name:"rx_oversized" unit:"frames" kind:"counter" help:"Frames dropped because they were larger than the MTU (jumbo frames only; others are dropped by the kernel)."`
+	RXInvalid   uint64 `name:"rx_invalid" unit:"descriptors" kind:"counter" help:"Descriptors dropped because they named a frame that the driver did not have, or more bytes than a frame holds: a fault of the driver."`
 	RXBatches   uint64 `name:"rx_batches" unit:"batches" kind:"counter" help:"Peeks that found frames."`
 	FillWakeups uint64 `name:"fill_wakeups" unit:"calls" kind:"counter" help:"System calls made because the driver had run out of frames to receive into."`
 	BusyPolls   uint64 `name:"busy_polls" unit:"calls" kind:"counter" help:"System calls made to poll the driver (busy_poll)."`
@@ -68,7 +69,7 @@ type Levels struct {
 	Frames int // all frames of the UMEM
 	Free   int // on the TX free list
 	Fill   int // with the kernel, to receive into
-	RX     int // peeked by the loop and not yet released
+	RX     int // taken off the RX ring by the loop and not yet released
 	TX     int // reserved, on the TX ring, with the NIC, or on the completion ring
 
 	// Entries on the rings as published. FillRing and RXRing are part of Fill (what is missing is with the NIC),

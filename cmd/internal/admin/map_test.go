@@ -49,7 +49,7 @@ var stations = []station{
 	{
 		kernel: "NIC ring: received, until the interrupt", here: "RX ring, behind the XDP program", code: []string{"bpf.Steer", "dataplane.Queue.Peek"}, top: []string{"RX ring"},
 		level: `ring_descriptors{ring="rx"}`, capacity: "ring_capacity", high: "queue_rx_ring_high_water", full: "kernel_rx_ring_full_total",
-		more: []string{"xdp_frames_total"}, events: []string{"frame_received"}, keys: []string{"rings.entries", "busy_poll"},
+		more: []string{"queue_rx_invalid_total", "xdp_frames_total"}, events: []string{"frame_received"}, keys: []string{"rings.entries", "busy_poll"},
 	},
 	{
 		kernel: "interrupt handler: parse, find the socket, copy, ACK, mark ready", here: "a turn takes a batch through netstack", code: []string{"stack.Stack.Turn"},

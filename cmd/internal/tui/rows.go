@@ -27,7 +27,7 @@ type flow struct {
 var buffers = []buffer{
 	{name: "fill ring", level: levels("fill_ring"), capacity: levels("ring_entries"), full: kernel("fill_ring_empty"),
 		means: "to receive into; ! the NIC found none"},
-	{name: "RX ring", level: levels("rx_ring"), capacity: levels("ring_entries"), high: ours("rx_ring_high_water"), full: kernel("rx_ring_full"),
+	{name: "RX ring", level: levels("rx_ring"), capacity: levels("ring_entries"), high: ours("rx_ring_high_water"), full: func(c *counters) uint64 { return c.kernel["rx_ring_full"] + c.ours["rx_invalid"] },
 		means: "received, not yet read; ! frames lost"},
 	{name: "handover", level: handover("ring_out_bytes"), capacity: handover("ring_capacity_bytes"), high: handover("ring_high_water"), full: handover("handed_full"), several: true,
 		means: "bytes to other workers; ! frames lost"},

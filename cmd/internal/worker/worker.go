@@ -54,13 +54,15 @@ type Worker struct {
 	reader   processReader
 	handed   dataplane.HandoverStats
 	log      *slog.Logger
-	nextTick time.Time // of memory
+	nextTick time.Time // of memory and warnings
 }
 
 // link is an interface with the worker's sockets on it.
 type link struct {
 	Link
-	queues []queue
+	queues      []queue
+	invalid     uint64    // descriptors that were told of
+	nextWarning time.Time // when they may be again
 }
 
 type queue struct {
@@ -221,6 +223,8 @@ const (
 	idleTick = 250 * time.Millisecond
 	// memoryInterval is how often Memory.Tick is called.
 	memoryInterval = time.Second
+	// warningInterval is how often the same warning comes at most.
+	warningInterval = time.Minute
 )
 
 // tick is called by the loop, between two turns.
@@ -233,6 +237,23 @@ func (w *Worker) tick() {
 	if !now.Before(w.nextTick) {
 		w.nextTick = now.Add(memoryInterval)
 		w.memory.Tick()
+		w.warnInvalid(now)
+	}
+}
+
+// warnInvalid tells of frames that a driver handed out and did not have.
+func (w *Worker) warnInvalid(now time.Time) {
+	for i := range w.links {
+		l, invalid := &w.links[i], uint64(0)
+		for k := range w.values.links[i].queues {
+			invalid += w.values.links[i].queues[k].ours.RXInvalid
+		}
+		if invalid == l.invalid || now.Before(l.nextWarning) {
+			continue
+		}
+		w.log.Warn("the driver handed out frames that it did not have: they were dropped, and TCP sends them again",
+			"interface", l.Name, "driver", l.Driver, "frames", invalid-l.invalid, "remedy", "zero_copy: off, or another kernel")
+		l.invalid, l.nextWarning = invalid, now.Add(warningInterval)
 	}
 }
 
