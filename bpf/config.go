@@ -25,6 +25,8 @@ type Config struct {
 	Backends []netip.AddrPort
 	// BackendPorts are the local ports of our connections to Backends.
 	BackendPorts PortRange
+	// Filter says which sources may send to Listeners; nil: all, without limits.
+	Filter *Filter
 }
 
 // rules are a Config in the form of the maps.
@@ -33,6 +35,7 @@ type rules struct {
 	listeners map[steerEndpoint]struct{}
 	backends  map[steerEndpoint]struct{}
 	ports     *steerPortRoles // nil: all zero
+	filter    *Filter         // nil: none
 }
 
 // Configure replaces what is steered. A flow that both the old and the new configuration claim is redirected at every
@@ -68,14 +71,21 @@ func (s *Steer) Configure(c Config) error {
 		insert(s.maps.Listeners, next.listeners, last.listeners),
 		insert(s.maps.Backends, next.backends, last.backends),
 	)
+	// A filter must be there before the table says so, and until it says so no more.
+	if err == nil && next.filter != nil {
+		err = s.setFilter(next.filter)
+	}
 	if err == nil {
 		err = s.maps.Ports.Put(uint32(0), next.ports)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("configure steering: %w", err), s.remove(next, last))
+		return errors.Join(fmt.Errorf("configure steering: %w", err), s.setFilter(last.filter), s.remove(next, last))
 	}
 	s.installed = next
-	if err := s.remove(last, next); err != nil {
+	if next.filter == nil {
+		err = s.setFilter(nil)
+	}
+	if err := errors.Join(err, s.remove(last, next)); err != nil {
 		return fmt.Errorf("configure steering: %w", err)
 	}
 	return nil
@@ -121,6 +131,10 @@ func newRules(c Config) (rules, error) {
 		backends:  make(map[steerEndpoint]struct{}, len(c.Backends)),
 		ports:     new(steerPortRoles),
 	}
+	var filter steerPortRole
+	if c.Filter.active() {
+		r.filter, filter = c.Filter, steerPortRoleROLE_FILTER
+	}
 	for _, a := range c.Addresses {
 		if !unicast(a) {
 			return rules{}, fmt.Errorf("address %v: must be a unicast address", a)
@@ -132,9 +146,9 @@ func newRules(c Config) (rules, error) {
 		case l.Port() == 0:
 			return rules{}, fmt.Errorf("listener %v: port must not be 0", l)
 		case l.Addr().IsUnspecified():
-			*r.role(l.Addr(), l.Port()) |= steerPortRoleROLE_LISTEN_ANY
+			*r.role(l.Addr(), l.Port()) |= steerPortRoleROLE_LISTEN_ANY | filter
 		case unicast(l.Addr()):
-			*r.role(l.Addr(), l.Port()) |= steerPortRoleROLE_LISTEN_ONE
+			*r.role(l.Addr(), l.Port()) |= steerPortRoleROLE_LISTEN_ONE | filter
 			r.listeners[endpointKey(l)] = struct{}{}
 		default:
 			return rules{}, fmt.Errorf("listener %v: must be a unicast or the unspecified address", l)

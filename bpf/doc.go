@@ -7,7 +7,7 @@
 //  2. RX descriptor -> frame owned by the worker (package dataplane, as are steps 6 to 8).
 //
 // The C side is in src: constants.h (protocol numbers, limits, verdicts), cursor.h (bounds checks), parse.h (headers),
-// flow.h (what is ours), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
+// flow.h (what is ours), filter.h (who may send), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
 // for frames in several (xdp.frags), needed for an MTU above one page. It is dual licensed GPL-2.0 and BSD-2-Clause; the
 // object is committed, and `go generate` with Debian 12's clang-14 and libbpf-dev makes it again, byte for byte.
 // Little-endian machines only.
@@ -41,6 +41,18 @@
 // The first fragment names the ports; its identification is remembered for 30 s, least recently used first out, and the
 // others follow it. A fragment that overtakes its first is not known yet and passes. That is sound: the kernel never gets
 // the first one, so it cannot complete the packet nor answer it, and TCP sends the data again.
+//
+// # Filter
+//
+// [Config].Filter says who may send to Listeners: lists of prefixes (a trie, the longest prefix decides), and limits on
+// the SYNs and on the packets of a source prefix. What it refuses is dropped: [DropDenied], [DropConnectionRate],
+// [DropPacketRate]. Nothing else is asked: neither the kernel's traffic nor what backends send. An ICMP error passes the
+// lists by the client that it is about, so that routers need not be listed, and the limits by its sender. Without a filter
+// a frame pays one test of a bit; with one, a look-up in each of the lists and the buckets.
+//
+// The buckets are an LRU map of 65536 prefixes and not one for each CPU, because a prefix arrives on all of them and has
+// one limit; a bucket is one word, changed by compare-and-swap, since such a map has no locks. A flood from more prefixes
+// than that begins with full buckets again and again: SYN cookies are the answer to those.
 //
 // # Not done here
 //

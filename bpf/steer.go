@@ -23,9 +23,11 @@ type Steer struct {
 	program *ebpf.Program
 	maps    steerMaps
 	queues  int
+	buckets *ebpf.MapSpec // of the memory for source prefixes
 
 	configure sync.Mutex // serialises Configure
 	installed rules      // what the maps hold; guarded by configure
+	limiting  bool       // sources has its map; guarded by configure
 }
 
 // LoadError says that the kernel refused the program or a map.
@@ -84,7 +86,8 @@ func Load(o Options) (*Steer, error) {
 	}
 	defer collection.Close()
 
-	s := &Steer{program: collection.DetachProgram(name), queues: o.Queues}
+	s := &Steer{program: collection.DetachProgram(name), queues: o.Queues, buckets: spec.Maps[steerMapSources].InnerMap.Copy()}
+	s.buckets.Name = "ringroad_source"
 	if err := collection.Assign(&s.maps); err != nil {
 		return nil, errors.Join(&LoadError{Frags: o.Frags, Err: err}, s.program.Close())
 	}

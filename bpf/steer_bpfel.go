@@ -32,12 +32,28 @@ type steerFragment struct {
 	Id  uint32
 }
 
+type steerLimits struct {
+	_           structs.HostLayout
+	Connections struct {
+		_       structs.HostLayout
+		CostNs  uint64
+		AheadNs uint64
+	}
+	Packets struct {
+		_       structs.HostLayout
+		CostNs  uint64
+		AheadNs uint64
+	}
+	Mask [2]steerAddress
+}
+
 type steerPortRole uint8
 
 const (
 	steerPortRoleROLE_LISTEN_ANY steerPortRole = 1
 	steerPortRoleROLE_LISTEN_ONE steerPortRole = 2
 	steerPortRoleROLE_BACKEND    steerPortRole = 4
+	steerPortRoleROLE_FILTER     steerPortRole = 8
 )
 
 type steerPortRoles struct {
@@ -56,18 +72,21 @@ const (
 	steerVerdictDROP_NO_SOCKET        steerVerdict = 4
 	steerVerdictDROP_TINY_FRAGMENT    steerVerdict = 5
 	steerVerdictDROP_HEADER_CHAIN     steerVerdict = 6
-	steerVerdictLAST_DROP             steerVerdict = 6
-	steerVerdictPASS_GROUP_MAC        steerVerdict = 7
-	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 8
-	steerVerdictPASS_NOT_IP           steerVerdict = 9
-	steerVerdictPASS_MALFORMED        steerVerdict = 10
-	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 11
-	steerVerdictPASS_NOT_TCP          steerVerdict = 12
-	steerVerdictPASS_OTHER_PORT       steerVerdict = 13
-	steerVerdictPASS_ICMP             steerVerdict = 14
-	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 15
-	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 16
-	steerVerdictNUM_VERDICTS          steerVerdict = 17
+	steerVerdictDROP_DENIED           steerVerdict = 7
+	steerVerdictDROP_CONNECTION_RATE  steerVerdict = 8
+	steerVerdictDROP_PACKET_RATE      steerVerdict = 9
+	steerVerdictLAST_DROP             steerVerdict = 9
+	steerVerdictPASS_GROUP_MAC        steerVerdict = 10
+	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 11
+	steerVerdictPASS_NOT_IP           steerVerdict = 12
+	steerVerdictPASS_MALFORMED        steerVerdict = 13
+	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 14
+	steerVerdictPASS_NOT_TCP          steerVerdict = 15
+	steerVerdictPASS_OTHER_PORT       steerVerdict = 16
+	steerVerdictPASS_ICMP             steerVerdict = 17
+	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 18
+	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 19
+	steerVerdictNUM_VERDICTS          steerVerdict = 20
 )
 
 // Names of all BPF objects in the ELF.
@@ -77,9 +96,12 @@ const (
 	steerMapAddresses      = "addresses"
 	steerMapBackends       = "backends"
 	steerMapFragments      = "fragments"
+	steerMapLimits         = "limits"
 	steerMapListeners      = "listeners"
+	steerMapLists          = "lists"
 	steerMapPorts          = "ports"
 	steerMapSockets        = "sockets"
+	steerMapSources        = "sources"
 	steerMapVerdicts       = "verdicts"
 	steerProgRingroadFrags = "ringroad_frags"
 	steerProgRingroadSteer = "ringroad_steer"
@@ -138,9 +160,12 @@ type steerMapSpecs struct {
 	Addresses *ebpf.MapSpec `ebpf:"addresses"`
 	Backends  *ebpf.MapSpec `ebpf:"backends"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	Limits    *ebpf.MapSpec `ebpf:"limits"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
+	Lists     *ebpf.MapSpec `ebpf:"lists"`
 	Ports     *ebpf.MapSpec `ebpf:"ports"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
+	Sources   *ebpf.MapSpec `ebpf:"sources"`
 	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
@@ -173,9 +198,12 @@ type steerMaps struct {
 	Addresses *ebpf.Map `ebpf:"addresses"`
 	Backends  *ebpf.Map `ebpf:"backends"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
+	Limits    *ebpf.Map `ebpf:"limits"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
+	Lists     *ebpf.Map `ebpf:"lists"`
 	Ports     *ebpf.Map `ebpf:"ports"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
+	Sources   *ebpf.Map `ebpf:"sources"`
 	Verdicts  *ebpf.Map `ebpf:"verdicts"`
 }
 
@@ -184,9 +212,12 @@ func (m *steerMaps) Close() error {
 		m.Addresses,
 		m.Backends,
 		m.Fragments,
+		m.Limits,
 		m.Listeners,
+		m.Lists,
 		m.Ports,
 		m.Sockets,
+		m.Sources,
 		m.Verdicts,
 	)
 }

@@ -158,7 +158,8 @@ func TestVerdicts(t *testing.T) {
 
 func TestVerdictCasesAreComplete(t *testing.T) {
 	var seen [NumVerdicts]bool
-	seen[DropNoSocket] = true // TestNoSocketDrops
+	seen[DropNoSocket] = true                                                           // TestNoSocketDrops
+	seen[DropDenied], seen[DropConnectionRate], seen[DropPacketRate] = true, true, true // TestLists, TestLimits
 	for _, c := range verdictCases() {
 		seen[c.want] = true
 	}

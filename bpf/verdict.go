@@ -14,6 +14,9 @@ const (
 	DropNoSocket        = Verdict(steerVerdictDROP_NO_SOCKET)
 	DropTinyFragment    = Verdict(steerVerdictDROP_TINY_FRAGMENT)
 	DropHeaderChain     = Verdict(steerVerdictDROP_HEADER_CHAIN)
+	DropDenied          = Verdict(steerVerdictDROP_DENIED)
+	DropConnectionRate  = Verdict(steerVerdictDROP_CONNECTION_RATE)
+	DropPacketRate      = Verdict(steerVerdictDROP_PACKET_RATE)
 	PassGroupMAC        = Verdict(steerVerdictPASS_GROUP_MAC)
 	PassVLANDepth       = Verdict(steerVerdictPASS_VLAN_DEPTH)
 	PassNotIP           = Verdict(steerVerdictPASS_NOT_IP)
@@ -40,6 +43,9 @@ var verdicts = [NumVerdicts]struct{ name, help string }{
 	DropNoSocket:        {"drop_no_socket", "frames to redirect, dropped because no socket is bound to their queue"},
 	DropTinyFragment:    {"drop_tiny_fragment", "first fragments to an own address, dropped because they end before the TCP ports"},
 	DropHeaderChain:     {"drop_header_chain", "IPv6 packets to an own address, dropped because of too many extension headers or two fragment headers"},
+	DropDenied:          {"drop_denied", "packets to a listener, dropped because the lists of the filter deny their source"},
+	DropConnectionRate:  {"drop_connection_rate", "SYNs to a listener, dropped because their source prefix opens connections too fast"},
+	DropPacketRate:      {"drop_packet_rate", "packets to a listener, dropped because their source prefix sends too many"},
 	PassGroupMAC:        {"pass_group_mac", "frames to a broadcast or multicast MAC address, passed to the kernel"},
 	PassVLANDepth:       {"pass_vlan_depth", "frames with more than two VLAN tags, passed to the kernel"},
 	PassNotIP:           {"pass_not_ip", "frames neither IPv4 nor IPv6 (ARP and others), passed to the kernel"},

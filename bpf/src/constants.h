@@ -54,10 +54,22 @@
  */
 #define FRAGMENT_LIFETIME_NS 30000000000ULL
 
+/* The lowest bit of a first fragment's time says that the others pass the filter too. */
+#define FRAGMENT_FILTER 1ULL
+
 /* Capacities. A map holds the old and the new configuration for a moment, so each takes half as much. */
 #define MAX_ADDRESSES 512
 #define MAX_LISTENERS 2048
 #define MAX_BACKENDS 8192
+
+/*
+ * Source prefixes whose rates are known at a time; the least recently used is forgotten first, and begins anew when it
+ * comes back. They take 6 MB once a limit is set.
+ */
+#define MAX_SOURCES 65536
+
+/* How often a CPU tries to take its turn at a bucket that others change at the same moment. */
+#define BUCKET_TRIES 4
 
 /* One byte for each port of each family says which look-ups a segment to that port is worth. */
 #define FAMILY_IPV4 0
@@ -68,6 +80,14 @@ enum port_role {
 	ROLE_LISTEN_ANY = 1, /* a listener on every own address of the family */
 	ROLE_LISTEN_ONE = 2, /* a listener on some own address: look in listeners */
 	ROLE_BACKEND = 4,    /* a local port of backend connections: look in backends */
+	ROLE_FILTER = 8,     /* what comes for a listener passes the lists and the limits first */
+} __attribute__((packed));
+
+/* What the lists say of an address. */
+enum listed {
+	LISTED_NOT,
+	LISTED_ALLOW,
+	LISTED_DENY,
 } __attribute__((packed));
 
 /*
@@ -83,7 +103,10 @@ enum verdict {
 	DROP_NO_SOCKET,
 	DROP_TINY_FRAGMENT,
 	DROP_HEADER_CHAIN,
-	LAST_DROP = DROP_HEADER_CHAIN,
+	DROP_DENIED,
+	DROP_CONNECTION_RATE,
+	DROP_PACKET_RATE,
+	LAST_DROP = DROP_PACKET_RATE,
 	PASS_GROUP_MAC,
 	PASS_VLAN_DEPTH,
 	PASS_NOT_IP,

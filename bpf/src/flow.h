@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "constants.h"
+#include "filter.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -22,7 +23,7 @@ static __always_inline bool is_redirect(enum verdict v)
 }
 
 /* The verdict on a segment whose destination address is already known to be own. */
-static __always_inline enum verdict flow_verdict(const struct packet *p)
+static __always_inline enum verdict flow_verdict(struct packet *p)
 {
 	struct port_roles *roles;
 	__u32 index, zero = 0;
@@ -35,10 +36,10 @@ static __always_inline enum verdict flow_verdict(const struct packet *p)
 	/* To the verifier of older kernels (6.12) swapped bytes may be any number; clang would leave the mask out. */
 	barrier_var(index);
 	role = roles->role[index & (PORT_ROLES - 1)];
-	if (role & ROLE_LISTEN_ANY)
+	if (role & ROLE_LISTEN_ANY || (role & ROLE_LISTEN_ONE && bpf_map_lookup_elem(&listeners, &p->dst))) {
+		p->filter = role & ROLE_FILTER;
 		return REDIRECT_LISTENER;
-	if (role & ROLE_LISTEN_ONE && bpf_map_lookup_elem(&listeners, &p->dst))
-		return REDIRECT_LISTENER;
+	}
 	if (role & ROLE_BACKEND && bpf_map_lookup_elem(&backends, &p->src))
 		return REDIRECT_BACKEND;
 	return PASS_OTHER_PORT;
@@ -51,20 +52,28 @@ static __always_inline void fragment_key(struct fragment *key, const struct pack
 	key->id = id;
 }
 
+/* The verdict on a TCP packet; opens tells that it may open a connection. */
+static __always_inline enum verdict packet_verdict(struct packet *p, bool opens)
+{
+	enum verdict v = flow_verdict(p);
+
+	return p->filter ? admit(p, &p->src.address, opens) : v;
+}
+
 /*
  * Remembers or forgets a first fragment, given the verdict on its flow. Forgetting matters: the sender may reuse the
  * identification for a flow of the kernel's, whose later fragments must not follow the older packet.
  */
-static __always_inline enum verdict first_fragment(const struct fragment *key, enum verdict v)
+static __always_inline enum verdict first_fragment(const struct fragment *key, const struct packet *p, enum verdict v)
 {
-	__u64 now;
+	__u64 seen;
 
 	if (!is_redirect(v)) {
 		bpf_map_delete_elem(&fragments, key);
 		return v;
 	}
-	now = bpf_ktime_get_ns();
-	bpf_map_update_elem(&fragments, key, &now, BPF_ANY);
+	seen = (bpf_ktime_get_ns() & ~FRAGMENT_FILTER) | (p->filter ? FRAGMENT_FILTER : 0);
+	bpf_map_update_elem(&fragments, key, &seen, BPF_ANY);
 	return REDIRECT_FRAGMENT;
 }
 
@@ -72,13 +81,16 @@ static __always_inline enum verdict first_fragment(const struct fragment *key, e
  * An unknown fragment is of a flow of the kernel's, or overtook its first. Passing is right for both: in the second case
  * the kernel never sees the first, so it can neither complete the packet nor answer it, and TCP sends it again.
  */
-static __always_inline enum verdict later_fragment(const struct fragment *key)
+static __always_inline enum verdict later_fragment(const struct fragment *key, struct packet *p)
 {
 	__u64 *seen = bpf_map_lookup_elem(&fragments, key);
+	enum verdict v = REDIRECT_FRAGMENT;
 
-	if (seen && bpf_ktime_get_ns() - *seen < FRAGMENT_LIFETIME_NS)
-		return REDIRECT_FRAGMENT;
-	return PASS_UNKNOWN_FRAGMENT;
+	if (!seen || bpf_ktime_get_ns() - *seen >= FRAGMENT_LIFETIME_NS)
+		return PASS_UNKNOWN_FRAGMENT;
+	if (*seen & FRAGMENT_FILTER)
+		v = admit(p, &p->src.address, false);
+	return is_redirect(v) ? REDIRECT_FRAGMENT : v;
 }
 
 #endif

@@ -31,6 +31,36 @@ struct port_roles {
 	enum port_role role[PORT_ROLES]; /* a set of bits, index family << 16 | port */
 };
 
+/*
+ * A prefix of the lists. The families do not mix: ::/0 has no IPv4 address in it. bits counts the family too.
+ */
+struct list_key {
+	__u32 bits;
+	__u32 family; /* FAMILY_IPV4 or FAMILY_IPV6 */
+	__be32 word[4];
+};
+
+/*
+ * When the bucket of a source prefix is full again (CLOCK_MONOTONIC, ns), for each limit: the generic cell rate algorithm
+ * (ITU-T I.371). It is a token bucket in one word, which CPUs change by compare-and-swap; an LRU map can hold no lock.
+ */
+struct bucket {
+	__u64 connections;
+	__u64 packets;
+};
+
+/* A limit, as times: what one of the thing costs, and how far ahead of time a bucket may be. cost 0: no limit. */
+struct rate {
+	__u64 cost_ns;
+	__u64 ahead_ns; /* burst - 1 times the cost */
+};
+
+struct limits {
+	struct rate connections;
+	struct rate packets;
+	struct address mask[2]; /* by family: what of a source is its prefix */
+};
+
 /* The AF_XDP socket of each receive queue. Load sets the size to the number of queues. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -68,13 +98,54 @@ struct {
 	__uint(max_entries, 1);
 } ports SEC(".maps");
 
-/* First fragments of our flows, with the time they were seen (CLOCK_MONOTONIC, ns). */
+/* First fragments of our flows, with the time they were seen (CLOCK_MONOTONIC, ns) and FRAGMENT_FILTER. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct fragment);
 	__type(value, __u64);
 	__uint(max_entries, MAX_FRAGMENTS);
 } fragments SEC(".maps");
+
+/*
+ * The lists and the buckets are maps in a map, so that one is replaced as a whole between two packets, may have any size,
+ * and takes no memory before it is configured. A longer prefix goes before a shorter one. Sizes, not types: clang writes
+ * none of the types that only an inner map names.
+ */
+struct list {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(key_size, sizeof(struct list_key));
+	__uint(value_size, sizeof(enum listed));
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+};
+
+struct buckets {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(key_size, sizeof(struct address));
+	__uint(value_size, sizeof(struct bucket));
+	__uint(max_entries, MAX_SOURCES);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1);
+	__array(values, struct list);
+} lists SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 1);
+	__array(values, struct buckets);
+} sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct limits);
+	__uint(max_entries, 1);
+} limits SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

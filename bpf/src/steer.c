@@ -13,16 +13,26 @@
 #include "maps.h"
 #include "parse.h"
 
-/* The ports must be there, the rest of the header need not: it may follow in the next fragment. */
+static __always_inline bool is_syn(const struct tcphdr *tcp)
+{
+	return tcp->syn && !tcp->ack;
+}
+
+/*
+ * The ports must be there, the rest of the header need not: it may follow in the next fragment. A fragment without the
+ * flags may hide a SYN.
+ */
 static __always_inline enum verdict tcp_first_fragment(struct cursor *c, struct packet *p)
 {
+	struct cursor whole = *c;
 	struct tcp_ports ports;
+	struct tcphdr tcp;
 
 	if (!pull_ports(c, &ports))
 		return DROP_TINY_FRAGMENT;
 	p->src.port = ports.src;
 	p->dst.port = ports.dst;
-	return flow_verdict(p);
+	return packet_verdict(p, !pull_tcp(&whole, &tcp) || is_syn(&tcp));
 }
 
 /* A segment shorter than a TCP header passes: the kernel discards it without an answer (tcp_v4_rcv). */
@@ -34,26 +44,35 @@ static __always_inline enum verdict tcp_segment(struct cursor *c, struct packet 
 		return PASS_MALFORMED;
 	p->src.port = tcp.source;
 	p->dst.port = tcp.dest;
-	return flow_verdict(p);
+	return packet_verdict(p, is_syn(&tcp));
 }
 
 /*
  * The quoted packet went out from the error's destination (RFC 792, RFC 4443 2.4), so the flow is looked up as if its
  * peer had sent the error: p->dst, which is own, with the quoted source port; p->src with the quoted destination.
  */
-static __always_inline enum verdict quoted_flow(struct cursor *c, struct packet *p)
+static __always_inline enum verdict quoted_flow(struct cursor *c, struct packet *p, struct address *sender)
 {
 	struct tcp_ports ports;
+	enum verdict v;
 
 	if (!pull_ports(c, &ports))
 		return PASS_ICMP;
 	p->dst.port = ports.src;
 	p->src.port = ports.dst;
-	return is_redirect(flow_verdict(p)) ? REDIRECT_ICMP : PASS_ICMP;
+	if (!is_redirect(flow_verdict(p)))
+		return PASS_ICMP;
+	if (p->filter) {
+		v = admit(p, sender, false);
+		if (!is_redirect(v))
+			return v;
+	}
+	return REDIRECT_ICMP;
 }
 
 static __always_inline enum verdict icmp(struct cursor *c, struct packet *p)
 {
+	struct address sender = p->src.address;
 	struct icmp icmp;
 	struct iphdr quoted;
 	__u32 header_bytes;
@@ -71,11 +90,12 @@ static __always_inline enum verdict icmp(struct cursor *c, struct packet *p)
 		return PASS_ICMP;
 	set_ipv4(&p->src.address, quoted.daddr);
 	c->at += header_bytes - sizeof(quoted);
-	return quoted_flow(c, p);
+	return quoted_flow(c, p, &sender);
 }
 
 static __always_inline enum verdict icmpv6(struct cursor *c, struct packet *p)
 {
+	struct address sender = p->src.address;
 	struct chain chain;
 	struct ipv6hdr quoted;
 	struct address src;
@@ -95,7 +115,7 @@ static __always_inline enum verdict icmpv6(struct cursor *c, struct packet *p)
 		return PASS_ICMP;
 	if (walk_extensions(c, quoted.nexthdr, &chain) != CHAIN_UPPER || chain.next != PROTO_TCP)
 		return PASS_ICMP;
-	return quoted_flow(c, p);
+	return quoted_flow(c, p, &sender);
 }
 
 static __always_inline enum verdict ipv4(struct cursor *c)
@@ -129,8 +149,8 @@ static __always_inline enum verdict ipv4(struct cursor *c)
 		return tcp_segment(c, &p);
 	fragment_key(&key, &p, ip.id);
 	if (fragment & IPV4_FRAGMENT_OFFSET)
-		return later_fragment(&key);
-	return first_fragment(&key, tcp_first_fragment(c, &p));
+		return later_fragment(&key, &p);
+	return first_fragment(&key, &p, tcp_first_fragment(c, &p));
 }
 
 static __always_inline enum verdict ipv6_upper(struct cursor *c, struct packet *p, const struct chain *chain)
@@ -168,7 +188,7 @@ static __always_inline enum verdict ipv6(struct cursor *c)
 		break;
 	case CHAIN_LATER:
 		fragment_key(&key, &p, chain.id);
-		return later_fragment(&key);
+		return later_fragment(&key, &p);
 	case CHAIN_CUT:
 		/* RFC 8200 4.5: a first fragment holds all headers. Whole and cut, the packet is nobody's. */
 		v = chain.first_fragment ? DROP_TINY_FRAGMENT : PASS_MALFORMED;
@@ -184,7 +204,7 @@ static __always_inline enum verdict ipv6(struct cursor *c)
 	if (!chain.first_fragment)
 		return v;
 	fragment_key(&key, &p, chain.id);
-	return first_fragment(&key, v);
+	return first_fragment(&key, &p, v);
 }
 
 static __always_inline enum verdict decide(struct xdp_md *ctx, bool frags)
