@@ -21,7 +21,7 @@ help: ## list the targets
 build: ## build ./ringroad
 	CGO_ENABLED=0 $(GO) build -trimpath $(if $(PGO),-pgo=$(PGO)) -ldflags '-X main.version=$(VERSION)' -o ringroad ./cmd/ringroad
 
-demo: ## relay requests in a network of namespaces and show what passed where (root, a minute; DEMO_FLAGS: -queues N, -rss)
+demo: ## relay requests in a network of namespaces and show what passed where (root, a minute; DEMO_FLAGS: -queues N, -rss, -link loss=1%)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk curl=curl
 	@$(GO) run ./hack/demo $(DEMO_FLAGS)
 

@@ -1,6 +1,7 @@
 // Command demo shows ringroad at work on this machine, in a network of namespaces that it makes and removes: a few requests by curl
 // with all that they moved on their way, then a short load by wrk. With -stay the network stays up until Ctrl-C, and the demo prints
-// what to try in it. -queues N gives the links that many queues; with -rss they distribute what arrives as NICs do.
+// what to try in it. -queues N gives the links that many queues; with -rss they distribute what arrives as NICs do. -link and -backend-link
+// give the wire to the client and that to the backend faults: loss, delay and more.
 //
 // It needs root, nginx, wrk and curl (`make demo` installs them).
 package main
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"ringroad/hack/lab"
+	"ringroad/hack/lab/faultlink"
 	"ringroad/hack/lab/rss"
 )
 
@@ -42,14 +44,26 @@ func main() {
 	binary := flag.String("binary", "", "ringroad binary to run; built from this tree when not given")
 	queues := flag.Int("queues", 1, "queues of each link, and workers of ringroad")
 	emulate := flag.Bool("rss", false, "the links distribute frames over their queues as NICs do, by a Toeplitz hash that ringroad knows")
+	var client, backend *faultlink.Options
+	flag.Func("link", "faults of the wire between client and ringroad, such as loss=1%,delay=20ms,seed=7: "+faultlink.Usage, faults(&client))
+	flag.Func("backend-link", "faults of the wire between ringroad and backend", faults(&backend))
 	flag.Parse()
-	options := lab.Options{Queues: *queues, Files: map[string]int64{"64k": 64 << 10, "100m": 100 << 20}}
+	options := lab.Options{Queues: *queues, ClientFault: client, BackendFault: backend, Files: map[string]int64{"64k": 64 << 10, "100m": 100 << 20}}
 	if *emulate {
 		options.RSS = rss.DefaultKey
 	}
 	if err := run(options, *binary, *stay); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
+	}
+}
+
+// faults returns the function that reads a flag into o.
+func faults(o **faultlink.Options) func(string) error {
+	return func(text string) error {
+		parsed, err := faultlink.Parse(text)
+		*o = &parsed
+		return err
 	}
 }
 
@@ -109,7 +123,7 @@ func relay(p *progress, l *lab.Lab, binary string, stay bool) error {
 		return fmt.Errorf("%w\nringroad printed:\n%s", err, r.Output())
 	}
 	if stay {
-		printCommands(l, r)
+		printCommands(l, r, binary)
 		<-r.Done()
 		return fmt.Errorf("ringroad ended; it printed:\n%s", r.Output())
 	}
@@ -147,11 +161,17 @@ func linkKind(o lab.Options) string {
 	if o.RSS != nil {
 		s += ", RSS emulated"
 	}
+	if o.ClientFault != nil {
+		s += fmt.Sprintf("; client's wire: %v", o.ClientFault)
+	}
+	if o.BackendFault != nil {
+		s += fmt.Sprintf("; backend's wire: %v", o.BackendFault)
+	}
 	return s
 }
 
 // printCommands says what to try in the network.
-func printCommands(l *lab.Lab, r *lab.Ringroad) {
+func printCommands(l *lab.Lab, r *lab.Ringroad, binary string) {
 	client, edge := "ip netns exec "+l.Client.Name, "ip netns exec "+l.Edge.Name
 	fmt.Printf(`
 The network is up. In another terminal, as root:
@@ -161,6 +181,7 @@ The network is up. In another terminal, as root:
               %[1]s wrk -t1 -c64 -d5 --latency %[3]s
               %[1]s curl -o /dev/null %[3]sf/100m
   headers     %[1]s curl %[5]s/request          # what a backend gets
+  connections %[8]s connections --control %[9]s
   counters    cat %[6]s
               %[2]s grep -A1 Tcp: /proc/net/snmp    # the kernel's TCP: stands still
   XDP         %[2]s ip -d link show e0
@@ -168,7 +189,7 @@ The network is up. In another terminal, as root:
   a shell     %[2]s bash
 
 Ctrl-C removes it all.
-`, client, edge, url4, url6, urlGo, r.StatsFile, filepath.Join(l.Dir, "access.log"))
+`, client, edge, url4, url6, urlGo, r.StatsFile, filepath.Join(l.Dir, "access.log"), binary, r.Control)
 }
 
 // progress prints one line a step.

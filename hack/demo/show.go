@@ -56,7 +56,7 @@ func show(p *progress, l *lab.Lab, r *lab.Ringroad) error {
 	fmt.Println()
 
 	p.begin("wrk, 64 connections, 3 s")
-	out, err := l.Client.Run(20*time.Second, "wrk", "-t1", "-c64", "-d3", url4)
+	out, err := l.Client.Run(20*time.Second, "wrk", "-t1", "-c64", "-d3", "--timeout", "20", url4)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func show(p *progress, l *lab.Lab, r *lab.Ringroad) error {
 }
 
 func curl(l *lab.Lab, url string) error {
-	out, err := l.Client.Run(10*time.Second, "curl", "-sS", "-g", "-m", "5", "-w", "%{http_code}", url)
+	out, err := l.Client.Run(30*time.Second, "curl", "-sS", "-g", "-m", "20", "-w", "%{http_code}", url)
 	if err == nil && out != "hello world\n200" {
 		err = fmt.Errorf("%s answered %q", url, out)
 	}

@@ -57,11 +57,14 @@ func serveBackend(args []string) error {
 
 func runFault(args []string) error {
 	set := flag.NewFlagSet("fault", flag.ContinueOnError)
-	var o faultlink.Options
-	set.Float64Var(&o.Loss, "loss", 0, "share of frames lost each way")
-	set.Uint64Var(&o.Seed, "seed", 0, "of the random numbers")
+	edge := set.String("edge", "", "interface that leads to the edge")
+	text := set.String("options", "", faultlink.Usage)
 	if err := set.Parse(args); err != nil {
 		return err
 	}
-	return faultlink.Run("w0", "w1", o, os.Stdout)
+	o, err := faultlink.Parse(*text)
+	if err != nil {
+		return err
+	}
+	return faultlink.Run("w0", "w1", *edge, o, os.Stdout)
 }

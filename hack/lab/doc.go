@@ -9,8 +9,8 @@
 //
 // The client sends requests, ringroad (or nginx, for comparison) runs in the edge, and nginx and a small Go server answer in the
 // backend. Namespaces are called rr<id>-client, rr<id>-edge and rr<id>-backend, where the id differs for every run, so labs live
-// side by side. A wire between two of them can be made to lose frames (Options.ClientFault, Options.BackendFault); then a fourth
-// namespace sits in the middle, whose bridge is package faultlink.
+// side by side. A wire between two of them can be given faults (Options.ClientFault, Options.BackendFault): loss, delay, reordering and
+// more; then a fourth namespace sits in the middle, whose bridge is package faultlink.
 //
 // The veths may have several queues (Options.Queues). Options.RSS makes the edge receive as from a NIC with receive side scaling: a
 // program (package rss) at whatever sends to the edge chooses the queue, be it the host or the namespace in the middle.
@@ -28,6 +28,5 @@
 //
 // # Not done here
 //
-// Nothing outside the namespaces is configured, and nothing is installed: see hack/install. There is no delay, rate or reordering
-// on a wire, only loss.
+// Nothing outside the namespaces is configured, and nothing is installed: see hack/install.
 package lab

@@ -54,8 +54,8 @@ type Options struct {
 
 	Forward bool // the edge forwards packets, so that the client can reach the backend without a proxy
 
-	ClientFault  *faultlink.Options // loss between client and edge; nil means a plain veth pair
-	BackendFault *faultlink.Options // loss between edge and backend
+	ClientFault  *faultlink.Options // faults between client and edge; nil means a plain veth pair
+	BackendFault *faultlink.Options // faults between edge and backend
 
 	Files map[string]int64 // files that /f/ of the backends serves: name to size in bytes
 }

@@ -181,6 +181,31 @@ func TestFaultLinkLosesWhatItIsToldTo(t *testing.T) {
 	}
 }
 
+// TestFaultLinkDoesWhatItIsToldTo sends the same requests over wires with a fault each, in one direction.
+func TestFaultLinkDoesWhatItIsToldTo(t *testing.T) {
+	const pings, delay = 300, time.Millisecond
+	l := up(t, Options{ClientFault: &faultlink.Options{
+		Seed: 7, Duplicate: 0.2, Reorder: 0.2, Corrupt: 0.2, Delay: delay, Jitter: delay / 2, Only: faultlink.ToEdge,
+	}})
+	for range pings {
+		sent := time.Now()
+		if err := l.Client.Ping(EdgeToClient4, 50*time.Millisecond); err == nil && time.Since(sent) < delay/2 {
+			t.Fatal("a frame came before it could")
+		}
+	}
+	counters := stopFault(t, l)
+	c, back := counters["w0-w1"], counters["w1-w0"]
+	came := float64(c.Forwarded - c.Duplicated)
+	for name, n := range map[string]uint64{"duplicated": c.Duplicated, "reordered": c.Reordered, "corrupted": c.Corrupted} {
+		if share := float64(n) / came; share < 0.1 || share > 0.3 {
+			t.Errorf("to the edge: %.2f %s, want about 0.2: %+v", share, name, c)
+		}
+	}
+	if back.Forwarded == 0 || back.Duplicated+back.Reordered+back.Corrupted != 0 {
+		t.Errorf("from the edge: %+v, want no fault", back)
+	}
+}
+
 func TestFaultLinkWithoutFaultLosesNothing(t *testing.T) {
 	l := up(t, Options{ClientFault: &faultlink.Options{}, BackendFault: &faultlink.Options{}, Forward: true, Files: map[string]int64{"4m": 4 << 20}})
 	want, _, err := backend.Sum(backend.Body("4m", 4<<20))

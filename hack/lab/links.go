@@ -22,7 +22,7 @@ type end struct {
 	addresses []netip.Prefix
 }
 
-// wire joins two hosts: by one veth pair, or, when frames shall get lost, by two pairs and a namespace between them.
+// wire joins two hosts: by one veth pair, or, when it shall have faults, by two pairs and a namespace between them.
 func (l *Lab) wire(role string, a, b end, fault *faultlink.Options) error {
 	if fault == nil {
 		return l.veth(a, b)
@@ -37,7 +37,11 @@ func (l *Lab) wire(role string, a, b end, fault *faultlink.Options) error {
 	if err := l.veth(end{ns: middle, name: "w1"}, b); err != nil {
 		return err
 	}
-	return l.startFault(middle, *fault)
+	edge := "w0"
+	if b.ns == l.Edge {
+		edge = "w1"
+	}
+	return l.startFault(middle, edge, *fault)
 }
 
 // veth makes a pair, one end in each namespace, and brings both ends up with their addresses.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"text/template"
 	"time"
@@ -45,9 +44,9 @@ func (l *Lab) startBackends() error {
 	return l.Backend.WaitTCP(hostPort(Backend4, NginxPort), 10*time.Second)
 }
 
-// startFault bridges the two links of a wire's namespace.
-func (l *Lab) startFault(middle *Namespace, o faultlink.Options) error {
-	c, err := middle.child("fault", "-loss", strconv.FormatFloat(o.Loss, 'g', -1, 64), "-seed", strconv.FormatUint(o.Seed, 10))
+// startFault bridges the two links of a wire's namespace; edge is the one that leads to the edge.
+func (l *Lab) startFault(middle *Namespace, edge string, o faultlink.Options) error {
+	c, err := middle.child("fault", "-edge", edge, "-options", o.String())
 	if err != nil {
 		return err
 	}
