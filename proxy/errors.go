@@ -111,6 +111,9 @@ var (
 	errNoAnswer  = errors.New("connection closed before an answer")
 	errFull      = errors.New("max_connections reached")
 	errStopped   = errors.New("the proxy was stopped")
+
+	errClientConnections = errors.New("the client has too many connections (limits.client.connections)")
+	errClientRequests    = errors.New("the client sends too many requests (limits.client.requests)")
 )
 
 // timeoutError is the end of a wait. Its text says what was waited for.

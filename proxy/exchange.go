@@ -107,6 +107,9 @@ func (x *exchange) start() {
 	s.requests++
 	most := w.config.Limits.KeepAliveRequests
 	x.keepAlive = x.req.KeepAlive && (most == 0 || s.requests < most) && x.req.MethodID != http1.MethodConnect
+	if s.entry != 0 && !x.admit() {
+		return
+	}
 	i := s.listener.config.Index(x.req.Host.Of(x.head()), x.routePath())
 	if i < 0 {
 		x.answer(http.StatusNotFound)

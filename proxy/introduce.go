@@ -25,7 +25,7 @@ func (s *session) introduce() bool {
 				s.in.take(n, 0)
 				s.state = awaiting
 				s.reading.disarm() // the request has the whole time again
-				return true
+				return s.join()
 			}
 		}
 		if !s.readable || !s.fetch() {

@@ -140,6 +140,9 @@ func (w *Worker) open(l *listener, conn *stack.Conn) {
 	w.stats.ConnectionsMax = max(w.stats.ConnectionsMax, uint64(w.connections()))
 	w.wheel.arm(&s.reading, waitClientHeader, w.now+w.timeouts[waitClientHeader])
 	w.poller.AddConn(conn, stack.Readable|stack.Writable, s)
+	if s.state == awaiting {
+		s.join()
+	}
 }
 
 // forget takes an ended session off the list.

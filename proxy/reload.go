@@ -122,6 +122,7 @@ func (r *Reload) Commit() {
 	removed, restored := r.takeListeners(until)
 	w.takeGroups(old.groups, until)
 	w.takeSessions(removed, restored, old.timeouts[waitKeepAlive])
+	w.takeClients(&old.client)
 	if w.stats.Retiring > 0 {
 		w.retireAt = earlier(w.retireAt, until)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"ringroad/proxy/clients"
 	"ringroad/stack"
 )
 
@@ -39,6 +40,9 @@ type session struct {
 	in       buffer    // read and not yet relayed; holds the head of x while there is x
 
 	client, target netip.AddrPort // as a PROXY protocol header named them; not valid: none did
+
+	entry  clients.Entry // of the client in Worker.clients; 0: it has no limits
+	excess bool          // it came when the client had too many connections
 
 	noted *noted // nil: nothing, there are no hooks
 
@@ -303,6 +307,7 @@ func (s *session) end(how func(*stack.Conn)) {
 	w.buffers.drop(&s.in)
 	w.wheel.remove(&s.reading)
 	w.wheel.remove(&s.writing)
+	s.leave()
 	how(s.conn)
 	w.forget(s)
 }

@@ -13,6 +13,7 @@ import (
 type settings struct {
 	config   *config.Config
 	limits   *http1.Limits // exchanges keep those that they began with
+	client   clientLimits
 	timeouts timeouts
 	forward  http1.ForwardOptions // what those of all routes are made from
 	vias     [2][]byte            // Via lines for what came as HTTP/1.0 and HTTP/1.1; nil: none
@@ -36,6 +37,7 @@ func newSettings(c *config.Config, groups []*upstream.Group) settings {
 			TrailerBytes:        c.Limits.TrailerBytes,
 			TrailerCount:        c.Limits.TrailerCount,
 		},
+		client: newClientLimits(&c.Limits.Client),
 		timeouts: [...]time.Duration{
 			waitClientHeader: c.Timeouts.ClientHeader,
 			waitKeepAlive:    c.Timeouts.KeepAlive,

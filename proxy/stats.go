@@ -57,6 +57,12 @@ type Stats struct {
 
 	ProxyHeadersRefused uint64 `name:"proxy_headers_refused" kind:"counter" unit:"connections" help:"client connections cut off because they did not begin with a PROXY protocol header"`
 
+	LimitedRequests    uint64 `name:"limited_requests" kind:"counter" unit:"requests" help:"requests over limits.client.requests; with dry_run they passed"`
+	LimitedConnections uint64 `name:"limited_connections" kind:"counter" unit:"requests" help:"requests on connections over limits.client.connections; with dry_run they passed"`
+	LimitedResets      uint64 `name:"limited_resets" kind:"counter" unit:"connections" help:"client connections beyond twice limits.client.connections, ended with RST; with dry_run they were let in"`
+	LimitedEvictions   uint64 `name:"limited_evictions" kind:"counter" unit:"clients" help:"clients that others replaced in the full table of limits.client while their requests still counted"`
+	LimitedUntracked   uint64 `name:"limited_untracked" kind:"counter" unit:"connections" help:"client connections without limits, because the table of limits.client had no room"`
+
 	ErrorsClient   uint64 `name:"errors_client" kind:"counter" unit:"exchanges" help:"exchanges that failed because of the client"`
 	ErrorsBackend  uint64 `name:"errors_backend" kind:"counter" unit:"exchanges" help:"attempts that failed because of a backend"`
 	ErrorsInternal uint64 `name:"errors_internal" kind:"counter" unit:"exchanges" help:"exchanges that failed because of the proxy itself"`

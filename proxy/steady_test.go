@@ -87,6 +87,12 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			c.Listeners[0].Request = config.Edits{Set: fields("X-Host", "$host$request_uri"), Remove: []string{"Accept"}}
 			c.Listeners[0].Response = config.Edits{Set: fields("Server", "x"), Add: fields("X-Client", "$remote_addr")}
 		}},
+		{"limits of the client", plainRequest, plainResponse, func(c *config.Config) {
+			c.Limits.Client.Connections, c.Limits.Client.Requests, c.Limits.Client.Burst = 10, 1000000, 1000000
+		}},
+		{"over the rate of the client", plainRequest, plainResponse, func(c *config.Config) {
+			c.Limits.Client.Requests, c.Limits.Client.Burst, c.Limits.Client.DryRun = 1, 1, true
+		}},
 		{"redirect", plainRequest, "", func(c *config.Config) {
 			c.Listeners[0].Routes[0] = config.Route{Redirect: &config.Redirect{Status: 308, Location: "https://$host$request_uri"}}
 		}},

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ringroad/proxy/clients"
 	"ringroad/proxy/config"
 	"ringroad/proxy/http1"
 	"ringroad/stack"
@@ -42,6 +43,11 @@ type Options struct {
 	// nil: they are read from disk.
 	Pages map[string][]byte
 
+	// Clients is the table of limits.client, which the workers of a proxy share, and
+	// Epoch what their common clock showed at loop time 0. nil: one of its own.
+	Clients *clients.Table
+	Epoch   time.Duration
+
 	// Tick is called on the loop: at most every TickInterval while something
 	// happens, once more after that, every IdleTick while nothing does, and when
 	// Run ends. nil: never.
@@ -57,6 +63,9 @@ type Worker struct {
 	poller    *stack.Poller
 	log       *slog.Logger
 	logged    [Internal + 1]logLimit
+	limited   logLimit
+	clients   *clients.Table  // nil: no limit was ever on
+	epoch     time.Duration   // its time at loop time 0
 	access    *accessLog      // nil: off
 	written   <-chan struct{} // closed when the access log before this one is written; nil: there was none
 	stats     *Stats
@@ -128,10 +137,12 @@ func New(o Options) (*Worker, error) {
 		w.pulse = new(Pulse)
 	}
 	w.settings = newSettings(o.Config, nil)
+	w.clients, w.epoch = o.Clients, o.Epoch
 	w.buffers = newBuffers(w.maxHeadBytes(), &w.stats.BuffersInUse)
 	w.scratch = make([]byte, relayBytes)
 	w.sessions.next, w.sessions.prev = &w.sessions, &w.sessions
 	w.sampled = &w.sessions
+	w.takeClients(&clientLimits{})
 	read := pages{given: o.Pages}
 	for i := range o.Config.Listeners {
 		if err := w.begin(&o.Config.Listeners[i], &read); err != nil {

@@ -291,7 +291,25 @@ type Limits struct {
 	TrailerCount        int // field lines of a trailer section; over it a request is answered 431
 
 	KeepAliveRequests int // a client connection is closed after so many requests; 0: no limit
+
+	Client ClientLimits
 }
+
+// ClientLimits bounds what one client may take, at all workers together. A client is a
+// prefix of addresses.
+type ClientLimits struct {
+	Connections int  // at a time; over it requests are answered 503; 0: no limit
+	Requests    int  // a second; over it they are answered with Status; 0: no limit
+	Burst       int  // requests that may come at once; 0: as many as Requests
+	Status      int  // of the answer
+	PrefixIPv4  int  // bits of an IPv4 address that make a client
+	PrefixIPv6  int  // bits of an IPv6 address that make a client
+	Entries     int  // clients that the table has room for
+	DryRun      bool // what is over a limit is counted and logged, and passes
+}
+
+// On tells whether there is a limit at all.
+func (l *ClientLimits) On() bool { return l.Connections > 0 || l.Requests > 0 }
 
 // Log says what is logged and where.
 type Log struct {

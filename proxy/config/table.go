@@ -414,6 +414,46 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Limits.TrailerCount },
 	},
 	{
+		path: "limits.client.connections", kind: count, unit: "connections", def: "off", min: "1", max: "1048576", values: []string{"off"},
+		about: "Most connections that one client may have at a time, of all listeners and workers together. Requests on more than that are answered 503 with `Connection: close`; a connection beyond twice the limit is reset at once, so that a client holds no more than that, whatever it does. With `proxy_protocol` the client is the one that the header names. A browser opens six to each host name, and there may be many behind one address.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.Connections },
+	},
+	{
+		path: "limits.client.requests", kind: count, unit: "requests", def: "off", min: "1", max: "1000000", values: []string{"off"},
+		about: "Requests a second that one client may send, of all listeners and workers together. Over it they are answered with `limits.client.status` and `Retry-After`, and the connection stays. Malformed requests do not count: they close their connection.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.Requests },
+	},
+	{
+		path: "limits.client.burst", kind: count, unit: "requests", def: "auto", min: "1", max: "1000000", values: []string{"auto"},
+		about: "How many requests a client may send at once after a pause; they are never delayed. `auto` is as many as `limits.client.requests`: a page makes a browser send dozens at once.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.Burst },
+	},
+	{
+		path: "limits.client.status", kind: count, unit: "", def: "429", min: "400", max: "599",
+		about: "Status of the answer to a request over `limits.client.requests`. The default is that of RFC 6585; nginx has 503.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.Status },
+	},
+	{
+		path: "limits.client.prefix_ipv4", kind: count, unit: "bits", def: "32", min: "1", max: "32",
+		about: "How much of an IPv4 address makes a client. `24` takes 256 neighbours for one.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.PrefixIPv4 },
+	},
+	{
+		path: "limits.client.prefix_ipv6", kind: count, unit: "bits", def: "64", min: "1", max: "128",
+		about: "How much of an IPv6 address makes a client. The default is one network: its hosts choose the rest of their addresses as they like.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.PrefixIPv6 },
+	},
+	{
+		path: "limits.client.entries", kind: count, unit: "clients", def: "65536", min: "64", max: "4194304", fixed: true,
+		about: "How many clients the table has room for: twice as many as have connections at a time are enough. An entry takes 16 bytes and 8 for each worker, once a limit is on. In a full table a new client takes the place of one that has no connection, of those the one that was quiet for longest (`limited_evictions` counts them where it had not been quiet for long enough to start anew); where there is none, its limits are off (`limited_untracked`).",
+		at:    func(s *scope) any { return &s.config.Limits.Client.Entries },
+	},
+	{
+		path: "limits.client.dry_run", kind: boolean, def: "off",
+		about: "What is over a limit is counted and logged as otherwise, and passes: to find limits that nobody meets by chance.",
+		at:    func(s *scope) any { return &s.config.Limits.Client.DryRun },
+	},
+	{
 		path: "error_pages.STATUS", kind: file,
 		about: "File with the body of the proxy's own answers with a status from 400 to 599, at most 32KiB; read at the start and at each reload. Its extension says what it is: .html, .txt, .json, .xml or .svg. Errors that backends answer pass unchanged.",
 		at:    func(s *scope) any { return &s.config.ErrorPages },

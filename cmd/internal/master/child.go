@@ -130,7 +130,7 @@ func (m *master) instruct(c *child) error {
 		Reload: m.reloadMessage(), CPU: c.cpu, Identity: m.identity,
 		HasAccessLog: m.access != nil, HasProfile: c.profile != nil,
 	}
-	fds := []int{fdOf(c.pageFile)}
+	fds := []int{fdOf(c.pageFile), fdOf(m.clients)}
 	if len(m.children) > 1 {
 		fds = append(fds, fdOf(m.memory))
 		for _, b := range m.bells {

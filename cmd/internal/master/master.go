@@ -82,6 +82,7 @@ type master struct {
 	rss        []*dataplane.RSS // of each interface; nil: unknown
 	identity   sandbox.Identity
 	children   []*child
+	clients    *os.File   // table of limits.client
 	memory     *os.File   // of handover between workers; nil: one worker
 	bells      []*os.File // an eventfd for each worker
 	steered    steered

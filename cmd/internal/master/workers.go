@@ -42,6 +42,9 @@ func (m *master) startWorkers() error {
 	if err != nil {
 		return err
 	}
+	if m.clients, err = worker.NewClientMemory(m.config.Limits.Client.Entries, n); err != nil {
+		return err
+	}
 	if err := m.openHandover(n); err != nil {
 		return err
 	}

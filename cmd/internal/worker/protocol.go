@@ -66,8 +66,9 @@ type Profile struct {
 const CPUProfile = "profile"
 
 // Start is all that a worker needs to know. Its message has the descriptors of
-// the page, of the handover memory and bells (with more than one worker), of the
-// access log and of the CPU profile (if there is one), in this order.
+// the page, of the table of clients, of the handover memory and bells (with more than
+// one worker), of the access log and of the CPU profile (if there is one), in this
+// order.
 type Start struct {
 	Index    int              `json:"index"`
 	Workers  int              `json:"workers"`
@@ -126,15 +127,16 @@ type Queue struct {
 
 // files are the descriptors of a Start.
 type files struct {
-	page, memory, access, profile *os.File
-	bells                         []*os.File
+	page, clients, memory, access, profile *os.File
+	bells                                  []*os.File
 }
 
 // close lets go of what has been mapped or duplicated: another worker's bell must
 // not wake this one.
 func (f *files) close() {
 	closeAll(f.bells)
-	f.page.Close() //nolint:errcheck // it was mapped
+	f.page.Close()    //nolint:errcheck // it was mapped
+	f.clients.Close() //nolint:errcheck // it was mapped
 	if f.memory != nil {
 		f.memory.Close() //nolint:errcheck // it was mapped
 	}
@@ -143,7 +145,7 @@ func (f *files) close() {
 // split names the descriptors that came with s; ok is false when they are not as
 // many as they should be.
 func (s *Start) split(list []*os.File) (f files, ok bool) {
-	want := 1
+	want := 2
 	if s.Workers > 1 {
 		want += 1 + s.Workers
 	}
@@ -159,7 +161,7 @@ func (s *Start) split(list []*os.File) (f files, ok bool) {
 		first, list = list[0], list[1:]
 		return first
 	}
-	f.page = take()
+	f.page, f.clients = take(), take()
 	if s.Workers > 1 {
 		f.memory = take()
 		for range s.Workers {

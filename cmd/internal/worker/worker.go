@@ -87,6 +87,10 @@ func (w *Worker) build(o Options) (err error) {
 		return err
 	}
 	w.values = newValues(o.Links)
+	table, err := openClients(o.files.clients, c.Limits.Client.Entries, w.index, w.workers)
+	if err != nil {
+		return err
+	}
 	queues, err := w.openQueues(o)
 	if err != nil {
 		return err
@@ -129,7 +133,11 @@ func (w *Worker) build(o Options) (err error) {
 		s.Handover = w.handover
 	}
 	o.files.close()
-	if w.stack, err = stack.New(s); err != nil {
+	epoch, err := bootTime()
+	if err != nil {
+		return err
+	}
+	if w.stack, err = stack.New(s); err != nil { // its clock begins here
 		return err
 	}
 	if w.handover != nil {
@@ -139,6 +147,7 @@ func (w *Worker) build(o Options) (err error) {
 	w.warnUnreachable(c)
 	w.proxy, err = proxy.New(proxy.Options{
 		Config: c, Stack: w.stack, Log: o.Log, AccessLog: o.AccessLog, Pages: o.Reload.Pages, Stats: &w.values.proxy,
+		Clients: table, Epoch: epoch,
 		Pulse: w.page.pulse(), Tick: w.tick, TickInterval: tickInterval, IdleTick: idleTick,
 	})
 	return err

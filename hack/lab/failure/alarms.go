@@ -35,6 +35,7 @@ var alarms = []string{
 	`exchange_errors_total{source="client"}`, `exchange_errors_total{source="backend"}`, `exchange_errors_total{source="internal"}`,
 	`timeouts_total{timeout="client_header"}`, `timeouts_total{timeout="client_body"}`, `timeouts_total{timeout="client_send"}`,
 	`timeouts_total{timeout="connect"}`, `timeouts_total{timeout="backend_read"}`, `timeouts_total{timeout="backend_send"}`,
+	"limited_requests_total", "limited_connections_total", "limited_resets_total", "limited_evictions_total", "limited_untracked_total",
 	"upstream_server_connect_failures_total", "upstream_server_connections_evicted_total",
 }
 
