@@ -84,11 +84,13 @@ type Lab struct {
 	Dir     string // temporary directory of this run; readable by everybody
 	Files   string // directory of the files that the backends serve; in memory where the machine has /dev/shm
 
+	ClientWire  *Wire // between client and edge; nil unless it was given faults
+	BackendWire *Wire // between edge and backend
+
 	options Options
 	record  *record
 	all     []*Namespace // every namespace, the wires' too, in the order they were made
-	faults  []*Process
-	rss     []io.Closer // programs of RSS on what sends to the edge
+	rss     []io.Closer  // programs of RSS on what sends to the edge
 
 	mu        sync.Mutex
 	processes []*Process
@@ -161,10 +163,10 @@ func (l *Lab) wireUp() (err error) {
 	e0 := end{l.Edge, EdgeClientLink, []netip.Prefix{prefixOf(EdgeToClient4), prefixOf(EdgeToClient6)}}
 	e1 := end{l.Edge, EdgeBackendLink, []netip.Prefix{prefixOf(EdgeToBackend4), prefixOf(EdgeToBackend6)}}
 	b0 := end{l.Backend, "b0", []netip.Prefix{prefixOf(Backend4), prefixOf(Backend6)}}
-	if err := l.wire("client-wire", c0, e0, l.options.ClientFault); err != nil {
+	if l.ClientWire, err = l.wire("client-wire", c0, e0, l.options.ClientFault); err != nil {
 		return err
 	}
-	if err := l.wire("backend-wire", e1, b0, l.options.BackendFault); err != nil {
+	if l.BackendWire, err = l.wire("backend-wire", e1, b0, l.options.BackendFault); err != nil {
 		return err
 	}
 	if err := l.Client.defaultRoutes("c0", EdgeToClient4, EdgeToClient6); err != nil {

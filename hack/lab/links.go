@@ -23,25 +23,25 @@ type end struct {
 }
 
 // wire joins two hosts: by one veth pair, or, when it shall have faults, by two pairs and a namespace between them.
-func (l *Lab) wire(role string, a, b end, fault *faultlink.Options) error {
+func (l *Lab) wire(role string, a, b end, fault *faultlink.Options) (*Wire, error) {
 	if fault == nil {
-		return l.veth(a, b)
+		return nil, l.veth(a, b)
 	}
 	middle, err := l.namespace(role)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.veth(a, end{ns: middle, name: "w0"}); err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.veth(end{ns: middle, name: "w1"}, b); err != nil {
-		return err
+		return nil, err
 	}
-	edge := "w0"
+	w := &Wire{lab: l, middle: middle, edge: "w0"}
 	if b.ns == l.Edge {
-		edge = "w1"
+		w.edge = "w1"
 	}
-	return l.startFault(middle, edge, *fault)
+	return w, w.start(*fault)
 }
 
 // veth makes a pair, one end in each namespace, and brings both ends up with their addresses.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"ringroad/hack/lab/backend"
-	"ringroad/hack/lab/faultlink"
 )
 
 // HasNginx reports whether nginx is installed.
@@ -42,20 +41,6 @@ func (l *Lab) startBackends() error {
 		return err
 	}
 	return l.Backend.WaitTCP(hostPort(Backend4, NginxPort), 10*time.Second)
-}
-
-// startFault bridges the two links of a wire's namespace; edge is the one that leads to the edge.
-func (l *Lab) startFault(middle *Namespace, edge string, o faultlink.Options) error {
-	c, err := middle.child("fault", "-edge", edge, "-options", o.String())
-	if err != nil {
-		return err
-	}
-	p, err := l.Start("fault link", c)
-	if err != nil {
-		return err
-	}
-	l.faults = append(l.faults, p)
-	return p.WaitLine("ready", 10*time.Second)
 }
 
 // StartNginx starts nginx in the foreground with the given number of workers, with a configuration made from the given text (a template

@@ -48,6 +48,8 @@ type Digest struct {
 	SHA256  string `json:"sha256"` // hexadecimal
 	Chunked bool   `json:"chunked"`
 	Expect  bool   `json:"expect"` // the request asked for 100 (Continue)
+
+	Stall time.Duration `json:"stall_ns"` // the longest that no part of the body came
 }
 
 // Request is the header of a request as it arrived.
@@ -72,6 +74,19 @@ func Sum(r io.Reader) (string, int64, error) {
 	h := sha256.New()
 	n, err := io.Copy(h, r)
 	return hex.EncodeToString(h.Sum(nil)), n, err
+}
+
+// Stalls is a reader that notes the longest that a Read took.
+type Stalls struct {
+	io.Reader
+	Longest time.Duration
+}
+
+func (s *Stalls) Read(b []byte) (int, error) {
+	began := time.Now()
+	n, err := s.Reader.Read(b)
+	s.Longest = max(s.Longest, time.Since(began))
+	return n, err
 }
 
 type connectionKey struct{}
@@ -145,7 +160,8 @@ func sendBytes(w http.ResponseWriter, r *http.Request) {
 }
 
 func digest(w http.ResponseWriter, r *http.Request) {
-	sum, n, err := Sum(r.Body)
+	stall := &Stalls{Reader: r.Body}
+	sum, n, err := Sum(stall)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -153,7 +169,7 @@ func digest(w http.ResponseWriter, r *http.Request) {
 	if want := r.URL.Query().Get("sha256"); want != "" && want != sum {
 		w.WriteHeader(http.StatusUnprocessableEntity)
 	}
-	answer(w, Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != ""})
+	answer(w, Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != "", Stall: stall.Longest})
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
