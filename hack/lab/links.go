@@ -145,8 +145,32 @@ func (l *Lab) tune() error {
 		if err := n.SetSysctls(settings); err != nil {
 			return err
 		}
+		if err := n.useCubic(); err != nil {
+			return fmt.Errorf("set congestion control in %s: %w", n.Name, err)
+		}
 	}
 	return nil
+}
+
+// useCubic has the namespace's routes ask for cubic where the sysctl could not: a machine that allows not everybody to choose it
+// keeps its default, which may be bbr, and bbr knows no loss.
+func (n *Namespace) useCubic() error {
+	return n.Do(func() error {
+		if b, err := os.ReadFile("/proc/sys/net/" + congestionControl); err != nil || strings.TrimSpace(string(b)) == "cubic" {
+			return err
+		}
+		routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			r.Congctl = "cubic"
+			if err := netlink.RouteReplace(&r); err != nil {
+				return fmt.Errorf("replace route to %v: %w", r.Dst, err)
+			}
+		}
+		return nil
+	})
 }
 
 // congestionControl can be set in a namespace only to what the machine allows everybody (tcp_allowed_congestion_control).

@@ -16,11 +16,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"ringroad/hack/lab"
@@ -209,6 +211,10 @@ func (s *side) measure(o *options, link faultlink.Options, down, up *series) err
 				return s.lab.Client.Dial(ctx, network, address)
 			},
 		}}
+		before, err := s.counters(o)
+		if err != nil {
+			return err
+		}
 		began := time.Now()
 		stall, err := transfer.f(c)
 		if err != nil {
@@ -217,11 +223,35 @@ func (s *side) measure(o *options, link faultlink.Options, down, up *series) err
 		took := time.Since(began)
 		transfer.series.add(took, stall)
 		if o.verbose {
-			fmt.Printf("  %-8s %-4s seed %-3d %6.0f ms, longest stall %.0f ms\n", s.name, transfer.name, link.Seed, ms(took), ms(stall))
+			after, err := s.counters(o)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("  %-8s %-4s seed %-3d %6.0f ms, longest stall %.0f ms %s\n", s.name, transfer.name, link.Seed, ms(took), ms(stall), tell(after.Moved(before)))
 		}
 	}
 	return nil
 }
+
+// counters are ringroad's, if they shall be printed.
+func (s *side) counters(o *options) (lab.Stats, error) {
+	if s.ringroad == nil || !o.verbose {
+		return nil, nil
+	}
+	return s.ringroad.Snapshot()
+}
+
+// tell says what TCP counted of what goes wrong.
+func tell(moved lab.Stats) (text string) {
+	for _, path := range slices.Sorted(maps.Keys(moved)) {
+		if name, ok := strings.CutPrefix(path, "stack."); ok && telling.MatchString(name) {
+			text += fmt.Sprintf(" %s %.0f", name, moved[path])
+		}
+	}
+	return text
+}
+
+var telling = regexp.MustCompile("retransmit|timeout|recover|rearm|undo|dsack|guard|tail")
 
 func (s *side) download(c *http.Client) (time.Duration, error) {
 	began := time.Now()
