@@ -210,13 +210,15 @@ func (l *Lab) close() error {
 	return errors.Join(errs...)
 }
 
-// CloseOnSignal removes the labs and ends the program with the given status when it is interrupted, terminated or hung up. A program
-// calls it once.
-func CloseOnSignal(status int, labs ...*Lab) {
+// CloseOnSignal removes the labs and ends the program with the given status when it is interrupted, terminated or hung up, until the
+// function that it returns is called. A program has one at a time.
+func CloseOnSignal(status int, labs ...*Lab) (stop func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
-		<-c
+		if _, ok := <-c; !ok {
+			return
+		}
 		for _, l := range labs {
 			l.ending.Store(true)
 		}
@@ -228,6 +230,10 @@ func CloseOnSignal(status int, labs ...*Lab) {
 		}
 		os.Exit(status)
 	}()
+	return func() {
+		signal.Stop(c)
+		close(c)
+	}
 }
 
 // EndedBySignal returns at once while no signal has come that ends the program (see CloseOnSignal), and never afterwards: what fails

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 	"sync"
@@ -20,14 +21,18 @@ type Process struct {
 	err  error         // of Wait; valid once done is closed
 }
 
-// Start starts a command (see Namespace.Exec) as a process of the lab. What it prints is kept (Process.Output). The lab stops it
-// on Close.
+// Start starts a command (see Namespace.Exec) as a process of the lab. What it prints is kept (Process.Output); its standard error
+// goes to the command's own Stderr too. The lab stops it on Close.
 func (l *Lab) Start(name string, c *exec.Cmd) (*Process, error) {
 	p := &Process{Name: name, cmd: c, done: make(chan struct{})}
 	if c.Stdout == nil {
 		c.Stdout = &p.out
 	}
-	c.Stderr = &p.out
+	if c.Stderr == nil {
+		c.Stderr = &p.out
+	} else {
+		c.Stderr = io.MultiWriter(&p.out, c.Stderr)
+	}
 	// A grandchild that outlives the child must not keep Wait waiting for the end of its output.
 	c.WaitDelay = time.Second
 	if err := c.Start(); err != nil {

@@ -48,6 +48,7 @@ type Ringroad struct {
 	ConfigFile string
 	StatsFile  string
 	Control    string // path of the control socket
+	LogFile    string // all that it prints on standard error
 
 	lab    *Lab
 	binary string
@@ -62,13 +63,25 @@ func (l *Lab) StartRingroad(binary, configuration string, flags ...string) (*Rin
 	}
 	r := &Ringroad{
 		ConfigFile: filepath.Join(dir, configurationName), StatsFile: filepath.Join(dir, statsName), Control: filepath.Join(dir, controlName),
-		lab: l, binary: binary,
+		LogFile: filepath.Join(dir, logName), lab: l, binary: binary,
 	}
 	if err := r.Configure(configuration); err != nil {
 		return nil, err
 	}
-	r.Process, err = l.Start("ringroad", l.Edge.Exec(binary, append(runFlags(dir), flags...)...))
-	return r, err
+	log, err := os.Create(r.LogFile)
+	if err != nil {
+		return nil, err
+	}
+	c := l.Edge.Exec(binary, append(runFlags(dir), flags...)...)
+	c.Stderr = log
+	if r.Process, err = l.Start("ringroad", c); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	go func() {
+		<-r.Done()
+		log.Close()
+	}()
+	return r, nil
 }
 
 // What is in the directory of a ringroad.
@@ -76,6 +89,7 @@ const (
 	configurationName = "ringroad.yaml"
 	statsName         = "stats.json"
 	controlName       = "control.sock"
+	logName           = "stderr.log"
 )
 
 // runFlags are the arguments of every ringroad of a lab: all that it keeps outside its memory is in a directory of its own, so that
