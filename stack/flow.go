@@ -20,15 +20,18 @@ type flowKey struct {
 
 // flow is the link's memory of one direction of a connection.
 type flow struct {
-	key     flowKey
-	used    time.Duration // when it last sent
-	live    bool          // the slot holds a flow
-	known   bool          // lastACK is valid
-	ended   bool          // FIN was sent
-	peerFIN bool          // the peer's FIN came first
-	lastACK uint32        // the acknowledgment number that last left
-	held    heldACK
-	tail    tail
+	key      flowKey
+	used     time.Duration // when it last sent
+	live     bool          // the slot holds a flow
+	known    bool          // lastACK is valid
+	ended    bool          // FIN was sent
+	peerFIN  bool          // the peer's FIN came first, and is acknowledged
+	finCame  bool          // a FIN came that is not
+	lastACK  uint32        // the acknowledgment number that last left
+	finEnd   uint32        // behind the FIN that came, and its timestamp; valid iff finCame
+	finStamp uint32
+	held     heldACK
+	tail     tail
 }
 
 // tail is the last frame of data that a flow put on the TX ring. As long as no

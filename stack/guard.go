@@ -10,20 +10,30 @@ import (
 )
 
 // The guard stands before netstack's TCP, on the lean way and on the stock way, and
-// refuses what a TCP must not take and netstack (20260905) takes:
+// refuses what a TCP must not take and netstack (20260905) takes. To a listener:
 //
 //   - a SYN from one of our own addresses (RFC 9293 3.10.7.2 leaves it open; the
 //     answer would come back for ever: "land", CVE-1999-0016);
-//   - RST to a listener, which has to be ignored (RFC 9293 3.10.7.2), while netstack
-//     answers one with SYN and ACK by another;
+//   - RST, which has to be ignored (RFC 9293 3.10.7.2), while netstack answers one with
+//     SYN and ACK by another;
+//   - SYN with FIN, which no TCP sends; Linux drops it, too;
 //   - an MSS option that makes us send segments of a few bytes (CVE-2019-11479): a
-//     smaller one than leastMSS counts as that;
-//   - an acknowledgment of what was never sent, in ESTABLISHED (RFC 9293 3.10.7.4,
-//     RFC 5961 5.2): the segment is dropped and answered;
-//   - a timestamp older than the latest (PAWS, RFC 7323 5.3 R1): the same.
+//     smaller one than leastMSS counts as that, and 0 as none.
 //
-// The answer is the ACK that netstack sends for a segment out of the window, at most
-// every 500 ms a connection.
+// To a connection, or a handshake:
+//
+//   - an acknowledgment of what was never sent (RFC 9293 3.10.7.4), or one older than
+//     any window of the peer (RFC 5961 5.2): else data could be injected by guessing
+//     one number;
+//   - a timestamp older than the latest (PAWS, RFC 7323 5.3 R1);
+//   - SYN with data, whose answers netstack does not limit (RFC 5961 7);
+//   - during the handshake, RST that is in the window but not at its beginning
+//     (RFC 5961 3.2).
+//
+// These are answered with the ACK that netstack sends for a segment out of the window, at
+// most every 500 ms a connection. Behind the peer's FIN, data and another FIN are taken
+// off a segment (RFC 9293 3.10.7.4, seventh and eighth check): netstack takes the one and
+// resets the connection for the others.
 
 // leastMSS is the least that a peer's MSS option counts for, as the kernel's
 // tcp_min_snd_mss.
@@ -35,12 +45,13 @@ type ruling int
 const (
 	take      ruling = iota
 	refuse           // drop it
-	displaced        // it is another segment now: see displace
+	displaced        // it is another segment now, and intact: see displace and strip
 )
+
+const fin, syn, rst, ack = byte(header.TCPFlagFin), byte(header.TCPFlagSyn), byte(header.TCPFlagRst), byte(header.TCPFlagAck)
 
 // guard judges s, which is for ep.
 func (l *link) guard(s *segment, ep netstack.TransportEndpoint) ruling {
-	const syn, ack, rst = byte(header.TCPFlagSyn), byte(header.TCPFlagAck), byte(header.TCPFlagRst)
 	flags := s.tcp[header.TCPFlagsOffset]
 	e, ok := ep.(*tcp.Endpoint)
 	if !ok {
@@ -55,29 +66,56 @@ func (l *link) guard(s *segment, ep netstack.TransportEndpoint) ruling {
 	}
 	switch tcp.EndpointState(e.State()) {
 	case tcp.StateListen:
-		if flags&rst != 0 {
+		switch {
+		case flags&rst != 0:
 			l.stats.GuardListenerResets++
 			return refuse
+		case flags&(syn|fin) == syn|fin:
+			l.stats.GuardSYNFINs++
+			return refuse
 		}
-	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
-		if flags&(syn|rst) == 0 && flags&ack != 0 {
-			return l.guardConnection(s, e)
-		}
+	case tcp.StateSynRecv, tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
+		return l.guardConnection(s, e)
 	}
 	return take
 }
 
-// guardConnection judges a segment of a connection that is established, or was.
+// guardConnection judges a segment of a connection, or of a handshake that the peer began.
 func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 	n, ok := numbersOf(ep)
 	if !ok {
 		return take
 	}
+	flags := s.tcp[header.TCPFlagsOffset]
+	opening := n.state == tcp.StateSynRecv
 	var count *uint64
-	if int32(s.tcp.AckNumber()-n.sent) > 0 {
+	switch {
+	case flags&rst != 0:
+		if ahead := s.tcp.SequenceNumber() - n.acknowledged; opening && ahead != 0 && ahead < n.window {
+			count = &l.stats.GuardInexactResets
+		}
+	case flags&syn != 0:
+		if !opening && len(s.payload) > 0 {
+			count = &l.stats.GuardSYNs
+		}
+	case flags&ack == 0: // netstack drops it
+	case !opening && int32(s.tcp.AckNumber()-n.sent) > 0:
 		count = &l.stats.GuardUnsentACKs
-	} else if stamp, _, ok := timestamps(s.tcp); ok && n.stamped && int32(stamp-n.stamp) < 0 {
-		count = &l.stats.GuardOldTimestamps
+	case !opening && int32(s.tcp.AckNumber()-(n.una-n.offered)) < 0:
+		count = &l.stats.GuardOldACKs
+	default:
+		if stamp, _, ok := timestamps(s.tcp); ok && n.stamped && int32(stamp-n.stamp) < 0 {
+			count = &l.stats.GuardOldTimestamps
+			break
+		}
+		switch n.state {
+		case tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
+			if s.end() != s.tcp.SequenceNumber() && int32(s.end()-n.acknowledged) > 0 && l.intact(s) {
+				l.stats.GuardBehindFIN++
+				s.strip()
+				return displaced
+			}
+		}
 	}
 	if count == nil || !l.intact(s) {
 		return take // what is not intact netstack drops and counts
@@ -89,24 +127,33 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 
 // numbers is where a connection is.
 type numbers struct {
-	sent         uint32 // SND.NXT
+	state        tcp.EndpointState
+	una, sent    uint32 // SND.UNA and SND.NXT
+	offered      uint32 // the largest window that the peer can have offered; valid unless it is a handshake
 	acknowledged uint32 // RCV.NXT as the peer was told it last
+	window       uint32 // RCV.WND; valid iff it is a handshake
 	stamp        uint32 // TS.Recent (RFC 7323 4.3); valid iff stamped
 	stamped      bool
 }
 
-// numbersOf looks into ep, under its lock; ok is false when there is no connection.
+// numbersOf looks into ep, under its lock; ok is false when there is no connection and
+// no handshake.
 func numbersOf(ep *tcp.Endpoint) (n numbers, ok bool) {
 	ep.LockUser()
 	defer ep.UnlockUser()
-	snd, ok := senderOf(ep)
-	if !ok {
-		return n, false
+	n = numbers{state: tcp.EndpointState(ep.State()), stamp: ep.RecentTS, stamped: ep.SendTSOk}
+	if snd, ok := senderOf(ep); ok {
+		n.una, n.sent = uint32(snd.state.SndUna), uint32(snd.state.SndNxt)
+		n.offered = 0xffff << snd.state.SndWndScale
+		n.acknowledged = uint32(snd.state.MaxSentAck)
+		return n, true
 	}
-	return numbers{
-		sent: uint32(snd.state.SndNxt), acknowledged: uint32(snd.state.MaxSentAck),
-		stamp: ep.RecentTS, stamped: ep.SendTSOk,
-	}, true
+	if h, ok := handshakeOf(ep); ok {
+		n.una, n.sent = uint32(*h.iss), uint32(*h.iss)+1
+		n.acknowledged, n.window = uint32(*h.ackNum), uint32(*h.rcvWnd)
+		return n, true
+	}
+	return n, false
 }
 
 // displace makes s, in its frame, a segment that netstack answers with an ACK and takes
@@ -114,6 +161,11 @@ func numbersOf(ep *tcp.Endpoint) (n numbers, ok bool) {
 func (s *segment) displace(n *numbers) {
 	s.tcp.SetSequenceNumber(n.acknowledged - 1)
 	s.tcp.SetAckNumber(n.sent)
+	s.strip()
+}
+
+// strip makes s, in its frame, a pure ACK.
+func (s *segment) strip() {
 	s.tcp[header.TCPFlagsOffset] = byte(header.TCPFlagAck)
 	s.packet, s.payload = s.packet[:s.ipBytes+len(s.tcp)], nil
 	if s.ipBytes == header.IPv4MinimumSize {
@@ -125,7 +177,7 @@ func (s *segment) displace(n *numbers) {
 }
 
 // raiseMSS makes an MSS option (RFC 9293 3.7.1) in s, in its frame, say leastMSS if it
-// says less.
+// says less, and the default if it says 0.
 func (l *link) raiseMSS(s *segment) {
 	options := s.tcp[header.TCPMinimumSize:]
 	for len(options) > 1 && options[0] != header.TCPOptionEOL {
@@ -138,12 +190,24 @@ func (l *link) raiseMSS(s *segment) {
 			return
 		}
 		if options[0] == header.TCPOptionMSS && n == header.TCPOptionMSSLength && binary.BigEndian.Uint16(options[2:]) < leastMSS && l.intact(s) {
-			binary.BigEndian.PutUint16(options[2:], leastMSS)
+			mss := uint16(leastMSS)
+			if options[2]|options[3] == 0 {
+				mss = s.defaultMSS()
+			}
+			binary.BigEndian.PutUint16(options[2:], mss)
 			putTCPChecksum(s.packet)
 			l.stats.GuardMSSRaised++
 		}
 		options = options[n:]
 	}
+}
+
+// defaultMSS is what holds for a peer that names none (RFC 9293 3.7.1).
+func (s *segment) defaultMSS() uint16 {
+	if s.ipBytes == header.IPv4MinimumSize {
+		return header.TCPDefaultMSS
+	}
+	return header.IPv6MinimumMTU - header.IPv6MinimumSize - header.TCPMinimumSize
 }
 
 // owns reports whether a is an address of any link.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"ringroad/stack"
 )
 
 // puppet is a client whose every segment the test writes itself.
@@ -18,9 +20,14 @@ type puppet struct {
 }
 
 func newPuppet(t *testing.T, v6, ipOptions bool) *puppet {
+	return puppetOf(t, v6, ipOptions, serveEcho)
+}
+
+// puppetOf is a client of the server that serve makes.
+func puppetOf(t *testing.T, v6, ipOptions bool, serve func(*loop, stack.Event)) *puppet {
 	p := &puppet{
-		l: start(t, nil, serveEcho), answers: make(chan header.TCP, 1000),
-		raw: rawSegment{v6: v6, from: 5000, to: 80, seq: 1_000_000},
+		l: start(t, nil, serve), answers: make(chan header.TCP, 1000),
+		raw: rawSegment{window: 1000, v6: v6, from: 5000, to: 80, seq: 1_000_000},
 	}
 	if ipOptions {
 		p.raw.ipOptions = []byte{1, 1, 1, 1}
@@ -114,8 +121,12 @@ func (p *puppet) wantSilence(what string, count func() uint64, want uint64) {
 
 // everyWay runs a test with IPv4 and IPv6 on the lean way, and with IP options on the stock way.
 func everyWay(t *testing.T, f func(t *testing.T, p *puppet)) {
+	everyWayOf(t, serveEcho, f)
+}
+
+func everyWayOf(t *testing.T, serve func(*loop, stack.Event), f func(t *testing.T, p *puppet)) {
 	for name, way := range map[string][2]bool{"IPv4": {false, false}, "IPv6": {true, false}, "IPv4 with options": {false, true}} {
-		t.Run(name, func(t *testing.T) { f(t, newPuppet(t, way[0], way[1])) })
+		t.Run(name, func(t *testing.T) { f(t, puppetOf(t, way[0], way[1], serve)) })
 	}
 }
 
@@ -148,6 +159,106 @@ func TestGuardRefusesWhatTheConnectionCannotMean(t *testing.T) {
 		p.stamp = 77
 		p.say(header.TCPFlagRst, "")
 		p.l.eventually("the connection is reset", func() bool { return p.l.Stack.TCPStats().EstablishedResets == 1 })
+	})
+}
+
+// TestGuardOnConnections sends what netstack would take, or answer with more than a challenge.
+func TestGuardOnConnections(t *testing.T) {
+	const minus = 1 << 31
+	for _, c := range []struct {
+		name  string
+		state int // 0: established, 1: the peer has sent FIN, 2: the handshake is not done
+		flags header.TCPFlags
+		seq   uint32 // offset
+		ack   uint32 // offset
+		stamp uint32 // offset
+		data  string
+		count func(*stack.LinkStats) uint64
+	}{
+		{"ACK older than any window", 0, header.TCPFlagAck, 0, minus, 0, "", func(s *stack.LinkStats) uint64 { return s.GuardOldACKs }},
+		{"data with an ACK older than any window", 0, header.TCPFlagAck, 0, minus, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardOldACKs }},
+		{"SYN with data", 0, header.TCPFlagSyn, 0, 0, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardSYNs }},
+		{"data behind FIN", 1, header.TCPFlagAck, 0, 0, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardBehindFIN }},
+		{"FIN behind FIN", 1, header.TCPFlagAck | header.TCPFlagFin, 0, 0, 0, "", func(s *stack.LinkStats) uint64 { return s.GuardBehindFIN }},
+		{"inexact RST to a handshake", 2, header.TCPFlagRst, 1, 0, 0, "", func(s *stack.LinkStats) uint64 { return s.GuardInexactResets }},
+		{"old timestamp to a handshake", 2, header.TCPFlagAck, 0, 0, minus, "x", func(s *stack.LinkStats) uint64 { return s.GuardOldTimestamps }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			everyWay(t, func(t *testing.T, p *puppet) {
+				p.stamp = 1000
+				if c.state == 2 {
+					p.say(header.TCPFlagSyn, "", 2, 4, 5, 100)
+					p.raw.seq++
+					p.raw.ack = p.hear().SequenceNumber() + 1
+				} else {
+					p.connect()
+					p.talk("hello")
+				}
+				if c.state == 1 {
+					p.raw.window = 0 // so that the echo of this, and FIN, wait
+					p.say(header.TCPFlagAck|header.TCPFlagFin, "held")
+					p.raw.window = 1000
+					p.raw.seq += 5
+					for p.hear().AckNumber() != p.raw.seq {
+					}
+				}
+				good := *p
+				p.raw.seq, p.raw.ack, p.stamp = p.raw.seq+c.seq, p.raw.ack+c.ack, p.stamp+c.stamp
+				p.say(c.flags, c.data)
+				*p = good
+				p.l.eventually("counted", func() bool { s := p.l.Stack.LinkStats(1); return c.count(&s) == 1 })
+				if c.state != 1 {
+					p.wantAnswer(c.name)
+					if c.state == 2 {
+						p.say(header.TCPFlagAck, "")
+					}
+					p.talk("still there")
+					return
+				}
+				p.say(header.TCPFlagAck, "")
+				for got := ""; got != "held"; {
+					s := p.hear()
+					if s.Flags()&header.TCPFlagRst != 0 || s.AckNumber() != p.raw.seq {
+						t.Fatalf("answered with %v, acknowledgment +%d", s.Flags(), s.AckNumber()-p.raw.seq)
+					}
+					got += string(s.Payload())
+				}
+			})
+		})
+	}
+}
+
+func TestGuardDropsWhatNoHostSends(t *testing.T) {
+	everyWay(t, func(t *testing.T, p *puppet) {
+		stats := p.l.Stack.LinkStats
+		p.say(header.TCPFlagSyn|header.TCPFlagFin, "")
+		p.wantSilence("SYN with FIN", func() uint64 { return stats(1).GuardSYNFINs }, 1)
+		sources := []string{"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"}
+		if p.raw.v6 {
+			sources = []string{"::", "::1", "ff02::1"}
+		}
+		for _, a := range sources {
+			p.raw.src = netip.MustParseAddr(a)
+			p.say(header.TCPFlagSyn, "")
+		}
+		p.raw.src = netip.Addr{}
+		if !p.raw.v6 {
+			for i, o := range [][]byte{{131, 7, 4, 10, 9, 9, 9, 0}, {1, 137, 7, 8, 10, 9, 9, 9}} {
+				options := p.raw.ipOptions
+				p.raw.ipOptions = o
+				p.say(header.TCPFlagSyn, "")
+				p.raw.ipOptions = options
+				p.wantSilence("a source route", func() uint64 { return stats(1).GuardSourceRoutes }, uint64(i+1))
+			}
+		}
+		p.connect()
+		p.talk("hello")
+		p.l.do(func() {
+			// Of those with options netstack's IP drops some first.
+			if n := stats(1).GuardSources; n != uint64(len(sources)) && len(p.raw.ipOptions) == 0 {
+				t.Errorf("%d of %d sources were counted", n, len(sources))
+			}
+		})
 	})
 }
 

@@ -358,6 +358,7 @@ type rawSegment struct {
 	flags     header.TCPFlags
 	ipOptions []byte // of IPv4, whole words
 	options   []byte // of TCP, whole words
+	window    uint16
 	data      string
 }
 
@@ -391,7 +392,7 @@ func (r rawSegment) frame() []byte {
 	s := header.TCP(p[ip:])
 	s.Encode(&header.TCPFields{
 		SrcPort: r.from, DstPort: r.to, SeqNum: r.seq, AckNum: r.ack,
-		DataOffset: uint8(header.TCPMinimumSize + len(r.options)), Flags: r.flags, WindowSize: 1000,
+		DataOffset: uint8(header.TCPMinimumSize + len(r.options)), Flags: r.flags, WindowSize: r.window,
 	})
 	copy(s[header.TCPMinimumSize+copy(s[header.TCPMinimumSize:], r.options):], r.data)
 	sum := checksum.Combine(checksum.Checksum(addresses, 6), uint16(len(s)))
@@ -400,7 +401,7 @@ func (r rawSegment) frame() []byte {
 }
 
 func rawTCP(v6 bool, from, to uint16, seq, ack uint32, flags header.TCPFlags, data string) []byte {
-	return rawSegment{v6: v6, from: from, to: to, seq: seq, ack: ack, flags: flags, data: data}.frame()
+	return rawSegment{window: 1000, v6: v6, from: from, to: to, seq: seq, ack: ack, flags: flags, data: data}.frame()
 }
 
 func TestUnknownFlowGoesRoundAndIsAnsweredOnce(t *testing.T) {
@@ -483,8 +484,9 @@ func fragmentationNeeded(link int, quoted []byte, mtu uint16) []byte {
 	return append(append(f, ip...), icmp...)
 }
 
-// watcher remembers the largest data frame of one direction, and its packet.
+// watcher remembers the largest data frame of one direction, and its packet, and loses them all while asked to.
 type watcher struct {
+	lose    atomic.Bool
 	mu      sync.Mutex
 	largest int
 	packet  []byte
@@ -496,7 +498,7 @@ func (w *watcher) see(f []byte) bool {
 	if n := len(f) - 14; frameTCP(f) != nil && n > w.largest {
 		w.largest, w.packet = n, append([]byte(nil), f[14:]...)
 	}
-	return true
+	return !w.lose.Load()
 }
 
 func (w *watcher) take() (largest int, packet []byte) {
@@ -518,21 +520,29 @@ func TestICMPErrorReachesTheWorkerOfTheFlow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		send := func() {
+		write := func() {
 			c.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // shows in Read
 			go c.Write(payload(20_000))                     //nolint:errcheck // shows in Read
+		}
+		read := func() {
 			if _, err := io.ReadFull(c, make([]byte, 20_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		send()
-		largest, packet := seen.take()
-		if largest < 1400 {
-			t.Fatalf("%s: the largest packet has %d bytes before", addr, largest)
-		}
+		write()
+		read()
+		seen.take()
+		seen.lose.Store(true) // an error about what is acknowledged counts for nothing
+		write()
+		largest, packet := 0, []byte(nil)
+		ws[2].eventually("a large packet", func() bool { largest, packet = seen.take(); return largest >= 1400 })
 		ws[0].InjectAt(0, 0, fragmentationNeeded(0, packet, mtu)) // goes by 0 and 1 to 2
-		ws[2].eventually("received", func() bool { return ws[2].Stack.HandoverStats().Received == 1 })
-		send()
+		ws[2].eventually("received", func() bool { return ws[2].Stack.LinkStats(1).PathMTUs == 1 })
+		seen.lose.Store(false)
+		read()
+		seen.take()
+		write()
+		read()
 		if largest, _ := seen.take(); largest > mtu {
 			t.Errorf("%s: the largest packet has %d bytes", addr, largest)
 		}
@@ -548,21 +558,30 @@ func TestICMPErrorReachesTheWorkerOfTheFlow(t *testing.T) {
 		ws[0].LoseToBackend(seen.see)
 		ws[0].SteerFromBackend(func([]byte) int { return 1 })
 		c := ws[1].call(addr, nil)
-		send := func() {
+		write := func() {
 			ws[1].do(func() {
 				c.got = nil
 				if _, err := c.conn.Write(payload(20_000)); err != nil {
 					t.Error(err)
 				}
 			})
-			ws[1].eventually("the echo", func() bool { return len(c.got) == 20_000 })
 		}
+		read := func() { ws[1].eventually("the echo", func() bool { return len(c.got) == 20_000 }) }
 		ws[1].eventually("established", func() bool { return c.conn.Established() })
-		send()
-		_, packet := seen.take()
+		write()
+		read()
+		seen.take()
+		seen.lose.Store(true)
+		write()
+		largest, packet := 0, []byte(nil)
+		ws[1].eventually("a large packet", func() bool { largest, packet = seen.take(); return largest >= 1400 })
 		ws[0].InjectAt(1, 0, fragmentationNeeded(1, packet, mtu))
-		ws[1].eventually("received", func() bool { return ws[1].Stack.HandoverStats().Received == 1 })
-		send()
+		ws[1].eventually("received", func() bool { return ws[1].Stack.LinkStats(2).PathMTUs == 1 })
+		seen.lose.Store(false)
+		read()
+		seen.take()
+		write()
+		read()
 		if largest, _ := seen.take(); largest > mtu {
 			t.Errorf("%s: the largest packet has %d bytes", addr, largest)
 		}

@@ -35,6 +35,10 @@ func (l *link) takePlain(p *netstack.PacketBuffer) bool {
 	if !ok || !l.owns(s.id.LocalAddress) {
 		return false
 	}
+	if !plausibleSource(s.id.RemoteAddress) {
+		l.stats.GuardSources++
+		return true
+	}
 	if peers := l.stack.peers; peers != nil && l.handToOwner(s.id.LocalPort, s.frame, &peers.stats.Owner) {
 		return true
 	}

@@ -132,8 +132,12 @@ func (l *link) deliver(frame []byte) {
 		return
 	}
 	peers := l.stack.peers
-	l.judged = plain && l.owns(s.id.LocalAddress) && plausibleSource(s.id.RemoteAddress)
+	l.judged = plain && l.owns(s.id.LocalAddress)
 	if l.judged {
+		if !plausibleSource(s.id.RemoteAddress) {
+			l.stats.GuardSources++
+			return
+		}
 		s.frame = frame
 		if peers != nil && l.handToOwner(s.id.LocalPort, frame, &peers.stats.Owner) {
 			return
@@ -141,12 +145,12 @@ func (l *link) deliver(frame []byte) {
 		if l.hooks != nil {
 			l.showReceived(&s)
 		}
-		if s.tcp.Flags()&header.TCPFlagFin != 0 {
-			l.notePeerFIN(&s)
-		}
 		if l.mergeSegment(&s) || l.queueSegment(&s) {
 			return
 		}
+	} else if sourceRouted(packet) {
+		l.stats.GuardSourceRoutes++
+		return
 	} else if peers != nil && l.handError(s.number, packet, frame) {
 		return
 	}
@@ -310,6 +314,9 @@ func (l *link) queueJudged(s *segment, ep netstack.TransportEndpoint, r ruling) 
 	if r == refuse {
 		return
 	}
+	if s.tcp[header.TCPFlagsOffset]&(fin|syn|rst|ack) == fin|ack {
+		l.notePeerFIN(s, ep)
+	}
 	p := l.packetOf(s)
 	p.RXChecksumValidated = l.TrustChecksum || r == displaced
 	if len(l.stack.refusing) > 0 && s.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn && slices.Contains(l.stack.refusing, ep) {
@@ -374,8 +381,7 @@ func (l *link) owns(a tcpip.Address) bool {
 	return true
 }
 
-// plausibleSource refuses what no TCP peer can have (RFC 1122 3.2.1.3); the
-// stock path counts it.
+// plausibleSource refuses what no TCP peer can have (RFC 1122 3.2.1.3).
 func plausibleSource(a tcpip.Address) bool {
 	if a.BitLen() == header.IPv4AddressSizeBits {
 		b := a.As4()
@@ -384,3 +390,30 @@ func plausibleSource(a tcpip.Address) bool {
 	ip := netipOf(a)
 	return !ip.IsMulticast() && !ip.IsUnspecified() && !ip.IsLoopback()
 }
+
+// sourceRouted reports whether an IPv4 packet has a source route option, with which the
+// sender, not routing, says where answers go (RFC 7126 4.3 and 4.4).
+func sourceRouted(packet []byte) bool {
+	if len(packet) < header.IPv4MinimumSize || packet[0]>>4 != header.IPv4Version {
+		return false
+	}
+	options := packet[header.IPv4MinimumSize:max(header.IPv4MinimumSize, min(int(packet[0]&0xf)*4, len(packet)))]
+	for len(options) > 1 && options[0] != byte(header.IPv4OptionListEndType) {
+		switch options[0] {
+		case byte(header.IPv4OptionNOPType):
+			options = options[1:]
+			continue
+		case looseSourceRoute, strictSourceRoute:
+			return true
+		}
+		n := int(options[1])
+		if n < 2 || n > len(options) {
+			return false // netstack drops it
+		}
+		options = options[n:]
+	}
+	return false
+}
+
+// IPv4 options (RFC 791 3.1).
+const looseSourceRoute, strictSourceRoute = 131, 137

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -59,6 +60,11 @@ var (
 	resendField    = timerField("resendTimer")
 	probeField     = timerField("probeTimer")
 	writeNextField = fieldOf(senderField.Type.Elem(), "writeNext", reflect.Pointer)
+
+	handshakeField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "h", reflect.Pointer)
+	ackNumField    = fieldOf(handshakeField.Type.Elem(), "ackNum", reflect.Uint32)
+	issField       = fieldOf(handshakeField.Type.Elem(), "iss", reflect.Uint32)
+	rcvWndField    = fieldOf(handshakeField.Type.Elem(), "rcvWnd", reflect.Uint32)
 )
 
 // senderOf returns the sender of ep; ok is false when it has none yet. The caller
@@ -74,6 +80,26 @@ func senderOf(ep *tcp.Endpoint) (s sender, ok bool) {
 		resend:    (*senderTimer)(unsafe.Add(p, resendField.Offset)),
 		probe:     (*senderTimer)(unsafe.Add(p, probeField.Offset)),
 		writeNext: (*unsafe.Pointer)(unsafe.Add(p, writeNextField.Offset)),
+	}, true
+}
+
+// handshake is netstack's tcp.handshake, as far as the guard needs it.
+type handshake struct {
+	ackNum, iss *seqnum.Value
+	rcvWnd      *seqnum.Size
+}
+
+// handshakeOf returns the handshake of ep; ok is false when there is none. The caller
+// holds the lock of ep.
+func handshakeOf(ep *tcp.Endpoint) (h handshake, ok bool) {
+	p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), handshakeField.Offset))
+	if p == nil {
+		return handshake{}, false
+	}
+	return handshake{
+		ackNum: (*seqnum.Value)(unsafe.Add(p, ackNumField.Offset)),
+		iss:    (*seqnum.Value)(unsafe.Add(p, issField.Offset)),
+		rcvWnd: (*seqnum.Size)(unsafe.Add(p, rcvWndField.Offset)),
 	}, true
 }
 

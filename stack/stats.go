@@ -64,6 +64,16 @@ type LinkStats struct {
 	GuardListenerResets uint64 `name:"guard_listener_resets" unit:"segments" kind:"counter" help:"Resets to a listener, dropped."`
 	GuardMSSRaised      uint64 `name:"guard_mss_raised" unit:"segments" kind:"counter" help:"Handshakes with an MSS option below 48, which counted as that."`
 	GuardUnsentACKs     uint64 `name:"guard_unsent_acks" unit:"segments" kind:"counter" help:"Segments that acknowledge what was never sent, dropped and answered with an ACK."`
+	GuardOldACKs        uint64 `name:"guard_old_acks" unit:"segments" kind:"counter" help:"Segments whose acknowledgment is older than any window, dropped and answered with an ACK."`
+	GuardSYNFINs        uint64 `name:"guard_syn_fins" unit:"segments" kind:"counter" help:"SYNs with FIN to a listener, dropped."`
+	GuardSYNs           uint64 `name:"guard_syns" unit:"segments" kind:"counter" help:"SYNs with data to a connection, dropped and answered with an ACK."`
+	GuardInexactResets  uint64 `name:"guard_inexact_resets" unit:"segments" kind:"counter" help:"Resets in the window of a handshake but not at its beginning, dropped and answered with an ACK."`
+	GuardBehindFIN      uint64 `name:"guard_behind_fin" unit:"segments" kind:"counter" help:"Segments with data or FIN behind the peer's FIN, which were taken off."`
+	GuardSources        uint64 `name:"guard_sources" unit:"packets" kind:"counter" help:"Packets from an address that no host can have, dropped."`
+	GuardSourceRoutes   uint64 `name:"guard_source_routes" unit:"packets" kind:"counter" help:"IPv4 packets with a source route, dropped."`
+	GuardICMPForged     uint64 `name:"guard_icmp_forged" unit:"packets" kind:"counter" help:"ICMP errors that quote nothing that is on its way, dropped."`
+	GuardICMPIgnored    uint64 `name:"guard_icmp_ignored" unit:"packets" kind:"counter" help:"ICMP errors about a connection that must not end it, dropped."`
+	PathMTUs            uint64 `name:"path_mtus" unit:"packets" kind:"counter" help:"ICMP errors that told of a smaller path MTU."`
 	GuardOldTimestamps  uint64 `name:"guard_old_timestamps" unit:"segments" kind:"counter" help:"Segments with a timestamp older than the latest (PAWS), dropped and answered with an ACK."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // A connection that we closed first must be remembered for 2 MSL, to answer a
 // FIN that comes again and to keep old segments from a new connection
 // (RFC 9293 3.6.1). netstack keeps the whole endpoint for it, 5 KB; the link
-// keeps 72 bytes and lets netstack forget after netstackTimeWait.
+// keeps 76 bytes and lets netstack forget after netstackTimeWait.
 
 const (
 	// netstackTimeWait is how long netstack itself stays in TIME_WAIT.
@@ -21,6 +23,8 @@ const (
 	// timeWaitACK is the least time between two ACKs sent for one entry, as
 	// tcp_invalid_ratelimit: two hosts must not ACK each other for ever.
 	timeWaitACK = 500 * time.Millisecond
+	// timeWaitWindow is what its ACKs offer, unscaled.
+	timeWaitWindow = 0xffff
 )
 
 // waiting is a connection whose FIN we sent first.
@@ -30,6 +34,7 @@ type waiting struct {
 	recvNxt uint32 // behind the peer's FIN. Valid iff complete
 	stamp   uint32 // the last TSval that we sent. Valid iff stamped
 	stampAt uint32 // loop time of that, ms
+	recent  uint32 // the peer's last TSval. Valid iff stamped and complete
 	acked   uint32 // loop time of the last ACK sent from here, ms; 0: none
 	expires uint32 // loop time, ms
 
@@ -177,23 +182,60 @@ func (l *link) noteOurFIN(f *flow, t header.TCP, payload int) {
 	}
 }
 
-// notePeerFIN is told of a FIN that came.
-func (l *link) notePeerFIN(s *segment) {
-	if !l.intact(s) {
+// notePeerFIN is told of a FIN that goes to ep. Whether it is the connection's shows when
+// netstack acknowledges it: noteFINAnswered.
+func (l *link) notePeerFIN(s *segment, ep netstack.TransportEndpoint) {
+	e, ok := ep.(*tcp.Endpoint)
+	if !ok || !l.intact(s) {
+		return
+	}
+	switch tcp.EndpointState(e.State()) {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2:
+	default:
 		return
 	}
 	key := s.flowKey()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w := l.timeWait.find(&key); w != nil {
-		if !w.complete {
-			w.recvNxt, w.complete = s.end(), true
-		}
-		return
+	f := &l.flows.slots[l.flows.get(&key, 0, l.stack.Now())]
+	f.finCame, f.finEnd = true, s.end()
+	f.finStamp, _, _ = timestamps(s.tcp)
+}
+
+// noteFINAnswered is told that netstack acknowledges a FIN that came. Called under mu.
+func (l *link) noteFINAnswered(f *flow) {
+	f.finCame, f.peerFIN = false, true
+	if w := l.timeWait.find(&f.key); w != nil && !w.complete {
+		w.recvNxt, w.recent, w.complete = f.finEnd, f.finStamp, true
+		l.restartTimeWait(w)
 	}
-	if slot, ok := l.flows.index[key]; ok {
-		l.flows.slots[slot].peerFIN = true
+}
+
+// restartTimeWait has w wait for its whole time again.
+func (l *link) restartTimeWait(w *waiting) {
+	expires := millis(l.stack.Now() + l.stack.tcp.TimeWait)
+	if expires-w.expires < millis(time.Second) {
+		return // the same, but for the order of the table
 	}
+	again := *w
+	w = l.timeWait.add(&again.key)
+	*w = again
+	w.expires = expires
+}
+
+// older reports whether a timestamp is older than the peer's last (RFC 7323 5.3 R1).
+func (w *waiting) older(stamp uint32, stamped bool) bool {
+	return stamped && w.stamped && int32(stamp-w.recent) < 0
+}
+
+// reopens reports whether a SYN may begin a new connection with the ports of w: it cannot
+// be mistaken for the old one. Its timestamp decides, else its number (RFC 6191 2).
+func (w *waiting) reopens(s *segment) bool {
+	newer := int32(s.tcp.SequenceNumber()-w.recvNxt) > 0
+	if o := header.ParseSynOptions(s.tcp[header.TCPMinimumSize:], false); o.TS && w.stamped && o.TSVal != w.recent {
+		return int32(o.TSVal-w.recent) > 0
+	}
+	return newer
 }
 
 // answerTimeWait takes a segment for which there is no connection but perhaps one
@@ -207,33 +249,32 @@ func (l *link) answerTimeWait(s *segment) bool {
 	if w == nil || !w.complete || !l.intact(s) {
 		return false
 	}
-	if p := l.stack.peers; p != nil && l.origin != p.self && int32(s.tcp.SequenceNumber()-w.recvNxt) > 0 &&
-		s.tcp.Flags()&header.TCPFlagSyn == 0 {
+	beyond := s.tcp.SequenceNumber() - w.recvNxt
+	flags := s.tcp.Flags()
+	if p := l.stack.peers; p != nil && l.origin != p.self && int32(beyond) > 0 && flags&header.TCPFlagSyn == 0 {
 		return false // of a new connection, which another worker has
 	}
-	now := millis(l.stack.Now())
-	flags := s.tcp.Flags()
 	stamp, _, stamped := timestamps(s.tcp)
 	switch {
 	case flags&header.TCPFlagRst != 0:
 		return true // ignored: it might be an old one (RFC 1337)
-	case flags&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn:
-		// A new connection may begin when it cannot be mistaken for the old
-		// one: its sequence numbers are beyond (RFC 9293 3.6.1). RFC 6191
-		// lets a newer timestamp decide too; that needs the old one of the
-		// peer, which is not kept.
-		if int32(s.tcp.SequenceNumber()-w.recvNxt) > 0 {
+	case flags&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagFin) == header.TCPFlagSyn:
+		if w.reopens(s) {
 			l.timeWait.kill(w)
 			return false
 		}
-	case len(s.payload) == 0 && flags&(header.TCPFlagFin|header.TCPFlagSyn) == 0:
-		return true // an old ACK needs no answer
+	case flags&header.TCPFlagAck == 0, s.end() == s.tcp.SequenceNumber() && beyond < timeWaitWindow && !w.older(stamp, stamped):
+		return true // an ACK in the window needs no answer
 	}
+	now := millis(l.stack.Now())
 	l.stats.TimeWaitSegments++
 	if w.acked != 0 && now-w.acked < millis(timeWaitACK) {
 		return true
 	}
 	w.acked = max(now, 1)
+	if flags&header.TCPFlagFin != 0 && beyond == 1<<32-1-uint32(len(s.payload)) {
+		defer l.restartTimeWait(w) // RFC 9293 3.10.7.4, eighth check
+	}
 	l.ackTimeWait(s, w, stamp, stamped, now)
 	return true
 }
@@ -279,7 +320,7 @@ func (l *link) ackTimeWait(s *segment, w *waiting, stamp uint32, stamped bool, n
 	t := header.TCP(packet[s.ipBytes:])
 	t.Encode(&header.TCPFields{
 		SrcPort: s.id.LocalPort, DstPort: s.id.RemotePort, SeqNum: w.sendNxt, AckNum: w.recvNxt,
-		DataOffset: uint8(header.TCPMinimumSize + options), Flags: header.TCPFlagAck, WindowSize: 0xffff,
+		DataOffset: uint8(header.TCPMinimumSize + options), Flags: header.TCPFlagAck, WindowSize: timeWaitWindow,
 	})
 	if options != 0 {
 		o := t[header.TCPMinimumSize:]

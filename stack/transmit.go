@@ -70,6 +70,9 @@ func (l *link) carryACK(o *outgoing) bool {
 	}
 	slot := l.flows.get(&key, p.Hash, l.stack.Now())
 	f := &l.flows.slots[slot]
+	if f.finCame && t.AckNumber() == f.finEnd {
+		l.noteFINAnswered(f)
+	}
 	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && f.mayHold(t, fullSegment(l.Link.MTU)) {
 		l.hold(slot, p, &o.hop)
 		return true
