@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // netstack acknowledges every batch at once, which costs a request two extra
@@ -25,10 +27,12 @@ func fullSegment(mtu int) uint32 {
 }
 
 // heldACK is a flow's pure ACK that has not been sent. The bytes are kept, not
-// a TX frame, so that thousands of flows cannot exhaust the frames.
+// a TX frame, so that thousands of flows cannot exhaust the frames; one that is owed
+// has no bytes: netstack makes it when its time comes.
 type heldACK struct {
 	active     bool
-	generation uint32 // tells queue entries of this hold from older ones
+	generation uint32        // tells queue entries of this hold from older ones
+	debtor     *tcp.Endpoint // who owes it; nil: it is made
 	length     int32
 	number     uint32        // acknowledgment number
 	since      time.Duration // loop time when the hold began that data has not followed yet; 0: none
@@ -81,8 +85,15 @@ func (f *flow) mayHold(t header.TCP, segmentBytes uint32) bool {
 func (l *link) hold(slot int32, p *netstack.PacketBuffer, hop *[16]byte) {
 	h := &l.flows.slots[slot].held
 	h.length = int32(gather(h.packet[:], p))
-	h.number = header.TCP(p.TransportHeader().Slice()).AckNumber()
 	h.hop = *hop
+	h.debtor = nil
+	l.begin(slot, header.TCP(p.TransportHeader().Slice()).AckNumber())
+}
+
+// begin lets the flow in slot hold the ACK of number.
+func (l *link) begin(slot int32, number uint32) {
+	h := &l.flows.slots[slot].held
+	h.number = number
 	if h.active {
 		return // keeps the older due time
 	}
@@ -93,6 +104,56 @@ func (l *link) hold(slot int32, p *netstack.PacketBuffer, hop *[16]byte) {
 	l.stats.AcksHeld++
 	l.stats.AcksHolding++
 	l.stats.AcksHoldingMax = max(l.stats.AcksHoldingMax, l.stats.AcksHolding)
+}
+
+// owe is hold for an ACK that was not made yet, by the rules of mayHold: a connection
+// that just took data owes it. It reports false when it has to leave at once. The caller
+// holds the endpoint's lock.
+func (l *link) owe(c *connection) bool {
+	ep, number := c.endpoint, uint32(c.receive.state.RcvNxt)
+	last := uint32(c.send.MaxSentAck)
+	atOnce := 2 * fullSegment(l.Link.MTU)
+	if l.stack.tcp.AckDelay <= 0 || number-last >= atOnce || len(*c.receive.pending) > 0 ||
+		c.receive.state.RcvNxt.Size(c.receive.state.RcvAcc) < seqnum.Size(atOnce) {
+		return false // in the last case the peer may wait for a larger window
+	}
+	id := &ep.TransportEndpointInfo.ID
+	key := flowKey{local: hopBytes(id.LocalAddress), remote: hopBytes(id.RemoteAddress), ports: uint32(id.LocalPort)<<16 | uint32(id.RemotePort)}
+	l.mu.Lock()
+	slot := l.flows.get(&key, hashOf(ep), l.stack.Now())
+	f := &l.flows.slots[slot]
+	if made := f.held.active && f.held.debtor == nil; !made {
+		f.known, f.lastACK = true, last
+	}
+	may := number-f.lastACK < atOnce
+	if may {
+		f.held.debtor = ep
+		l.begin(slot, number)
+	}
+	l.mu.Unlock()
+	return may
+}
+
+// pay has netstack make the ACK that ep owes. Called under mu, which it gives up meanwhile.
+func (l *link) pay(ep *tcp.Endpoint) {
+	l.paying = true
+	l.mu.Unlock()
+	ep.LockUser()
+	if c, ok := connectionOf(ep); ok && c.receive.state.RcvNxt != c.send.MaxSentAck && sendsACKs(tcp.EndpointState(ep.State())) {
+		sendACK(c.snd)
+	}
+	ep.UnlockUser()
+	l.mu.Lock()
+	l.paying = false
+}
+
+// sendsACKs reports whether a connection in state acknowledges data.
+func sendsACKs(state tcp.EndpointState) bool {
+	switch state {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
+		return true
+	}
+	return false
 }
 
 // patientDelay is how long an ACK is held at most where answers take longer than
@@ -123,7 +184,7 @@ func (l *link) noteAnswer(f *flow) {
 // cancel forgets the held ACK of f: the segment now leaving carries it.
 func (l *link) cancel(f *flow) {
 	if f.held.active {
-		f.held.active = false
+		f.held.active, f.held.debtor = false, nil
 		l.stats.AcksSaved++
 		l.stats.AcksHolding--
 	}
@@ -133,22 +194,29 @@ func (l *link) cancel(f *flow) {
 // is false when none is held. Called under mu.
 func (l *link) expire(now time.Duration) (next time.Duration, ok bool) {
 	q := &l.held
-	for ; q.head < len(q.entries); q.head++ {
+	for q.head < len(q.entries) {
 		e := q.entries[q.head]
 		f := &l.flows.slots[e.slot]
 		if !f.held.active || f.held.generation != e.generation {
+			q.head++
 			continue
 		}
 		if e.due > now {
 			return e.due, true
 		}
-		if !l.sendHeld(f) {
+		ep := f.held.debtor
+		if ep == nil && !l.sendHeld(f) {
 			return now + time.Millisecond, true // no TX frame now
 		}
-		f.held.active = false
-		f.lastACK = f.held.number
+		q.head++
+		f.held.active, f.held.debtor = false, nil
 		l.stats.AcksExpired++
 		l.stats.AcksHolding--
+		if ep == nil {
+			f.lastACK = f.held.number
+		} else {
+			l.pay(ep)
+		}
 	}
 	q.entries, q.head = q.entries[:0], 0
 	return 0, false

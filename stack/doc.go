@@ -8,8 +8,10 @@
 //  3. [Stack.Turn] injects the batch: one copy from UMEM into a pooled view,
 //     then the frame goes back to the fill ring (receive.go). What belongs to
 //     another worker is handed over to it instead (handover.go).
-//  4. netstack's processor runs, fills receive buffers, and its notifications
-//     append connections to the [Poller]'s ready list (poller.go).
+//  4. What is next on an established connection TCP processes there and then
+//     (established.go); for the rest netstack's processor runs. Both fill receive
+//     buffers, and notifications append connections to the [Poller]'s ready list
+//     (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
 //     [ErrWouldBlock] (conn.go).
 //  6. netstack's segments are written once, headers and payload, straight into
@@ -57,8 +59,9 @@
 //     stalls for good (rearm.go).
 //   - It takes the wait for a lost SYN for the round trip (handshake.go).
 //
-// Both need fields that netstack does not export; sender_unsafe.go finds them by
-// name, and panics at the start of a program whose netstack has others.
+// Both need fields that netstack does not export, as the short way of established
+// connections does; sender_unsafe.go and segment_unsafe.go find them by name, and
+// panic at the start of a program whose netstack has others.
 //
 // # Not done here
 //

@@ -114,6 +114,6 @@ func (t *flowTable) sweep(now time.Duration, n int) {
 func (t *flowTable) drop(slot int32) {
 	f := &t.slots[slot]
 	delete(t.index, f.key)
-	f.live, f.held.active = false, false
+	f.live, f.held.active, f.held.debtor = false, false, nil
 	t.free = append(t.free, slot)
 }

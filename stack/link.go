@@ -58,6 +58,7 @@ type link struct {
 	flows      flowTable
 	timeWait   timeWaitTable
 	held       heldQueue
+	paying     bool          // an ACK that is sent now has been held long enough
 	answers    time.Duration // how long it takes of late until data follows a segment whose ACK is held
 	backlog    packetQueue   // waits for TX frames
 	unresolved packetQueue   // waits for a neighbour

@@ -291,8 +291,10 @@ func (l *link) flushMerge(i int) {
 	copy(l.merges[i:], l.merges[i+1:])
 	l.merges[last] = merge{}
 	l.merges = l.merges[:last]
-	l.queue.QueuePacket(m.endpoint, m.id, m.packet)
-	m.packet.DecRef()
+	if !l.enterMerged(&m) {
+		l.queue.QueuePacket(m.endpoint, m.id, m.packet)
+		m.packet.DecRef()
+	}
 }
 
 // queueSegment queues s for its endpoint, the connection's or the listener's, or
@@ -305,7 +307,9 @@ func (l *link) queueSegment(s *segment) bool {
 	if ep == nil {
 		return false
 	}
-	l.queueJudged(s, ep, l.guard(s, ep))
+	if e, ok := ep.(*tcp.Endpoint); !ok || !l.enter(s, e) {
+		l.queueJudged(s, ep, l.guard(s, ep))
+	}
 	return true
 }
 

@@ -45,6 +45,7 @@ type Stack struct {
 	listeners  []*Listener                  // that are open
 	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
 	tables     []endpointTable              // of netstack
+	received   *tcpip.StatCounter           // netstack's count of valid segments
 
 	reader bytes.Reader      // the source of a Write
 	writer tcpip.SliceWriter // the destination of a Read
@@ -98,6 +99,7 @@ func New(c Config) (*Stack, error) {
 		Clock:              s.clock,
 	})
 	s.tables = endpointTables(s.net)
+	s.received = s.net.Stats().TCP.ValidSegmentsReceived
 	if err := s.setOptions(); err != nil {
 		s.net.Destroy()
 		return nil, err

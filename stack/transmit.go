@@ -73,7 +73,7 @@ func (l *link) carryACK(o *outgoing) bool {
 	if f.finCame && t.AckNumber() == f.finEnd {
 		l.noteFINAnswered(f)
 	}
-	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && f.mayHold(t, fullSegment(l.Link.MTU)) {
+	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && !l.paying && f.mayHold(t, fullSegment(l.Link.MTU)) {
 		l.hold(slot, p, &o.hop)
 		return true
 	}

@@ -1,0 +1,101 @@
+package stack_test
+
+import (
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"ringroad/stack"
+)
+
+// The functions of netstack that segment_unsafe.go links to were read in this version:
+// what they take and do is no contract, so another one has to be read first.
+func TestLinkedFunctionsAreOfTheVersionThatWasRead(t *testing.T) {
+	const read = "v0.0.0-20260905035102-160fafc42237"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		t.Fatal("the test has no build information")
+	}
+	for _, d := range info.Deps {
+		if d.Path == "gvisor.dev/gvisor" && d.Version != read {
+			t.Errorf("netstack is of version %s: compare the functions named in stack/segment_unsafe.go with those of %s, and then change the version here", d.Version, read)
+		}
+	}
+}
+
+// established is how many segments took the short way.
+func (p *puppet) established() (n uint64) {
+	p.l.t.Helper()
+	p.l.do(func() { n = p.l.Stack.LinkStats(1).RXEstablished })
+	return n
+}
+
+func TestNextSegmentsOfConnectionsTakeTheShortWay(t *testing.T) {
+	for _, stamped := range []bool{false, true} {
+		p := newPuppet(t, false, false)
+		if stamped {
+			p.stamp = 100
+		}
+		p.connect()
+		p.talk("first")
+		p.stamp += p.stamp / 100
+		p.talk("second")
+		if n := p.established(); n != 2 {
+			t.Errorf("stamped %v: %d of 2 segments took the short way", stamped, n)
+		}
+		// These do not.
+		for i, change := range []func() header.TCPFlags{
+			func() header.TCPFlags { p.raw.seq += 3; return header.TCPFlagAck },
+			func() header.TCPFlags { p.raw.seq -= 2; return header.TCPFlagAck },
+			func() header.TCPFlags { return header.TCPFlagAck | header.TCPFlagUrg },
+		} {
+			good := p.raw
+			p.say(change(), "pre")
+			p.raw = good
+			p.l.eventually("received", func() bool { return p.l.Stack.LinkStats(1).RXFrames == uint64(5+i) })
+		}
+		if n := p.established(); n != 2 {
+			t.Errorf("stamped %v: %d segments took the short way that should not", stamped, n-2)
+		}
+	}
+}
+
+// ACKs are owed as they are held: one is made when its time comes, and at once for
+// a second full segment.
+func TestOwedACKsLeaveInTime(t *testing.T) {
+	p := newPuppet(t, false, false)
+	p.l.do(func() {
+		p.l.ready = func(e stack.Event) { // takes connections and says nothing
+			if ln, ok := e.Data.(*stack.Listener); ok {
+				for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+					p.l.Stack.Poller().AddConn(c, stack.Readable, nil)
+				}
+			}
+		}
+	})
+	wantACK := func() {
+		for a := p.hear(); a.AckNumber() != p.raw.seq; a = p.hear() {
+			if a.Flags() != header.TCPFlagAck || len(a.Payload()) != 0 {
+				t.Fatalf("%v instead of an ACK", a.Flags())
+			}
+		}
+	}
+	p.connect()
+	p.say(header.TCPFlagAck|header.TCPFlagPsh, "hello")
+	p.raw.seq += 5
+	wantACK()
+	for range 3 {
+		for range 2 {
+			p.say(header.TCPFlagAck|header.TCPFlagPsh, strings.Repeat("x", 1460))
+			p.raw.seq += 1460
+		}
+		wantACK()
+	}
+	p.l.do(func() {
+		if s := p.l.Stack.LinkStats(1); s.RXEstablished != 7 || s.AcksHolding != 0 {
+			t.Errorf("%d of 7 segments took the short way, %d ACKs are owed still", s.RXEstablished, s.AcksHolding)
+		}
+	})
+}

@@ -1,0 +1,149 @@
+package stack
+
+import (
+	"fmt"
+	"reflect"
+	"sync/atomic"
+	"unsafe"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// What the short way of established connections (established.go) needs of netstack
+// beyond its public API: three structures and some functions. A test names the version
+// that the functions were read in.
+
+// netSegment is laid out as tcp.segment; see there for what the fields mean.
+type netSegment struct {
+	segmentEntry   [2]unsafe.Pointer
+	segmentRefs    int64
+	ep             *tcp.Endpoint
+	qFlags         uint8
+	id             netstack.TransportEndpointID
+	pkt            *netstack.PacketBuffer
+	sequenceNumber seqnum.Value
+	ackNumber      seqnum.Value
+	flags          header.TCPFlags
+	window         seqnum.Size
+	csum           uint16
+	csumValid      bool
+	parsedOptions  header.TCPOptions
+	options        []byte
+	hasNewSACKInfo bool
+	rcvdTime       tcpip.MonotonicTime
+	xmitTime       tcpip.MonotonicTime
+	xmitCount      uint32
+	acked          bool
+	dataMemSize    int
+	lost           bool
+}
+
+// receiveQueue is tcp.recvQ.
+const receiveQueue = 1 << 1
+
+// newNetSegment is a segment from netstack's pool, with one reference.
+//
+//go:linkname newNetSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.newSegment
+func newNetSegment() *netSegment
+
+// decRef gives a reference up.
+//
+//go:linkname decRef gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segment).DecRef
+func decRef(s *netSegment)
+
+// setOwner makes the memory of s count for ep.
+//
+//go:linkname setOwner gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segment).setOwner
+func setOwner(s *netSegment, ep *tcp.Endpoint, queue uint8)
+
+// handleSegment processes s for ep, whose lock is held.
+//
+//go:linkname handleSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).handleSegmentLocked
+func handleSegment(ep *tcp.Endpoint, s *netSegment) (bool, tcpip.Error)
+
+// sendACK sends an ACK at once, for an endpoint whose lock is held.
+//
+//go:linkname sendACK gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).sendAck
+func sendACK(snd unsafe.Pointer)
+
+// receiver is the receiving side of an endpoint, tcp.receiver, under its lock.
+type receiver struct {
+	state   *tcp.TCPReceiverState
+	pending *[]unsafe.Pointer // segments that came out of order
+}
+
+// connection is what an endpoint with a sender and a receiver has of both.
+type connection struct {
+	endpoint *tcp.Endpoint
+	snd      unsafe.Pointer // tcp.sender
+	send     *tcp.TCPSenderState
+	receive  receiver
+}
+
+// connectionOf looks into ep, whose lock is held; ok is false when there is no connection.
+func connectionOf(ep *tcp.Endpoint) (c connection, ok bool) {
+	snd := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), senderField.Offset))
+	rcv := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), receiverField.Offset))
+	if snd == nil || rcv == nil {
+		return c, false
+	}
+	return connection{
+		endpoint: ep,
+		snd:      snd,
+		send:     (*tcp.TCPSenderState)(unsafe.Add(snd, stateField.Offset)),
+		receive: receiver{
+			state:   (*tcp.TCPReceiverState)(unsafe.Add(rcv, receiverStateField.Offset)),
+			pending: (*[]unsafe.Pointer)(unsafe.Add(rcv, pendingSegmentsField.Offset)),
+		},
+	}, true
+}
+
+// queued reports whether segments wait for netstack's processor. The lock of ep is held,
+// and the caller is the one who queues them.
+func queued(ep *tcp.Endpoint) bool {
+	head := (*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), segmentQueueField.Offset+queueListField.Offset))
+	return *head != nil
+}
+
+// receiveMemory is what received segments take of the memory of ep.
+func receiveMemory(ep *tcp.Endpoint) int64 {
+	return int64((*atomic.Int32)(unsafe.Add(unsafe.Pointer(ep), receiveMemoryField.Offset)).Load())
+}
+
+// hashOf is the transmit hash of ep, which never changes.
+func hashOf(ep *tcp.Endpoint) uint32 {
+	return *(*uint32)(unsafe.Add(unsafe.Pointer(ep), hashField.Offset))
+}
+
+// Where the fields are. A netstack that has others makes the program panic at once.
+var (
+	receiverField        = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcv", reflect.Pointer)
+	receiverStateField   = fieldOf(receiverField.Type.Elem(), "TCPReceiverState", reflect.Struct)
+	pendingSegmentsField = fieldOf(receiverField.Type.Elem(), "pendingRcvdSegments", reflect.Slice)
+	segmentQueueField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "segmentQueue", reflect.Struct)
+	queueListField       = fieldOf(segmentQueueField.Type, "list", reflect.Struct)
+	_                    = fieldOf(queueListField.Type, "head", reflect.Pointer)
+	receiveMemoryField   = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvMemUsed", reflect.Struct)
+	hashField            = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
+
+	_ = sameLayout(reflect.TypeFor[netSegment](), writeNextField.Type.Elem())
+)
+
+// sameLayout panics unless ours has the fields of theirs where they are. The
+// structures that segments embed only have to be of the same size.
+func sameLayout(ours, theirs reflect.Type) bool {
+	same := ours.NumField() == theirs.NumField() && ours.Size() == theirs.Size()
+	for i := 0; same && i < ours.NumField(); i++ {
+		a, b := ours.Field(i), theirs.Field(i)
+		same = a.Name == b.Name && a.Offset == b.Offset && a.Type.Size() == b.Type.Size() &&
+			(a.Type == b.Type || b.Anonymous || a.Type.Kind() == reflect.Uint8 && b.Type.Kind() == reflect.Uint8)
+	}
+	if !same {
+		panic(fmt.Sprintf("netstack's %v has other fields than expected: segment_unsafe.go has to follow", theirs))
+	}
+	return true
+}
