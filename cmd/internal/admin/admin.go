@@ -6,6 +6,8 @@
 //	/metrics           the same for Prometheus
 //	/debug/pprof/...   profiles, if it is permitted
 //
+// Requests that a browser sends for somebody else's page are refused (guard).
+//
 // It only reads, from the pages that the workers show: nothing it does can disturb a
 // loop.
 package admin
@@ -92,7 +94,7 @@ func Serve(o Options) (*Server, error) {
 		profiles(mux, o.Profile, log)
 	}
 	s := &Server{listener: l, http: &http.Server{
-		Handler: mux, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: headerBytes,
+		Handler: guard(mux, o.Addr, log), ReadTimeout: readTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: headerBytes,
 		ErrorLog: errorLog,
 	}}
 	go func() {
