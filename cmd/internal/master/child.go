@@ -39,8 +39,11 @@ const (
 	stateEnded    childState = "ended"   // as it was asked to
 )
 
-// reply is an answer to prepare, commit or drain.
-type reply struct{ err error }
+// reply is an answer to a message, by its number.
+type reply struct {
+	number uint64
+	err    error
+}
 
 // child is one worker and the process that does its work at present. It belongs to
 // the master's goroutine.
@@ -57,6 +60,7 @@ type child struct {
 	process    *os.Process
 	channel    *worker.Channel
 	replies    chan reply
+	asked      uint64 // number of the last message that is to be answered
 	started    time.Time
 	generation int // of the configuration it has
 	queues     []worker.Queue
@@ -165,7 +169,7 @@ func fdOf(f *os.File) (fd int) {
 }
 
 // receive takes a process's messages until it is gone.
-func (m *master) receive(c *child, channel *worker.Channel, replies chan<- reply, done chan<- struct{}) {
+func (m *master) receive(c *child, channel *worker.Channel, replies chan reply, done chan<- struct{}) {
 	defer close(done)
 	defer close(replies)
 	for {
@@ -182,9 +186,16 @@ func (m *master) receive(c *child, channel *worker.Channel, replies chan<- reply
 			if message.Error != "" {
 				err = errors.New(message.Error)
 			}
+			r := reply{message.Number, err}
 			select {
-			case replies <- reply{err}:
-			default: // nobody waits any more
+			case replies <- r:
+			default:
+				// Nobody waited for the one before any more. The next can be waited for.
+				select {
+				case <-replies:
+				default:
+				}
+				replies <- r
 			}
 		case worker.MessageReady:
 			m.post(func() { m.ready(c, message.Ready, files) })
@@ -302,22 +313,26 @@ var errDied = errors.New("the worker died")
 
 // ask sends a message to a worker that is to answer it.
 func (c *child) ask(m worker.Message, fds ...int) error {
-	select {
-	case <-c.replies: // an answer that came too late
-	default:
-	}
+	c.asked++
+	m.Number = c.asked
 	return c.channel.Send(m, fds...)
 }
 
-// answer waits for the answer.
+// answer waits for the answer to what was asked last. A worker that stood still may
+// have answers to what was given up: they are for nobody.
 func (c *child) answer() error {
-	select {
-	case r, ok := <-c.replies:
-		if !ok {
-			return errDied
+	late := time.After(replyTimeout)
+	for {
+		select {
+		case r, ok := <-c.replies:
+			if !ok {
+				return errDied
+			}
+			if r.number == c.asked {
+				return r.err
+			}
+		case <-late:
+			return fmt.Errorf("worker %d did not answer within %v", c.index, replyTimeout)
 		}
-		return r.err
-	case <-time.After(replyTimeout):
-		return fmt.Errorf("worker %d did not answer within %v", c.index, replyTimeout)
 	}
 }

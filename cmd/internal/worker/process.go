@@ -147,9 +147,9 @@ func (p *process) listen() {
 		}
 		switch m.Kind {
 		case MessagePrepare:
-			w.Post(func() { p.answer(p.prepare(m.Reload)) })
+			w.Post(func() { p.answer(m, p.prepare(m.Reload)) })
 		case MessageCommit:
-			w.Post(func() { p.answer(p.commit()) })
+			w.Post(func() { p.answer(m, p.commit()) })
 		case MessageAbort:
 			w.Post(p.abort)
 		case MessageAccessLog:
@@ -161,13 +161,13 @@ func (p *process) listen() {
 		case MessageCapture:
 			// Mapping the ring takes a moment, which is not the loop's.
 			tap, err := p.worker.newTap(m.Capture, list)
-			w.Post(func() { p.answer(errors.Join(err, p.worker.setTap(tap))) })
+			w.Post(func() { p.answer(m, errors.Join(err, p.worker.setTap(tap))) })
 		case MessageTrace:
 			recorder, err := p.worker.newRecorder(m.Trace, list)
-			w.Post(func() { p.answer(errors.Join(err, p.worker.setRecorder(recorder))) })
+			w.Post(func() { p.answer(m, errors.Join(err, p.worker.setRecorder(recorder))) })
 		case MessageDrain:
 			w.Drain()
-			w.Post(func() { p.answer(nil) })
+			w.Post(func() { p.answer(m, nil) })
 		case MessageConnections:
 			p.worker.survey(m.Connections, list)
 		case MessageProfile:
@@ -180,12 +180,12 @@ func (p *process) listen() {
 	}
 }
 
-func (p *process) answer(err error) {
-	m := Message{Kind: MessageReply}
+func (p *process) answer(m Message, err error) {
+	r := Message{Kind: MessageReply, Number: m.Number}
 	if err != nil {
-		m.Error = err.Error()
+		r.Error = err.Error()
 	}
-	if err := p.channel.Send(m); err != nil {
+	if err := p.channel.Send(r); err != nil {
 		os.Exit(1) // the master is gone
 	}
 }

@@ -43,6 +43,7 @@ const (
 // Message is what goes over a Channel.
 type Message struct {
 	Kind    Kind           `json:"kind"`
+	Number  uint64         `json:"number,omitempty"` // of what is answered; the answer has the same: one that came too late is known by it
 	Start   *Start         `json:"start,omitempty"`
 	Reload  *Reload        `json:"reload,omitempty"`
 	RSS     *RSS           `json:"rss,omitempty"`
