@@ -51,7 +51,7 @@ func (l *leg) rest(before *rested) (*rested, error) {
 		case time.Now().After(limit):
 			goroutines, err := l.ask("/debug/pprof/goroutine?debug=2")
 			if err == nil {
-				err = os.WriteFile(l.ringroad.StatsFile+".goroutines", goroutines, 0o644)
+				err = os.WriteFile(l.goroutines(), goroutines, 0o644)
 			}
 			return nil, errors.Join(fmt.Errorf("not at rest within %v: %s", restLimit, left), err)
 		}

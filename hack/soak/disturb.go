@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -210,15 +211,27 @@ func (d *disturber) downBackends() error {
 	return errors.Join(d.raise(0), d.raise(1))
 }
 
+// command runs a command that all workers take part in. While one is silent it fails, and nothing is changed: then it is tried again.
+func (d *disturber) command(name string, args ...string) error {
+	began := time.Now()
+	for {
+		out, err := d.ringroad.Command(commandLimit, name, args...)
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("%s: %w: %s", name, err, out)
+		if !strings.Contains(out, "did not answer within") || !d.ledger.lasted(workerSilent, began) || time.Since(began) > commandLimit {
+			return err
+		}
+	}
+}
+
 // apply makes a configuration the one in use.
 func (d *disturber) apply(configuration string) error {
 	if err := d.ringroad.Configure(configuration); err != nil {
 		return err
 	}
-	if out, err := d.ringroad.Command(commandLimit, "reload"); err != nil {
-		return fmt.Errorf("reload: %w: %s", err, out)
-	}
-	return nil
+	return d.command("reload")
 }
 
 // reload brings a new configuration, some times in a row, which cuts nothing.
@@ -238,8 +251,11 @@ func (d *disturber) badReload() error {
 	of := d.ledger.begin(&disturbance{name: refused, worker: -1})
 	defer d.ledger.end(of)
 	good := d.configuration(true)
-	if err := d.apply(good + "nonsense: 1\n"); err == nil {
-		return errors.New("a configuration with a mistake was taken")
+	if err := d.ringroad.Configure(good + "nonsense: 1\n"); err != nil {
+		return err
+	}
+	if out, err := d.ringroad.Command(commandLimit, "reload"); err == nil || !strings.Contains(out, "nonsense") {
+		return fmt.Errorf("a configuration with a mistake: %w: %s", err, out)
 	}
 	return d.apply(good)
 }
@@ -283,8 +299,8 @@ func (d *disturber) capture() error {
 	defer d.ledger.end(of)
 	file := filepath.Join(d.lab.Dir, "soak.pcapng")
 	length := d.between(100*time.Millisecond, 2*time.Second).String()
-	if out, err := d.ringroad.Command(commandLimit, "capture", "-w", file, "-s", "96", "-d", length, "tcp"); err != nil {
-		return fmt.Errorf("capture: %w: %s", err, out)
+	if err := d.command("capture", "-w", file, "-s", "96", "-d", length, "tcp"); err != nil {
+		return err
 	}
 	return os.Remove(file)
 }
@@ -293,10 +309,7 @@ func (d *disturber) trace() error {
 	of := d.ledger.begin(&disturbance{name: traced, worker: -1})
 	defer d.ledger.end(of)
 	length := d.between(100*time.Millisecond, 2*time.Second).String()
-	if out, err := d.ringroad.Command(commandLimit, "trace", "--next", "0", "--sample", "5", "--json", "-d", length); err != nil {
-		return fmt.Errorf("trace: %w: %s", err, out)
-	}
-	return nil
+	return d.command("trace", "--next", "0", "--sample", "5", "--json", "-d", length)
 }
 
 // flap takes the link of a peer down for less than any timeout.

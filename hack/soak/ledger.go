@@ -86,6 +86,13 @@ func (l *ledger) count(name string) (n int) {
 	return n
 }
 
+// lasted says whether there was a disturbance of a name since then, or still is.
+func (l *ledger) lasted(name string, since time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.disturbances, func(d *disturbance) bool { return d.name == name && (d.to.IsZero() || d.to.After(since)) })
+}
+
 // record takes the outcome of a visit, which made so many requests.
 func (l *ledger) record(kind string, c conn, requests int, took time.Duration, err error) {
 	l.mu.Lock()

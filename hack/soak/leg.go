@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	startLimit  = 20 * time.Second
+	startLimit  = time.Minute
 	restLimit   = 60 * time.Second // everything that waits has a timeout below
 	warmUp      = 8 * time.Second
 	lossShare   = 0.002
@@ -193,14 +193,20 @@ func (l *leg) end() error {
 	return nil
 }
 
+// goroutines is where those of the master are written to when something does not come to rest.
+func (l *leg) goroutines() string { return filepath.Join(l.lab.Dir, "goroutines.txt") }
+
 // keep saves what tells how it went.
 func (l *leg) keep() (string, error) {
 	dir, err := os.MkdirTemp("", "ringroad-soak-"+l.name+"-")
 	if err != nil || l.ringroad == nil {
 		return dir, err
 	}
-	for _, path := range []string{l.ringroad.LogFile, l.ringroad.ConfigFile, l.ringroad.StatsFile, l.access} {
+	for _, path := range []string{l.ringroad.LogFile, l.ringroad.ConfigFile, l.ringroad.StatsFile, l.access, l.goroutines()} {
 		b, e := os.ReadFile(path)
+		if errors.Is(e, os.ErrNotExist) {
+			continue
+		}
 		if e == nil {
 			e = os.WriteFile(filepath.Join(dir, filepath.Base(path)), b, 0o644)
 		}

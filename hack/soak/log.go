@@ -14,9 +14,10 @@ var alarming = regexp.MustCompile(`level=(WARN|ERROR)|^panic|^fatal error|runtim
 // allowed are those that a disturbance brings about, and a client that does what it should not.
 var allowed = []expected{
 	{regexp.MustCompile(`a worker died: the connections of its queues are lost`), []string{workerKilled, workerAborted, workerSilent}},
+	{regexp.MustCompile(`a worker does not take part in the .*the worker died`), []string{workerKilled, workerAborted, workerSilent}},
+	{regexp.MustCompile(`a worker did not take over the configuration: it is replaced.*the worker died`), []string{workerKilled, workerAborted, workerSilent}},
 	{regexp.MustCompile(`watchdog: a worker's loop is silent`), []string{workerSilent}},
 	{regexp.MustCompile(`an interface lost its carrier`), []string{linkDown}},
-	{regexp.MustCompile(`the configuration stays as it was`), []string{refused}},
 	{regexp.MustCompile(`cut off what was left of removed listeners and backends`), nil},
 	{regexp.MustCompile(`(exchange failed|attempt failed, trying another connection)".* upstream=(flaky|breaks) .* source=backend`), nil},
 	{regexp.MustCompile(`connection refused: listener has proxy_protocol on`), nil},

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// visitLimit bounds what is done on one connection: more than every timeout of the configuration.
-	visitLimit = 60 * time.Second
+	// visitLimit bounds each request, and connecting: more than every timeout of the configuration.
+	visitLimit = 40 * time.Second
 	idleLimit  = 15 * time.Second // timeouts.keepalive
 	host       = "Host: example.org\r\n"
 )
@@ -97,6 +97,9 @@ func (v *visitor) dial(door int) (*line, error) {
 // send writes the head of a request: its line, and fields that each end in CRLF.
 func (l *line) send(request, fields string) error {
 	l.v.requests++
+	if err := l.SetDeadline(time.Now().Add(visitLimit)); err != nil {
+		return err
+	}
 	_, err := io.WriteString(l, request+"\r\n"+host+fields+"\r\n")
 	return err
 }
