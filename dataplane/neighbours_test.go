@@ -3,8 +3,10 @@ package dataplane
 import (
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,6 +183,42 @@ func TestRoutesAreFollowed(t *testing.T) {
 	awaitChange(t, n, "routes gone with the link", func() bool { return !slices.Contains(n.Routes(), connected) })
 	must(t, w.edge.LinkSetUp(w.edgeLink(0)))
 	awaitChange(t, n, "routes back", func() bool { return slices.Contains(n.Routes(), connected) })
+}
+
+// A link without carrier keeps its routes, as it does for the kernel: connections wait for it instead of failing. The kernel gives them up
+// when it is told to ignore them, and so do we.
+func TestRoutesOutliveALostCarrier(t *testing.T) {
+	for name, ignored := range map[string]bool{"by default": false, "ignore_routes_with_linkdown": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, 2, 1)
+			if ignored {
+				for _, family := range []string{"ipv4", "ipv6"} {
+					must(t, os.WriteFile("/proc/sys/net/"+family+"/conf/"+edgeName(0)+"/ignore_routes_with_linkdown", []byte("1"), 0))
+				}
+			}
+			n := w.neighbours(0, 1)
+			must(t, w.peer.LinkSetDown(w.peerLink(0)))
+			await(t, "the carrier is lost", func() bool { return w.edgeLink(0).Attrs().OperState != netlink.OperUp })
+			// The tables are read once more for each of these.
+			for _, dst := range []string{"192.0.2.0/24", "2001:db8::/32"} {
+				gateway := peerIP(1)
+				if strings.Contains(dst, ":") {
+					gateway = peerIP6(1)
+				}
+				prefix := netip.MustParsePrefix(dst)
+				must(t, w.edge.RouteAdd(&netlink.Route{LinkIndex: w.edgeLink(1).Attrs().Index, Gw: gateway.AsSlice(), Dst: ipNet(prefix)}))
+				awaitChange(t, n, "route added", func() bool {
+					return slices.ContainsFunc(n.Routes(), func(r Route) bool { return r.Prefix == prefix })
+				})
+			}
+			for _, want := range []string{"10.77.0.0/24", "fd77:0::/64"} {
+				there := slices.ContainsFunc(n.Routes(), func(r Route) bool { return r.Prefix == netip.MustParsePrefix(want) })
+				if there == ignored {
+					t.Errorf("%s is among the routes: %v; all: %v", want, there, n.Routes())
+				}
+			}
+		})
+	}
 }
 
 // Notifications that overflow the socket are made up for by reading the tables again.

@@ -46,7 +46,7 @@ func (n *Neighbours) readRoutes() ([]Route, error) {
 
 // appendRoutes appends what r offers by our interfaces.
 func (n *Neighbours) appendRoutes(routes []Route, r netlink.Route, family int, sources map[int][]netip.Prefix) []Route {
-	if r.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 {
+	if r.Flags&(unix.RTNH_F_DEAD) != 0 {
 		return routes
 	}
 	hops := r.MultiPath
@@ -61,7 +61,7 @@ func (n *Neighbours) appendRoutes(routes []Route, r netlink.Route, family int, s
 		}
 	}
 	for _, hop := range hops {
-		if !slices.Contains(n.interfaces, hop.LinkIndex) || hop.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) != 0 {
+		if !slices.Contains(n.interfaces, hop.LinkIndex) || hop.Flags&(unix.RTNH_F_DEAD) != 0 {
 			continue
 		}
 		out := Route{Prefix: prefix, Gateway: gatewayOf(hop), IfIndex: hop.LinkIndex, Metric: r.Priority}
