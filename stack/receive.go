@@ -27,6 +27,9 @@ const (
 	maxMergeBytes = 65535 - 256
 	// minMergeBytes is the least payload worth the book-keeping.
 	minMergeBytes = 512
+	// mergedBatches is how many batches of frames a turn takes at most from a queue
+	// when most are merged.
+	mergedBatches = 4
 )
 
 // segmentQueuer is the part of netstack's TCP protocol that the path needs.
@@ -68,31 +71,43 @@ type merge struct {
 	bytes    int        // payload bytes so far
 }
 
-// receive delivers up to max frames from each queue and returns how many packets
-// came.
+// receive delivers a batch of max frames from each queue and returns how many
+// packets came. A frame that is merged with one before costs little, and does not
+// count.
 func (l *link) receive(max int) (work int) {
 	for k, d := range l.devices {
-		n := d.Peek(max)
-		if n == 0 {
-			continue
-		}
-		if d.Chained() {
-			work += l.deliverChains(k, d, n)
-		} else {
-			for i := range n {
-				if l.tap != nil || l.hooks != nil {
-					l.deliverShown(k, i, d.Frame(i))
-					continue
-				}
-				l.deliver(d.Frame(i))
+		frames := 0
+		for left := max; left > 0 && frames < mergedBatches*max; {
+			n := d.Peek(left)
+			if n == 0 {
+				break
 			}
-			work += n
+			merged := l.stats.RXMerged
+			work += l.deliverBatch(k, d, n)
+			d.Release(n)
+			frames += n
+			left -= n - int(l.stats.RXMerged-merged)
 		}
 		l.flushMerges()
-		d.Release(n)
 	}
 	l.stats.RXFrames += uint64(work)
 	return work
+}
+
+// deliverBatch delivers the n peeked frames of the k-th device and returns how many
+// packets they were.
+func (l *link) deliverBatch(k int, d Device, n int) (packets int) {
+	if d.Chained() {
+		return l.deliverChains(k, d, n)
+	}
+	for i := range n {
+		if l.tap != nil || l.hooks != nil {
+			l.deliverShown(k, i, d.Frame(i))
+			continue
+		}
+		l.deliver(d.Frame(i))
+	}
+	return n
 }
 
 // deliver injects one received frame, or hands it over. The frame is copied.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -222,6 +223,48 @@ func TestEchoSmallAndBulk(t *testing.T) {
 	free, _, all := l.FreeFrames()
 	if free != all {
 		t.Errorf("%d of %d TX frames are free after the load", free, all)
+	}
+}
+
+// A body is merged into few segments although a batch is smaller than it.
+func TestMergedFramesDoNotCountInABatch(t *testing.T) {
+	const batch, burst = 4, 10 // the initial window of the client, in segments
+	l := start(t, func(c *stack.Config) { c.Batch = batch }, serveEcho)
+	l.listen("10.1.0.1:80")
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	body := payload(burst * 1448)
+	wrote := make(chan error, 1)
+	l.do(func() {
+		go func() {
+			_, err := c.Write(body)
+			wrote <- err
+		}()
+		for deadline := time.Now().Add(10 * time.Second); l.Waiting(0, 0) < burst; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Errorf("%d of %d segments came", l.Waiting(0, 0), burst)
+				return
+			}
+		}
+		merged := l.Stack.LinkStats(1).RXMerged
+		if _, work := l.Stack.Turn(); work < burst {
+			t.Errorf("a turn took %d frames of %d that merge", work, burst)
+		}
+		if merged = l.Stack.LinkStats(1).RXMerged - merged; merged < burst-2 { // the end of the handshake may be among them
+			t.Errorf("%d of %d segments were merged", merged, burst)
+		}
+	})
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(io.LimitReader(c, int64(len(body)))); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d of %d bytes came back, %v", len(got), len(body), err)
 	}
 }
 

@@ -199,6 +199,14 @@ func (n *Network) InjectFromClient(frame []byte) { n.inbound[0].put(frame) }
 // past filters and steering.
 func (n *Network) InjectAt(link, queue int, frame []byte) { n.inbound[link].wires[queue].put(frame) }
 
+// Waiting is how many frames wait on a queue of the link of the given index.
+func (n *Network) Waiting(link, queue int) int {
+	w := n.inbound[link].wires[queue]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.frames)
+}
+
 // InjectHanded hands a frame to a worker as if another one had.
 func (n *Network) InjectHanded(worker, link, origin int, frame []byte) {
 	n.exchange.inject(worker, dataplane.Handed{Link: link, Origin: origin, Frame: frame})
