@@ -42,14 +42,21 @@ func (c *clock) elapsed() time.Duration { return time.Since(c.base) }
 func (c *clock) Now() time.Time { return time.Now() }
 
 // set takes a reading made elsewhere: the loop makes one every turn.
-func (c *clock) set(now time.Duration) { c.reading.Store(int64(now)) }
+func (c *clock) set(now time.Duration) {
+	if r := c.reading.Load(); int64(now) > r {
+		c.reading.CompareAndSwap(r, int64(now)) // else a later one has come
+	}
+}
 
-// recent is the time since base, at most a few readings old.
+// recent is the time since base, at most a few readings old. No two calls get the
+// same: of two segments sent at one time RACK takes the later one for the one sent
+// first (detectLoss in rack.go has the comparison of RFC 8985 6.2 the wrong way
+// round), and for lost when the other is acknowledged.
 func (c *clock) recent() time.Duration {
 	if c.uses.Add(1)%readings == 0 {
-		c.reading.Store(int64(c.elapsed()))
+		c.set(c.elapsed())
 	}
-	return time.Duration(c.reading.Load())
+	return time.Duration(c.reading.Add(1))
 }
 
 // NowMonotonic implements tcpip.Clock.

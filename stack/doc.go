@@ -58,10 +58,13 @@
 //   - It can lose its retransmission timer after a loss, and the connection
 //     stalls for good (rearm.go).
 //   - It takes the wait for a lost SYN for the round trip (handshake.go).
+//   - It keeps the smaller congestion window after a recovery from a loss that was none
+//     (undo.go).
+//   - Of two segments sent at one time it takes one for lost (clock.go).
 //
-// Both need fields that netstack does not export, as the short way of established
-// connections does; sender_unsafe.go and segment_unsafe.go find them by name, and
-// panic at the start of a program whose netstack has others.
+// All but the last need fields that netstack does not export, as the short way of
+// established connections does; sender_unsafe.go and segment_unsafe.go find them by name,
+// and panic at the start of a program whose netstack has others.
 //
 // # Not done here
 //

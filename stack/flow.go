@@ -32,6 +32,8 @@ type flow struct {
 	finStamp uint32
 	held     heldACK
 	tail     tail
+
+	resending resending
 }
 
 // tail is the last frame of data that a flow put on the TX ring. As long as no

@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -47,6 +48,8 @@ type link struct {
 
 	tap   Tap    // nil: off; written under mu by the loop
 	hooks *Hooks // nil: off; written under mu by the loop
+
+	suspect atomic.Int64 // loop time until which acknowledgments are looked at: see judgeRecovery
 
 	device, index int     // where the frame being delivered came in; valid iff tap or hooks are on
 	in            Segment // what hooks are shown; loop only

@@ -12,12 +12,35 @@ import (
 )
 
 // sender is the sending side of a netstack endpoint, tcp.sender, as far as rearm.go,
-// handshake.go and buffers.go need it. It is guarded by the endpoint's lock.
+// undo.go, handshake.go and buffers.go need it. It is guarded by the endpoint's lock.
 type sender struct {
 	state         *tcp.TCPSenderState
 	rtt           *tcp.TCPRTTState
 	resend, probe *senderTimer
 	writeNext     *unsafe.Pointer
+	rack          *tcp.TCPRACKState
+	at            unsafe.Pointer
+}
+
+// cubicState is tcp.cubicState.
+type cubicState struct {
+	state  *tcp.TCPCubicState
+	events *int // congestion events since the last time-out
+}
+
+// cubic returns the state of s under CUBIC; ok is false under another congestion control.
+func (s *sender) cubic() (c cubicState, ok bool) {
+	p := reflect.NewAt(ccField.Type, unsafe.Add(s.at, ccField.Offset)).Elem().Elem()
+	if p.Kind() != reflect.Pointer || p.Type().Elem().Name() != "cubicState" {
+		return c, false
+	}
+	state, ok := p.Type().Elem().FieldByName("TCPCubicState")
+	events, also := p.Type().Elem().FieldByName("numCongestionEvents")
+	if !ok || !also || state.Type != reflect.TypeFor[tcp.TCPCubicState]() || events.Type.Kind() != reflect.Int {
+		return c, false
+	}
+	at := p.UnsafePointer()
+	return cubicState{(*tcp.TCPCubicState)(unsafe.Add(at, state.Offset)), (*int)(unsafe.Add(at, events.Offset))}, true
 }
 
 // unsent reports whether there are segments that wait to be sent.
@@ -60,6 +83,9 @@ var (
 	resendField    = timerField("resendTimer")
 	probeField     = timerField("probeTimer")
 	writeNextField = fieldOf(senderField.Type.Elem(), "writeNext", reflect.Pointer)
+	rackField      = fieldOf(senderField.Type.Elem(), "rc", reflect.Struct)
+	rackStateField = fieldOf(rackField.Type, "TCPRACKState", reflect.Struct)
+	ccField        = fieldOf(senderField.Type.Elem(), "cc", reflect.Interface)
 
 	handshakeField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "h", reflect.Pointer)
 	ackNumField    = fieldOf(handshakeField.Type.Elem(), "ackNum", reflect.Uint32)
@@ -80,6 +106,8 @@ func senderOf(ep *tcp.Endpoint) (s sender, ok bool) {
 		resend:    (*senderTimer)(unsafe.Add(p, resendField.Offset)),
 		probe:     (*senderTimer)(unsafe.Add(p, probeField.Offset)),
 		writeNext: (*unsafe.Pointer)(unsafe.Add(p, writeNextField.Offset)),
+		rack:      (*tcp.TCPRACKState)(unsafe.Add(p, rackField.Offset+rackStateField.Offset)),
+		at:        p,
 	}, true
 }
 

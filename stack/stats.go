@@ -76,6 +76,7 @@ type LinkStats struct {
 	GuardICMPIgnored    uint64 `name:"guard_icmp_ignored" unit:"packets" kind:"counter" help:"ICMP errors about a connection that must not end it, dropped."`
 	PathMTUs            uint64 `name:"path_mtus" unit:"packets" kind:"counter" help:"ICMP errors that told of a smaller path MTU."`
 	GuardOldTimestamps  uint64 `name:"guard_old_timestamps" unit:"segments" kind:"counter" help:"Segments with a timestamp older than the latest (PAWS), dropped and answered with an ACK."`
+	RecoveriesUndone    uint64 `name:"recoveries_undone" unit:"events" kind:"counter" help:"Recoveries from a loss that was none: the segments had only been overtaken. The congestion window is what it was."`
 	Flows               uint64 `name:"flows" unit:"flows" kind:"gauge" help:"Flows the link remembers."`
 	Backlog             uint64 `name:"backlog" unit:"packets" kind:"gauge" help:"Packets waiting for a TX frame."`
 }

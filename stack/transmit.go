@@ -78,8 +78,9 @@ func (l *link) carryACK(o *outgoing) bool {
 		return true
 	}
 	l.cancel(f)
-	if p.Data().Size() > 0 {
+	if n := p.Data().Size(); n > 0 {
 		l.noteAnswer(f)
+		l.noteSent(f, t, n, int(p.GSOOptions.MSS))
 	}
 	f.known, f.lastACK = true, t.AckNumber()
 	if flags&header.TCPFlagFin != 0 {

@@ -164,7 +164,7 @@ func (n *Namespace) useCubic() error {
 			return err
 		}
 		for _, r := range routes {
-			r.Congctl = "cubic"
+			r.Congctl, r.Flags = "cubic", 0 // flags may say that the link has no carrier yet, which cannot be set
 			if err := netlink.RouteReplace(&r); err != nil {
 				return fmt.Errorf("replace route to %v: %w", r.Dst, err)
 			}
