@@ -14,14 +14,17 @@ import (
 	"time"
 )
 
-const (
-	// silence is how long a machine may say nothing after it was switched on: about one boot in a few tens hangs behind the firmware.
-	silence = 15 * time.Second
-	// bootLimit is how long it may take from there to its first program, for which it needs 3 s or 4.
-	bootLimit = 30 * time.Second
-	// boots is how often it is switched on at most.
-	boots = 3
-)
+// patience is how long a machine may take to boot.
+type patience struct {
+	silence time.Duration // from switching it on to its first line
+	boot    time.Duration // from there to its first program
+}
+
+// bootPatience: about one boot in a few tens hangs behind the firmware; the others need 3 s or 4.
+var bootPatience = patience{silence: 15 * time.Second, boot: 45 * time.Second}
+
+// boots is how often a machine is switched on at most.
+const boots = 3
 
 // machine is a virtual machine with two network interfaces on one wire: the one under test, whose address ends in 01, and a peer, whose
 // address ends in 02.
@@ -31,6 +34,7 @@ type machine struct {
 	initramfs string
 	leg       leg
 	wire      wire
+	patience  patience
 	kvm       bool   // do not emulate the processor
 	log       string // file that takes what it says
 }
@@ -101,9 +105,9 @@ func (m machine) boot(ctx context.Context) ([]byte, error) {
 	if err := m.wire.start(c); err != nil {
 		return nil, fmt.Errorf("start qemu: %w", err)
 	}
-	timer := time.AfterFunc(silence, func() { cancel(errNoBoot) })
+	timer := time.AfterFunc(m.patience.silence, func() { cancel(errNoBoot) })
 	defer timer.Stop()
-	console := readConsole(io.TeeReader(out, log), func() { timer.Reset(bootLimit) }, func() { timer.Stop() })
+	console := readConsole(io.TeeReader(out, log), func() { timer.Reset(m.patience.boot) }, func() { timer.Stop() })
 	err = c.Wait()
 	if ctx.Err() != nil {
 		return console, context.Cause(ctx)

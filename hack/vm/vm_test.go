@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestReportIsReadFromAConsole has what a serial console adds: carriage returns, and lines of the kernel in between.
@@ -88,5 +93,51 @@ func TestArchiveIsAsTheKernelReadsIt(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestMachineThatHangsIsSwitchedOnAgain has programs in qemu's place that hang as it does.
+func TestMachineThatHangsIsSwitchedOnAgain(t *testing.T) {
+	const (
+		silent = "exec sleep 60"
+		stuck  = "echo Linux; exec sleep 60"
+		well   = "echo Linux; echo GUEST 7.3; sleep 3; echo RESULT 0"
+		broken = "echo Linux; echo no such device >&2; exit 1"
+	)
+	for _, tc := range []struct {
+		name  string
+		boots []string
+		want  string // what it says at last
+		err   string
+	}{
+		{"at once", []string{well}, "0", ""},
+		{"silent", []string{silent, well}, "0", ""},
+		{"stuck, then silent", []string{stuck, silent, well}, "0", ""},
+		{"never", []string{silent, stuck, silent, well}, "", "switched on 3 times: the machine does not boot"},
+		{"refused", []string{broken, well}, "", "qemu: exit status 1: no such device"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			script := "#!/bin/sh\necho x >>" + root + "/boots\ncase $(wc -l <" + root + "/boots) in\n"
+			for i, boot := range tc.boots {
+				script += fmt.Sprintf("%d) %s ;;\n", i+1, boot)
+			}
+			program := filepath.Join(root, "usr/bin/qemu-system-x86_64")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(program), 0o755), os.WriteFile(program, []byte(script+"esac\n"), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			m := machine{
+				emulator: emulator{root}, leg: shortLegs[0], wire: hub{}, log: filepath.Join(root, "log"),
+				patience: patience{silence: 2 * time.Second, boot: 2 * time.Second},
+			}
+			console, err := m.run(context.Background())
+			if fmt.Sprint(err) != tc.err && (err != nil || tc.err != "") {
+				t.Errorf("%v, want %q", err, tc.err)
+			}
+			if r := readReport(console); r.result != tc.want {
+				t.Errorf("it said %q", console)
+			}
+		})
 	}
 }
