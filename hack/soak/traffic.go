@@ -357,7 +357,7 @@ func (v *visitor) tunnels() error {
 		_, err = io.CopyN(io.Discard, l.in, n/2)
 		l.SetLinger(0) //nolint:errcheck // a reset is wished, not needed
 		l.Close()
-		<-sent
+		<-sent //nolint:errcheck // it was cut off
 		if err != nil {
 			return fmt.Errorf("tunnel of %d bytes: %w", n, err)
 		}
