@@ -44,7 +44,7 @@ type link struct {
 
 	leaveChecksums bool // the device completes those of segments
 
-	established [1 << establishedBits]establishedEntry // loop only
+	established [1 << establishedBits][2]establishedEntry // loop only; the newer one first
 
 	tap   Tap    // nil: off; written under mu by the loop
 	hooks *Hooks // nil: off; written under mu by the loop

@@ -45,9 +45,10 @@ type establishedEntry struct {
 	endpoint *tcp.Endpoint
 }
 
-// establishedBits makes the cache 512 entries, which keep at most as many dead
-// endpoints from the collector.
-const establishedBits = 9
+// establishedBits makes the cache 2048 places for two connections each: for 1,000
+// clients and as many connections to backends. The last segments of a connection clear its
+// place, so that few dead endpoints are kept from the collector.
+const establishedBits = 11
 
 // segment is a plain TCP segment in a received frame. Its slices are the frame's.
 type segment struct {
@@ -362,13 +363,21 @@ func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
 	// Ports and the low bytes of addresses vary most; the multiplier mixes them
 	// (Knuth's, 2^32 over the golden ratio).
 	h := (binary.BigEndian.Uint32(remote) ^ uint32(s.id.RemotePort)<<16 ^ uint32(s.id.LocalPort)) * 2654435769
-	e := &l.established[h>>(32-establishedBits)]
-	if e.id == s.id && e.endpoint != nil && tcp.EndpointState(e.endpoint.State()) == tcp.StateEstablished {
-		return e.endpoint
+	place := &l.established[h>>(32-establishedBits)]
+	for i := range place {
+		e := &place[i]
+		if e.id != s.id || e.endpoint == nil {
+			continue
+		}
+		if tcp.EndpointState(e.endpoint.State()) == tcp.StateEstablished {
+			return e.endpoint
+		}
+		*e = establishedEntry{}
 	}
 	ep := l.stack.net.FindTransportEndpoint(s.number, tcp.ProtocolNumber, s.id, l.id)
 	if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateEstablished {
-		*e = establishedEntry{s.id, t}
+		place[1] = place[0]
+		place[0] = establishedEntry{s.id, t}
 	}
 	return ep
 }
