@@ -117,8 +117,7 @@ func (l *link) owe(c *connection) bool {
 		c.receive.state.RcvNxt.Size(c.receive.state.RcvAcc) < seqnum.Size(atOnce) {
 		return false // in the last case the peer may wait for a larger window
 	}
-	id := &ep.TransportEndpointInfo.ID
-	key := flowKey{local: hopBytes(id.LocalAddress), remote: hopBytes(id.RemoteAddress), ports: uint32(id.LocalPort)<<16 | uint32(id.RemotePort)}
+	key := flowKeyOf(&ep.TransportEndpointInfo.ID)
 	l.mu.Lock()
 	slot := l.flows.get(&key, hashOf(ep), l.stack.Now())
 	f := &l.flows.slots[slot]

@@ -32,6 +32,7 @@ type Conn struct {
 	numbered      bool
 	read, written uint64 // bytes
 	watched       bool   // in the stack's queue of that name
+	out           wayOut
 }
 
 // Connect begins a connection to remote from one of the stack's own addresses
@@ -133,6 +134,10 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	r := &c.stack.reader
 	for n < len(p) {
+		if c.writeShort(p[n:]) {
+			n = len(p)
+			break
+		}
 		r.Reset(p[n:])
 		k, terr := c.endpoint.Write(r, tcpip.WriteOptions{Atomic: true})
 		n += int(k)

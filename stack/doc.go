@@ -15,7 +15,9 @@
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
 //     [ErrWouldBlock] (conn.go).
 //  6. netstack's segments are written once, headers and payload, straight into
-//     TX frames (transmit.go); pure ACKs are held for a moment (ackhold.go).
+//     TX frames (transmit.go), and what fits in one of them without netstack's
+//     writing it first (established_out.go); pure ACKs are held for a moment
+//     (ackhold.go).
 //  7. [Stack.Flush] publishes and kicks once a queue and turn.
 //  8. Completed TX frames return to the free list when frames are reserved.
 //

@@ -25,11 +25,11 @@ func TestLinkedFunctionsAreOfTheVersionThatWasRead(t *testing.T) {
 	}
 }
 
-// established is how many segments took the short way.
-func (p *puppet) established() (n uint64) {
+// established is how many segments took the short way in, and out.
+func (p *puppet) established() (in, out uint64) {
 	p.l.t.Helper()
-	p.l.do(func() { n = p.l.Stack.LinkStats(1).RXEstablished })
-	return n
+	p.l.do(func() { s := p.l.Stack.LinkStats(1); in, out = s.RXEstablished, s.TXEstablished })
+	return in, out
 }
 
 func TestNextSegmentsOfConnectionsTakeTheShortWay(t *testing.T) {
@@ -42,8 +42,8 @@ func TestNextSegmentsOfConnectionsTakeTheShortWay(t *testing.T) {
 		p.talk("first")
 		p.stamp += p.stamp / 100
 		p.talk("second")
-		if n := p.established(); n != 2 {
-			t.Errorf("stamped %v: %d of 2 segments took the short way", stamped, n)
+		if in, out := p.established(); in != 2 || out != 2 {
+			t.Errorf("stamped %v: of 2 segments and their answers %d and %d took the short way", stamped, in, out)
 		}
 		// These do not.
 		for i, change := range []func() header.TCPFlags{
@@ -56,8 +56,8 @@ func TestNextSegmentsOfConnectionsTakeTheShortWay(t *testing.T) {
 			p.raw = good
 			p.l.eventually("received", func() bool { return p.l.Stack.LinkStats(1).RXFrames == uint64(5+i) })
 		}
-		if n := p.established(); n != 2 {
-			t.Errorf("stamped %v: %d segments took the short way that should not", stamped, n-2)
+		if in, _ := p.established(); in != 2 {
+			t.Errorf("stamped %v: %d segments took the short way that should not", stamped, in-2)
 		}
 	}
 }

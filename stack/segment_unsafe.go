@@ -70,8 +70,24 @@ func handleSegment(ep *tcp.Endpoint, s *netSegment) (bool, tcpip.Error)
 //go:linkname sendACK gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).sendAck
 func sendACK(snd unsafe.Pointer)
 
+// pushBack adds s to a list of what is not acknowledged.
+//
+//go:linkname pushBack gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*protectedWriteList).PushBack
+func pushBack(list unsafe.Pointer, s *netSegment)
+
+// getSendParams is what the next segment acknowledges, and the window it announces, scaled.
+//
+//go:linkname getSendParams gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*receiver).getSendParams
+func getSendParams(rcv unsafe.Pointer) (seqnum.Value, seqnum.Size)
+
+// afterSending sets the timers of a sender.
+//
+//go:linkname afterSending gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).postXmit
+func afterSending(snd unsafe.Pointer, dataSent, shouldScheduleProbe bool)
+
 // receiver is the receiving side of an endpoint, tcp.receiver, under its lock.
 type receiver struct {
+	rcv     unsafe.Pointer // tcp.receiver
 	state   *tcp.TCPReceiverState
 	pending *[]unsafe.Pointer // segments that came out of order
 }
@@ -96,10 +112,39 @@ func connectionOf(ep *tcp.Endpoint) (c connection, ok bool) {
 		snd:      snd,
 		send:     (*tcp.TCPSenderState)(unsafe.Add(snd, stateField.Offset)),
 		receive: receiver{
+			rcv:     rcv,
 			state:   (*tcp.TCPReceiverState)(unsafe.Add(rcv, receiverStateField.Offset)),
 			pending: (*[]unsafe.Pointer)(unsafe.Add(rcv, pendingSegmentsField.Offset)),
 		},
 	}, true
+}
+
+// sendBuffer is the state of the send buffer.
+func (c *connection) sendBuffer() *tcp.TCPSndBufState {
+	return (*tcp.TCPSndBufState)(unsafe.Add(unsafe.Pointer(c.endpoint), sendQueueField.Offset+sendBufferField.Offset))
+}
+
+// nothingWaits reports whether all that was written has been sent.
+func (c *connection) nothingWaits() bool {
+	return *(*unsafe.Pointer)(unsafe.Add(c.snd, writeNextField.Offset)) == nil
+}
+
+// calm reports whether nothing was lost or reordered of late.
+func (c *connection) calm() bool {
+	return *(*tcpip.CongestionControlState)(unsafe.Add(c.snd, congestionField.Offset)) == tcpip.Open
+}
+
+func (c *connection) pushUnacknowledged(s *netSegment) {
+	pushBack(unsafe.Add(c.snd, writeListField.Offset), s)
+}
+
+func (c *connection) sendParameters() (next seqnum.Value, window seqnum.Size) {
+	return getSendParams(c.receive.rcv)
+}
+
+// routeOf is the route of ep, nil before it has one.
+func routeOf(ep *tcp.Endpoint) *netstack.Route {
+	return *(**netstack.Route)(unsafe.Add(unsafe.Pointer(ep), routeField.Offset))
 }
 
 // queued reports whether segments wait for netstack's processor. The lock of ep is held,
@@ -128,6 +173,11 @@ var (
 	queueListField       = fieldOf(segmentQueueField.Type, "list", reflect.Struct)
 	_                    = fieldOf(queueListField.Type, "head", reflect.Pointer)
 	receiveMemoryField   = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvMemUsed", reflect.Struct)
+	sendQueueField       = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sndQueueInfo", reflect.Struct)
+	sendBufferField      = fieldOf(sendQueueField.Type, "TCPSndBufState", reflect.Struct)
+	congestionField      = fieldOf(senderField.Type.Elem(), "state", reflect.TypeFor[tcpip.CongestionControlState]().Kind())
+	writeListField       = fieldOf(senderField.Type.Elem(), "writeList", reflect.Struct)
+	routeField           = fieldOf(reflect.TypeFor[tcp.Endpoint](), "route", reflect.Pointer)
 	hashField            = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
 
 	_ = sameLayout(reflect.TypeFor[netSegment](), writeNextField.Type.Elem())

@@ -46,6 +46,7 @@ type Stack struct {
 	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
 	tables     []endpointTable              // of netstack
 	received   *tcpip.StatCounter           // netstack's count of valid segments
+	sent       *tcpip.StatCounter           // and of sent ones
 
 	reader bytes.Reader      // the source of a Write
 	writer tcpip.SliceWriter // the destination of a Read
@@ -99,7 +100,7 @@ func New(c Config) (*Stack, error) {
 		Clock:              s.clock,
 	})
 	s.tables = endpointTables(s.net)
-	s.received = s.net.Stats().TCP.ValidSegmentsReceived
+	s.received, s.sent = s.net.Stats().TCP.ValidSegmentsReceived, s.net.Stats().TCP.SegmentsSent
 	if err := s.setOptions(); err != nil {
 		s.net.Destroy()
 		return nil, err

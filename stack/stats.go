@@ -46,6 +46,7 @@ type LinkStats struct {
 	RXForeignVLAN       uint64 `name:"rx_foreign_vlan" unit:"frames" kind:"counter" help:"Frames of a tagged VLAN, dropped."`
 	TXFrames            uint64 `name:"tx_frames" unit:"frames" kind:"counter" help:"Frames put on the TX ring."`
 	TXLean              uint64 `name:"tx_lean" unit:"segments" kind:"counter" help:"Sent segments that took the lean path."`
+	TXEstablished       uint64 `name:"tx_established" unit:"segments" kind:"counter" help:"Those of them that were written straight into a frame."`
 	TXSegmented         uint64 `name:"tx_segmented" unit:"segments" kind:"counter" help:"Large segments split into frames."`
 	TXBackpressure      uint64 `name:"tx_backpressure" unit:"packets" kind:"counter" help:"Packets that had to wait for a TX frame."`
 	TXUnresolved        uint64 `name:"tx_unresolved" unit:"packets" kind:"counter" help:"Packets that had to wait for a neighbour."`

@@ -1,0 +1,178 @@
+package stack
+
+import (
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// The short way out is for what fits in one segment that may leave now: nothing waits
+// before it, nothing is being recovered, and both windows have room. Its headers and
+// data are written straight into a TX frame, and netstack's list of unacknowledged
+// segments gets a copy of the data; past a second packet buffer, two views, the route's
+// locks and the options' pool. Everything else netstack sends.
+
+// wayOut is how the segments of a connection leave; the first short one finds it.
+type wayOut struct {
+	link *link // nil: not found yet
+	hop  [16]byte
+	key  flowKey
+	hash uint32
+}
+
+// find fills the way of an endpoint that is connected.
+func (w *wayOut) find(s *Stack, ep *tcp.Endpoint) bool {
+	r := routeOf(ep)
+	if r == nil {
+		return false
+	}
+	hop := r.NextHop()
+	if hop.BitLen() == 0 {
+		hop = r.RemoteAddress()
+	}
+	id := &ep.TransportEndpointInfo.ID
+	*w = wayOut{link: s.links[r.NICID()-1], hop: hopBytes(hop), key: flowKeyOf(id), hash: hashOf(ep)}
+	return true
+}
+
+// flowKeyOf is the key of the flow that the endpoint of id sends.
+func flowKeyOf(id *netstack.TransportEndpointID) flowKey {
+	return flowKey{local: hopBytes(id.LocalAddress), remote: hopBytes(id.RemoteAddress), ports: uint32(id.LocalPort)<<16 | uint32(id.RemotePort)}
+}
+
+// writeShort sends p the short way, all of it, or reports false and does nothing.
+func (c *Conn) writeShort(p []byte) bool {
+	ep := c.endpoint.(*tcp.Endpoint)
+	if !ep.TryLock() {
+		return false
+	}
+	k, ok := connectionOf(ep)
+	ok = ok && k.sends(len(p), c.stack.clock.NowMonotonic()) &&
+		(c.out.link != nil || c.out.find(c.stack, ep)) && c.out.link.sendShort(&k, &c.out, p)
+	ep.ResumeWork()
+	return ok
+}
+
+// sends reports whether n bytes may leave now, in one segment, as sender.sendData and
+// maybeSendSegment would have it.
+func (c *connection) sends(n int, now tcpip.MonotonicTime) bool {
+	snd, buf := c.send, c.sendBuffer()
+	return tcp.EndpointState(c.endpoint.State()) == tcp.StateEstablished && !buf.SndClosed &&
+		n <= snd.MaxPayloadSize && buf.SndBufUsed+n <= int(c.endpoint.SocketOptions().GetSendBufferSize()) &&
+		c.nothingWaits() && c.calm() && !snd.FastRecovery.Active && len(*c.receive.pending) == 0 &&
+		snd.Outstanding < snd.SndCwnd && snd.SndNxt.Add(seqnum.Size(n)).LessThanEq(snd.SndUna.Add(snd.SndWnd)) &&
+		(snd.SndCwnd <= tcp.InitialCwnd || now.Sub(snd.LastSendTime) <= snd.RTO) // else the window is reduced first
+}
+
+// sendShort sends p as the next segment of c, whose lock is held. It reports false, and
+// has done nothing, when it cannot leave at once.
+func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
+	ep := c.endpoint
+	id := &ep.TransportEndpointInfo.ID
+	if !l.owns(id.LocalAddress) {
+		return false
+	}
+	l.mu.Lock()
+	mac, ok := l.resolve(&way.hop)
+	if !ok || !l.backlog.empty() {
+		l.mu.Unlock()
+		return false
+	}
+	frame, b, ok := l.reserve()
+	if !ok {
+		l.mu.Unlock()
+		return false
+	}
+	now := l.stack.clock.NowMonotonic()
+	sequence := c.send.SndNxt
+	next, window := c.sendParameters()
+	packet := b[etherBytes:]
+	ip := putIP(packet, id, len(p)+c.headerBytes())
+	l.putEthernet(b, &mac, ip == header.IPv6MinimumSize)
+	t := header.TCP(packet[ip:])
+	t.Encode(&header.TCPFields{
+		SrcPort: id.LocalPort, DstPort: id.RemotePort, SeqNum: uint32(sequence), AckNum: uint32(next),
+		DataOffset: uint8(c.headerBytes()), Flags: header.TCPFlagAck | header.TCPFlagPsh, WindowSize: uint16(window),
+	})
+	if ep.SendTSOk {
+		binary.BigEndian.PutUint32(t[header.TCPMinimumSize:], timestampOption)
+		binary.BigEndian.PutUint32(t[header.TCPMinimumSize+4:], ep.TSOffset.TSVal(now))
+		binary.BigEndian.PutUint32(t[header.TCPMinimumSize+8:], ep.RecentTS)
+	}
+	n := ip + c.headerBytes() + copy(t[c.headerBytes():], p)
+	l.submitTCP(frame, b, etherBytes+n)
+	f := &l.flows.slots[l.flows.get(&way.key, way.hash, l.stack.Now())]
+	l.cancel(f)
+	l.noteAnswer(f)
+	f.known, f.lastACK = true, uint32(next)
+	f.tail = tail{packet[:n], l.submitted}
+	l.stats.TXLean++
+	l.stats.TXEstablished++
+	l.mu.Unlock()
+	l.stack.sent.Increment()
+	c.noteSent(p, sequence, next, now)
+	return true
+}
+
+// headerBytes is the length of the TCP header of a segment with data.
+func (c *connection) headerBytes() int {
+	if c.endpoint.SendTSOk {
+		return header.TCPMinimumSize + timestampBytes
+	}
+	return header.TCPMinimumSize
+}
+
+// noteSent does to the sending side what queueSegment, sendSegment and sendData do for a
+// segment of p that was just sent.
+func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now tcpip.MonotonicTime) {
+	s := newNetSegment()
+	s.id = c.endpoint.TransportEndpointInfo.ID
+	s.pkt = netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(buffer.NewViewWithData(p))})
+	s.dataMemSize = s.pkt.MemSize()
+	s.sequenceNumber, s.flags = sequence, header.TCPFlagAck|header.TCPFlagPsh
+	s.rcvdTime, s.xmitTime, s.xmitCount = now, now, 1
+	c.pushUnacknowledged(s)
+	c.sendBuffer().SndBufUsed += len(p)
+	snd := c.send
+	snd.LastSendTime = now
+	if sequence == snd.RTTMeasureSeqNum {
+		snd.RTTMeasureTime = now
+	}
+	snd.MaxSentAck = acknowledged
+	snd.SndNxt = sequence.Add(seqnum.Size(len(p)))
+	snd.Outstanding++
+	afterSending(c.snd, true, true)
+}
+
+// putIP writes the IP header of a TCP segment of n bytes, as the lean endpoints do, and
+// returns its length.
+func putIP(b []byte, id *netstack.TransportEndpointID, n int) int {
+	if id.LocalAddress.BitLen() == header.IPv4AddressSizeBits {
+		h := b[:header.IPv4MinimumSize]
+		h[0], h[1] = header.IPv4Version<<4|header.IPv4MinimumSize/4, 0
+		binary.BigEndian.PutUint16(h[2:], uint16(header.IPv4MinimumSize+n))
+		h[4], h[5], h[6], h[7] = 0, 0, 0x40, 0
+		h[8], h[9], h[10], h[11] = ipv4.DefaultTTL, byte(header.TCPProtocolNumber), 0, 0
+		local, remote := id.LocalAddress.As4(), id.RemoteAddress.As4()
+		copy(h[12:16], local[:])
+		copy(h[16:20], remote[:])
+		binary.BigEndian.PutUint16(h[10:], ^checksum.Checksum(h, 0))
+		return header.IPv4MinimumSize
+	}
+	h := b[:header.IPv6MinimumSize]
+	binary.BigEndian.PutUint32(h, header.IPv6Version<<28)
+	binary.BigEndian.PutUint16(h[4:], uint16(n))
+	h[6], h[7] = byte(header.TCPProtocolNumber), ipv6.DefaultTTL
+	local, remote := id.LocalAddress.As16(), id.RemoteAddress.As16()
+	copy(h[8:24], local[:])
+	copy(h[24:40], remote[:])
+	return header.IPv6MinimumSize
+}
