@@ -117,7 +117,7 @@ func (l *link) owe(c *connection) bool {
 		c.receive.state.RcvNxt.Size(c.receive.state.RcvAcc) < seqnum.Size(atOnce) {
 		return false // in the last case the peer may wait for a larger window
 	}
-	key := flowKeyOf(&ep.TransportEndpointInfo.ID)
+	key := flowKeyOf(&ep.ID)
 	l.mu.Lock()
 	slot := l.flows.get(&key, hashOf(ep), l.stack.Now())
 	f := &l.flows.slots[slot]

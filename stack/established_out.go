@@ -38,7 +38,7 @@ func (w *wayOut) find(s *Stack, ep *tcp.Endpoint) bool {
 	if hop.BitLen() == 0 {
 		hop = r.RemoteAddress()
 	}
-	id := &ep.TransportEndpointInfo.ID
+	id := &ep.ID
 	*w = wayOut{link: s.links[r.NICID()-1], hop: hopBytes(hop), key: flowKeyOf(id), hash: hashOf(ep)}
 	return true
 }
@@ -76,7 +76,7 @@ func (c *connection) sends(n int, now tcpip.MonotonicTime) bool {
 // has done nothing, when it cannot leave at once.
 func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	ep := c.endpoint
-	id := &ep.TransportEndpointInfo.ID
+	id := &ep.ID
 	if !l.owns(id.LocalAddress) {
 		return false
 	}
@@ -134,7 +134,7 @@ func (c *connection) headerBytes() int {
 // segment of p that was just sent.
 func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now tcpip.MonotonicTime) {
 	s := newNetSegment()
-	s.id = c.endpoint.TransportEndpointInfo.ID
+	s.id = c.endpoint.ID
 	s.pkt = netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(buffer.NewViewWithData(p))})
 	s.dataMemSize = s.pkt.MemSize()
 	s.sequenceNumber, s.flags = sequence, header.TCPFlagAck|header.TCPFlagPsh

@@ -18,6 +18,8 @@ import (
 // that the functions were read in.
 
 // netSegment is laid out as tcp.segment; see there for what the fields mean.
+//
+//nolint:unused // of some fields only the place matters
 type netSegment struct {
 	segmentEntry   [2]unsafe.Pointer
 	segmentRefs    int64
