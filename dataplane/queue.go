@@ -34,7 +34,7 @@ type QueueOptions struct {
 	Queue       int            // index of the NIC queue
 	RingEntries int            // slots of each of the four rings, a power of two; default 4096
 	FrameBytes  int            // 2048 or 4096; default: what the link's MTU and its driver need; larger packets take several
-	Frames      int            // frames of the UMEM, at most RingEntries of them for receiving; default 3/2 RingEntries
+	Frames      int            // frames of the UMEM, at most RingEntries of them for receiving; default 5/4 RingEntries
 	ZeroCopy    ZeroCopyMode   // default ZeroCopyAuto
 	TXChecksum  TXChecksumMode // default TXChecksumAuto
 	BusyPoll    int            // frames that a poll of the driver by the owner may handle; default 0: the kernel polls
@@ -51,7 +51,7 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 		o.FrameBytes = defaultFrameBytes
 	}
 	if o.Frames == 0 {
-		o.Frames = o.RingEntries * 3 / 2
+		o.Frames = o.RingEntries * 5 / 4
 	}
 	if o.Stats == nil {
 		o.Stats = new(Stats)
@@ -74,10 +74,10 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 	return o, nil
 }
 
-// rxFrames is how many of the frames receive: two thirds, as many as the fill ring has slots at most, and no fewer
+// rxFrames is how many of the frames receive: four fifths, as many as the fill ring has slots at most, and no fewer
 // than leaves the others room on the TX ring.
 func (o QueueOptions) rxFrames() int {
-	return max(min(o.Frames*2/3, o.RingEntries), o.Frames-o.RingEntries)
+	return max(min(o.Frames*4/5, o.RingEntries), o.Frames-o.RingEntries)
 }
 
 // Queue is one AF_XDP socket on one queue of an interface, with its UMEM. All methods are for the one goroutine that

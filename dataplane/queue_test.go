@@ -316,7 +316,7 @@ func TestFramesAboveTheMTUComeBack(t *testing.T) {
 
 func TestLinkDownKeepsFramesUntilItIsUp(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 128})
 	s := w.station(0)
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)

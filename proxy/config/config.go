@@ -130,7 +130,7 @@ func (p PortRange) Ports() int { return int(p.Last) - int(p.First) + 1 }
 type Rings struct {
 	Entries    int // slots of each of the four rings, a power of two
 	FrameBytes int // bytes of one UMEM frame, 2048 or 4096; 0: auto, by the MTU of the interface
-	Frames     int // frames of the UMEM; 0: auto, one and a half times Entries
+	Frames     int // frames of the UMEM; 0: auto, a quarter more than Entries
 }
 
 // TCP holds the knobs of the user-space TCP.

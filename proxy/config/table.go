@@ -551,7 +551,7 @@ var table = []key{
 	},
 	{
 		path: "rings.frames", kind: count, unit: "frames", def: "auto", min: "64", max: "65536", values: []string{"auto"}, fixed: true,
-		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is one and a half times as many; two thirds receive.",
+		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is a quarter more than `rings.entries`; four fifths receive.",
 		at:    func(s *scope) any { return &s.config.Rings.Frames },
 	},
 	{
