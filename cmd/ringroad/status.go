@@ -90,6 +90,9 @@ func statusText(s *control.Status) string {
 		}
 		line("", "  features: "+i.Features.String())
 	}
+	if s.Filter != nil {
+		line("filter", s.Filter.String())
+	}
 	line("listeners", strings.Join(s.Listeners, ", "))
 	for k, u := range s.Upstreams {
 		line(first(k, "upstreams"), fmt.Sprintf("%s: %s", u.Name, strings.Join(u.Servers, ", ")))

@@ -38,6 +38,7 @@ type Config struct {
 	ErrorPages   []ErrorPage
 	Timeouts     Timeouts
 	Limits       Limits
+	Filter       Filter
 	Log          Log
 
 	origin origin // where each value was written, for messages
@@ -310,6 +311,20 @@ type ClientLimits struct {
 
 // On tells whether there is a limit at all.
 func (l *ClientLimits) On() bool { return l.Connections > 0 || l.Requests > 0 }
+
+// Filter says which sources may send to the listeners, and how much. The longest
+// prefix that a source is in decides; a prefix that is in both lists is allowed.
+type Filter struct {
+	Allow, Deny         []netip.Prefix
+	AllowFile, DenyFile string // more prefixes, one a line; "": none
+
+	ConnectionRate  int // SYNs of a source prefix a second; 0: no limit
+	ConnectionBurst int // at once; 0: as many as ConnectionRate
+	PacketRate      int // packets of a source prefix a second; 0: no limit
+	PacketBurst     int // at once; 0: as many as PacketRate
+	IPv4Prefix      int // bits of an IPv4 source that are its prefix
+	IPv6Prefix      int // bits of an IPv6 source that are its prefix
+}
 
 // Log says what is logged and where.
 type Log struct {

@@ -24,6 +24,7 @@ const (
 	duration      kind = "duration" // number and unit, 5s, 100ms
 	address       kind = "address"  // IP:port
 	ports         kind = "ports"    // FIRST-LAST
+	prefix        kind = "prefix"   // IP/bits, or an IP
 	interfaceName kind = "interface"
 	hostPattern   kind = "host"
 	pathPrefix    kind = "path"
@@ -77,6 +78,12 @@ func (k *key) set(p any, text string) *misfit {
 		return nil
 	case *[]netip.AddrPort:
 		one, bad := parseAddress(text)
+		if bad == nil {
+			*p = append(*p, one)
+		}
+		return bad
+	case *[]netip.Prefix:
+		one, bad := parsePrefix(text)
 		if bad == nil {
 			*p = append(*p, one)
 		}
@@ -186,6 +193,12 @@ func (k *key) text(p any) []string {
 	case *[]string:
 		return *p
 	case *[]netip.AddrPort:
+		list := make([]string, len(*p))
+		for i, a := range *p {
+			list[i] = a.String()
+		}
+		return list
+	case *[]netip.Prefix:
 		list := make([]string, len(*p))
 		for i, a := range *p {
 			list[i] = a.String()

@@ -60,6 +60,7 @@ func TestParseExample(t *testing.T) {
 	}
 	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100, KeepAliveRequests: 1000, ChunkExtensionBytes: 256, ChunkOverheadBytes: 16 << 10, TrailerBytes: 8 << 10, TrailerCount: 32,
 		Client: ClientLimits{Status: 429, PrefixIPv4: 32, PrefixIPv6: 64, Entries: 65536}}
+	want.Filter = Filter{IPv4Prefix: 32, IPv6Prefix: 64}
 	want.Forwarded = ForwardedOff
 	want.Log = Log{Level: slog.LevelInfo, Access: "/var/log/ringroad/access.log", Format: Combined}
 	equal(t, got, want)
@@ -123,6 +124,18 @@ func TestParseReportsEveryMistake(t *testing.T) {
 			`f:7:46: limits.max_connections: "1_000" is not a whole number`,
 		}},
 		{"octal look-alike", valid + "limits: {field_count: 0100}\n", []string{`f:7:23: limits.field_count: "0100" is not a whole number`}},
+		{"prefixes", valid + "filter: {deny: [10.0.0.1/8, '::1/129', example.org, '::ffff:1.2.3.4', 'fe80::1%eth0', 192.0.2.7]}\n", []string{
+			`f:7:17: filter.deny[0]: "10.0.0.1/8" has address bits behind its prefix: 10.0.0.0/8 is meant, or 10.0.0.1 (did you mean 10.0.0.0/8?)`,
+			`f:7:29: filter.deny[1]: "::1/129" is not a prefix: write an IP address, or one with its bits, such as 192.0.2.0/24 or "2001:db8::/32"`,
+			`f:7:40: filter.deny[2]: "example.org" is not a prefix: write an IP address, or one with its bits, such as 192.0.2.0/24 or "2001:db8::/32"`,
+			`f:7:53: filter.deny[3]: "::ffff:1.2.3.4" is of IPv4 addresses in IPv6 form: write it in IPv4 form`,
+			`f:7:71: filter.deny[4]: "fe80::1%eth0" is not a prefix: write an IP address, or one with its bits, such as 192.0.2.0/24 or "2001:db8::/32"`,
+		}},
+		{"limits of the filter", valid + "filter: {connection_rate: -1, packet_burst: 5, ipv4_prefix: 33}\n", []string{
+			`f:7:27: filter.connection_rate: "-1" is not a whole number`,
+			`f:7:45: filter.packet_burst: belongs to filter.packet_rate, which is not set`,
+			`f:7:61: filter.ipv4_prefix: 33 is out of range: 0 to 32`,
+		}},
 		{"workers", valid + "workers: 65\n", []string{`f:7:10: workers: 65 is out of range: auto, or 1 to 64`}},
 		{"affinity", valid + "cpu_affinity: 1\n", []string{`f:7:15: cpu_affinity: is one value: a list stands in brackets (did you mean [1]?)`}},
 		{"affinity in a list", valid + "cpu_affinity: [1, auto, off, -1, x, 9999]\n", []string{

@@ -454,6 +454,56 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Limits.Client.DryRun },
 	},
 	{
+		path: "filter.deny[]", kind: prefix, empty: true,
+		about: "Sources whose packets for the listeners are dropped by the XDP program, before they cost anything more: addresses, or prefixes such as `192.0.2.0/24` and `\"2001:db8::/32\"`. The longest prefix that a source is in decides, so that `0.0.0.0/0` and `\"::/0\"` here deny everybody that `filter.allow` does not name. Other traffic of the host, and what backends send, is not filtered.",
+		at:    func(s *scope) any { return &s.config.Filter.Deny },
+	},
+	{
+		path: "filter.allow[]", kind: prefix, empty: true,
+		about: "Sources that are let in all the same, and that no limit of the filter counts for. A prefix that is on both lists is allowed.",
+		at:    func(s *scope) any { return &s.config.Filter.Allow },
+	},
+	{
+		path: "filter.deny_file", kind: file, def: "off", values: []string{"off"},
+		about: "File with more of `filter.deny`, one a line; `#` begins a comment. It is read at the start and at each reload. A million prefixes take some 130 MB of the kernel's memory, twice that while a reload replaces them, which happens at once for all packets.",
+		at:    func(s *scope) any { return &s.config.Filter.DenyFile },
+	},
+	{
+		path: "filter.allow_file", kind: file, def: "off", values: []string{"off"},
+		about: "File with more of `filter.allow`.",
+		at:    func(s *scope) any { return &s.config.Filter.AllowFile },
+	},
+	{
+		path: "filter.connection_rate", kind: count, unit: "connections a second", def: "off", min: "1", max: "100000000", values: []string{"off"},
+		about: "How many connections a source prefix may open, on each interface: SYNs beyond it are dropped by the XDP program. A client sends a dropped SYN again after a second.",
+		at:    func(s *scope) any { return &s.config.Filter.ConnectionRate },
+	},
+	{
+		path: "filter.connection_burst", kind: count, unit: "connections", def: "auto", min: "1", max: "100000000", values: []string{"auto"},
+		about: "How many of them may come at once; `auto` is as many as in a second.",
+		at:    func(s *scope) any { return &s.config.Filter.ConnectionBurst },
+	},
+	{
+		path: "filter.packet_rate", kind: count, unit: "packets a second", def: "off", min: "1", max: "100000000", values: []string{"off"},
+		about: "How many packets a source prefix may send to the listeners, of whatever kind: segments, fragments, ICMP errors about connections. An upload of 1 Gbit/s takes some 85000.",
+		at:    func(s *scope) any { return &s.config.Filter.PacketRate },
+	},
+	{
+		path: "filter.packet_burst", kind: count, unit: "packets", def: "auto", min: "1", max: "100000000", values: []string{"auto"},
+		about: "How many of them may come at once; `auto` is as many as in a second.",
+		at:    func(s *scope) any { return &s.config.Filter.PacketBurst },
+	},
+	{
+		path: "filter.ipv4_prefix", kind: count, unit: "bits", def: "32", min: "0", max: "32",
+		about: "Length of the prefix of an IPv4 source that the limits count for; `32` is each address by itself. The 65536 prefixes seen last are remembered.",
+		at:    func(s *scope) any { return &s.config.Filter.IPv4Prefix },
+	},
+	{
+		path: "filter.ipv6_prefix", kind: count, unit: "bits", def: "64", min: "0", max: "128",
+		about: "The same for IPv6, where a host usually has as many addresses as it likes of 64 bits.",
+		at:    func(s *scope) any { return &s.config.Filter.IPv6Prefix },
+	},
+	{
 		path: "error_pages.STATUS", kind: file,
 		about: "File with the body of the proxy's own answers with a status from 400 to 599, at most 32KiB; read at the start and at each reload. Its extension says what it is: .html, .txt, .json, .xml or .svg. Errors that backends answer pass unchanged.",
 		at:    func(s *scope) any { return &s.config.ErrorPages },

@@ -41,6 +41,7 @@ func (c *Config) check(faults Errors) Errors {
 	v.upstreams()
 	v.edits()
 	v.answers()
+	v.filter()
 	return v.bad
 }
 

@@ -37,7 +37,24 @@ type Status struct {
 	Listeners     []string      `json:"listeners"` // addresses
 	Upstreams     []Upstream    `json:"upstreams"`
 	Workers       []Worker      `json:"workers"`
+	Filter        *Filter       `json:"filter,omitempty"` // nil: there is none
 }
+
+// Filter is what the XDP program refuses, in packets since the start.
+type Filter struct {
+	Prefixes       int    `json:"prefixes"` // of the lists
+	Denied         uint64 `json:"denied"`
+	ConnectionRate uint64 `json:"connection_rate"`
+	PacketRate     uint64 `json:"packet_rate"`
+}
+
+// String is for people.
+func (f *Filter) String() string {
+	return fmt.Sprintf("%d prefixes; refused: %d packets denied, %d SYNs and %d packets over a limit", f.Prefixes, f.Denied, f.ConnectionRate, f.PacketRate)
+}
+
+// Refused is all that was.
+func (f *Filter) Refused() uint64 { return f.Denied + f.ConnectionRate + f.PacketRate }
 
 // Configuration says where the one in use came from.
 type Configuration struct {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ringroad/bpf"
+	"ringroad/cmd/internal/filter"
 	"ringroad/cmd/internal/sandbox"
 	"ringroad/dataplane"
 	"ringroad/proxy"
@@ -247,6 +248,9 @@ func (r *Report) files(c *config.Config) {
 	}
 	if _, err := proxy.ReadPages(c); err != nil {
 		r.add(Problem, "error pages", "", err.Error(), "")
+	}
+	if _, err := filter.Read(&c.Filter); err != nil {
+		r.add(Problem, "filter", "", err.Error(), "")
 	}
 	if path := c.Log.Access; path != "" {
 		folder := filepath.Dir(path)

@@ -70,6 +70,8 @@ type full struct {
 // fulls are in the order in which a request passes the buffers.
 var fulls = []full{
 	{"drop_no_socket", verdict("drop_no_socket"), "frames came for a queue without a worker", "`ringroad status` shows workers that do not run"},
+	{"drop_connection_rate", verdict("drop_connection_rate"), "SYNs were dropped because their source opens connections too fast", "filter.connection_rate: larger, or filter.allow for that source"},
+	{"drop_packet_rate", verdict("drop_packet_rate"), "packets were dropped because their source sends too many", "filter.packet_rate: larger, or filter.allow for that source"},
 	{"fill_ring_empty", queue(kernel, "fill_ring_empty"), "times the NIC had no frame to receive into: frames may have been lost", "rings.entries: larger, or workers: more"},
 	{"rx_ring_full", queue(kernel, "rx_ring_full"), "frames were lost because the RX ring was full", "rings.entries: larger, or workers: more"},
 	{"rx_dropped", tooLarge, "frames were dropped, as when they are larger than a frame of the UMEM", "lower the MTU of the peers, or switch their TSO off"},

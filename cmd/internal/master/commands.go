@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"ringroad/bpf"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/worker"
 	"ringroad/dataplane"
@@ -87,6 +88,7 @@ func (m *master) status() control.Status {
 			TXChecksum: txChecksum, TXChecksumReason: txReason, Features: control.NewFeatures(i.Link().Features),
 		})
 	}
+	s.Filter = m.filterStatus()
 	for i := range c.Listeners {
 		s.Listeners = append(s.Listeners, c.Listeners[i].Address.String())
 	}
@@ -101,6 +103,22 @@ func (m *master) status() control.Status {
 		s.Workers = append(s.Workers, m.workerStatus(c))
 	}
 	return s
+}
+
+// filterStatus is nil without a filter.
+func (m *master) filterStatus() *control.Filter {
+	if m.filter == nil {
+		return nil
+	}
+	f := &control.Filter{Prefixes: m.filter.Prefixes()}
+	for _, i := range m.interfaces {
+		if c, err := i.Counters(); err == nil {
+			f.Denied += c[bpf.DropDenied]
+			f.ConnectionRate += c[bpf.DropConnectionRate]
+			f.PacketRate += c[bpf.DropPacketRate]
+		}
+	}
+	return f
 }
 
 func (m *master) workerStatus(c *child) control.Worker {

@@ -21,9 +21,11 @@ import (
 	"syscall"
 	"time"
 
+	"ringroad/bpf"
 	"ringroad/cmd/internal/admin"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/doctor"
+	"ringroad/cmd/internal/filter"
 	"ringroad/cmd/internal/notify"
 	"ringroad/cmd/internal/restore"
 	"ringroad/cmd/internal/sandbox"
@@ -90,6 +92,7 @@ type master struct {
 	memory     *os.File   // of handover between workers; nil: one worker
 	bells      []*os.File // an eventfd for each worker
 	steered    steered
+	filter     *bpf.Filter   // in use; nil: none
 	access     *os.File      // nil: none
 	admin      *admin.Server // nil: none
 	commands   net.Listener  // the control socket
@@ -150,6 +153,9 @@ func (m *master) open() (err error) {
 		return err
 	}
 	if m.pages, err = proxy.ReadPages(c); err != nil {
+		return err
+	}
+	if m.filter, err = filter.Open(&c.Filter); err != nil {
 		return err
 	}
 	// Two masters with one control socket or pid file are a mistake, to be found
@@ -433,6 +439,7 @@ func (m *master) close() error {
 	for _, i := range m.interfaces {
 		errs = append(errs, i.Close())
 	}
+	errs = append(errs, m.filter.Close())
 	if m.journal != nil {
 		errs = append(errs, m.restoreDevices("the interface has its setting back", func(restore.Change) bool { return true }))
 	}

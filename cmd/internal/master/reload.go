@@ -10,6 +10,7 @@ import (
 	"ringroad/cmd/internal/admin"
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/doctor"
+	"ringroad/cmd/internal/filter"
 	"ringroad/cmd/internal/notify"
 	"ringroad/cmd/internal/worker"
 	"ringroad/proxy"
@@ -73,7 +74,7 @@ func backendsOf(c *config.Config) (all []netip.AddrPort) {
 
 // steer tells the programs which flows are ours.
 func (m *master) steer() error {
-	s := bpf.Config{BackendPorts: bpf.PortRange{First: m.config.BackendPorts.First, Last: m.config.BackendPorts.Last}}
+	s := bpf.Config{BackendPorts: bpf.PortRange{First: m.config.BackendPorts.First, Last: m.config.BackendPorts.Last}, Filter: m.filter}
 	if !m.steered.nothing {
 		s.Listeners, s.Backends = m.steered.listeners.list(), m.steered.backends.list()
 	}
@@ -144,13 +145,17 @@ func (m *master) reload() (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	f, err := filter.Open(&c.Filter)
+	if err != nil {
+		return nil, err
+	}
 	access := m.access
 	if c.Log.Access != m.config.Log.Access {
 		if access, err = openAccessLog(c.Log.Access); err != nil {
-			return nil, err
+			return nil, errors.Join(err, f.Close())
 		}
 	}
-	if err := m.install(c, pages); err != nil {
+	if err := m.install(c, pages, f); err != nil {
 		if access != m.access && access != nil {
 			access.Close() //nolint:errcheck // nothing was written
 		}
@@ -168,14 +173,14 @@ func (m *master) reload() (warnings []string, err error) {
 
 // install makes c the configuration in use. Backends are steered before a worker
 // connects to them, listeners when all workers listen; what is in use no more stays
-// steered while connections may be left.
-func (m *master) install(c *config.Config, pages map[string][]byte) error {
+// steered while connections may be left. The filter is replaced with the listeners.
+func (m *master) install(c *config.Config, pages map[string][]byte, f *bpf.Filter) error {
 	oldConfig, oldPages := m.config, m.pages
 	until := time.Now().Add(max(c.Timeouts.Drain, m.config.Timeouts.Drain) + m.config.TCP.TimeWait)
 	m.steered.backends.use(backendsOf(c), until)
 	if err := m.steer(); err != nil {
 		m.steered.backends.use(backendsOf(oldConfig), time.Now())
-		return errors.Join(err, m.steer())
+		return errors.Join(err, m.steer(), f.Close())
 	}
 	m.config, m.pages = c, pages
 	m.generation++
@@ -183,10 +188,15 @@ func (m *master) install(c *config.Config, pages map[string][]byte) error {
 		m.config, m.pages = oldConfig, oldPages
 		m.generation--
 		m.steered.backends.use(backendsOf(oldConfig), time.Now())
-		return errors.Join(err, m.steer())
+		return errors.Join(err, m.steer(), f.Close())
 	}
 	m.steered.listeners.use(listenersOf(c), until)
-	return m.steer()
+	old := m.filter
+	m.filter = f
+	if err := m.steer(); err != nil {
+		return err // a program may still use the old one
+	}
+	return old.Close()
 }
 
 // reloadMessage is the configuration in use for a worker.

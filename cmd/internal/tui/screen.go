@@ -88,6 +88,9 @@ func (v *view) title(now *Reading) string {
 	for _, i := range s.Interfaces {
 		text += fmt.Sprintf("  %s %s", i.Name, i.Mode)
 	}
+	if s.Filter != nil {
+		text += "  filter refused " + count(s.Filter.Refused())
+	}
 	if v.paused {
 		text = "PAUSED  " + text
 	}
