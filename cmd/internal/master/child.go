@@ -70,6 +70,7 @@ type child struct {
 
 	turns  uint64    // of its loop when last looked at
 	beat   time.Time // when they last moved
+	mute   bool      // it has let an answer be waited for in vain, and not moved since
 	killed bool      // by the watchdog or a timeout: reported already
 }
 
@@ -111,7 +112,7 @@ func (m *master) spawn(c *child) error {
 	}
 	c.state, c.process, c.channel, c.replies = stateStarting, cmd.Process, channel, make(chan reply, 1)
 	c.started, c.beat, c.turns = time.Now(), time.Now(), 0
-	c.generation, c.queues, c.failure, c.killed = m.generation, nil, "", false
+	c.generation, c.queues, c.failure, c.killed, c.mute = m.generation, nil, "", false, false
 	received := make(chan struct{})
 	go m.receive(c, channel, c.replies, received)
 	go func() {
@@ -319,9 +320,14 @@ func (c *child) ask(m worker.Message, fds ...int) error {
 }
 
 // answer waits for the answer to what was asked last. A worker that stood still may
-// have answers to what was given up: they are for nobody.
+// have answers to what was given up: they are for nobody. One that stands still is
+// waited for once: the master does nothing else meanwhile, not even replace it.
 func (c *child) answer() error {
-	late := time.After(replyTimeout)
+	limit := replyTimeout
+	if c.mute {
+		limit = 0
+	}
+	late := time.After(limit)
 	for {
 		select {
 		case r, ok := <-c.replies:
@@ -329,9 +335,11 @@ func (c *child) answer() error {
 				return errDied
 			}
 			if r.number == c.asked {
+				c.mute = false
 				return r.err
 			}
 		case <-late:
+			c.mute = true
 			return fmt.Errorf("worker %d did not answer within %v", c.index, replyTimeout)
 		}
 	}

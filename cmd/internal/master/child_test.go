@@ -2,6 +2,8 @@ package master
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"ringroad/cmd/internal/worker"
 )
@@ -43,4 +45,22 @@ func TestAnswersThatComeTooLateAreNobodys(t *testing.T) {
 	if err := ours.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSilentWorkerIsWaitedForOnce has a worker that stands still take part in something, and then, since it did not, in nothing: the
+// master could not replace it for twice the time.
+func TestSilentWorkerIsWaitedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &child{replies: make(chan reply, 1)}
+		began := time.Now()
+		for n := range 3 {
+			c.asked++
+			if err := c.answer(); err == nil {
+				t.Errorf("question %d was answered", n)
+			}
+		}
+		if waited := time.Since(began); waited != replyTimeout {
+			t.Errorf("waited %v, want %v", waited, replyTimeout)
+		}
+	})
 }

@@ -251,7 +251,7 @@ func (m *master) watch() {
 		}
 		turns, activity := c.page.Beat()
 		if turns != c.turns {
-			c.turns, c.beat = turns, now
+			c.turns, c.beat, c.mute = turns, now, false
 			continue
 		}
 		if silent := now.Sub(c.beat); silent > m.config.Watchdog {
