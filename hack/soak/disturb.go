@@ -223,6 +223,7 @@ func (d *disturber) command(name string, args ...string) error {
 		if !strings.Contains(out, "did not answer within") || !d.ledger.lasted(workerSilent, began) || time.Since(began) > commandLimit {
 			return err
 		}
+		time.Sleep(200 * time.Millisecond)
 	}
 }
 
