@@ -13,7 +13,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab fail test soak vm bench pgo lint fuzz generate clean
+.PHONY: help build demo lab fail test soak vm bench pgo lint vulncheck fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ lint: ## gofmt, vet and golangci-lint (built into the user's cache folder when m
 	$(GO) vet ./...
 	@[[ -x $(GOLANGCI_DIR)/golangci-lint ]] || GOBIN=$(GOLANGCI_DIR) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	$(GOLANGCI_DIR)/golangci-lint run ./...
+
+vulncheck: ## known vulnerabilities that the code can reach, in dependencies and the standard library (govulncheck, built into the user's cache folder when missing)
+	@GO=$(GO) hack/vulncheck
 
 fuzz: ## every fuzz test for FUZZTIME (20s; root)
 	@GO=$(GO) hack/fuzz $(FUZZTIME)
