@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type accessLog struct {
 	done    chan struct{}   // closed when this one and those before are written
 	before  <-chan struct{} // done of the one before; nil: there was none
 	failed  atomic.Bool     // the last write failed; writer only, but for tests
+	lost    atomic.Uint64   // lines that could not be written, and that nobody has counted yet
 
 	json   bool   // lines are objects; otherwise nginx's combined format
 	second int64  // that stamp stands for
@@ -57,10 +59,31 @@ func newAccessLog(out io.Writer, log *slog.Logger, before <-chan struct{}) *acce
 // write is the writer's goroutine.
 func (a *accessLog) write() {
 	defer close(a.done)
+	torn := false // the file ends in the middle of a line
+	var lost uint64
 	for b := range a.full {
-		_, err := a.out.Write(b)
-		if err != nil && !a.failed.Load() {
+		var err error
+		if torn {
+			if _, err = a.out.Write([]byte{'\n'}); err == nil {
+				torn = false
+			}
+		}
+		n := 0
+		if err == nil {
+			n, err = a.out.Write(b)
+			torn = err != nil && n > 0 && b[n-1] != '\n'
+		}
+		switch failed := a.failed.Load(); {
+		case err != nil && !failed:
 			a.log.Error("write access log: lines are lost until it works again", "error", err)
+		case err == nil && failed:
+			a.log.Info("the access log can be written again", "lines_lost", lost)
+			lost = 0
+		}
+		if err != nil {
+			lines := uint64(bytes.Count(b[n:], []byte{'\n'}))
+			lost += lines
+			a.lost.Add(lines)
 		}
 		a.failed.Store(err != nil)
 		a.free <- b[:0]

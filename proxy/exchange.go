@@ -319,6 +319,9 @@ func (x *exchange) log() {
 	} else {
 		w.stats.LogLinesLost++
 	}
+	if w.access.lost.Load() > 0 {
+		w.stats.LogLinesLost += w.access.lost.Swap(0)
+	}
 }
 
 // requestLine is the request line as it came; of a malformed head, what there is.

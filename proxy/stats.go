@@ -71,7 +71,7 @@ type Stats struct {
 	Resumptions    uint64 `name:"resumptions" kind:"counter" unit:"times" help:"sessions that used up their budget of a turn, or met congestion, and went on later"`
 	Congestions    uint64 `name:"congestions" kind:"counter" unit:"times" help:"reads put off because the stack had no TX frame left"`
 	LogLines       uint64 `name:"log_lines" kind:"counter" unit:"lines" help:"lines of the access log"`
-	LogLinesLost   uint64 `name:"log_lines_lost" kind:"counter" unit:"lines" help:"lines of the access log dropped because its writer fell behind"`
+	LogLinesLost   uint64 `name:"log_lines_lost" kind:"counter" unit:"lines" help:"lines of the access log lost because its writer fell behind or could not write, as when the disk is full"`
 	Reloads        uint64 `name:"reloads" kind:"counter" unit:"reloads" help:"configurations that took the place of another one"`
 	Retiring       uint64 `name:"retiring" kind:"gauge" unit:"connections" help:"client connections of removed listeners and connections to removed backends"`
 	DrainsCutOff   uint64 `name:"drains_cut_off" kind:"counter" unit:"connections" help:"client connections cut off because timeouts.drain expired, after a drain or a reload"`

@@ -38,6 +38,16 @@ var clients = []*Scenario{
 		Play:   func(s *Stage) error { return s.crowd(backlog+1, 4) },
 	},
 	{
+		Name:   "client-limit",
+		About:  "one client opens more connections than limits.client permits: requests on those are answered 503, what goes beyond twice as many is reset, and its first ones go on",
+		Limits: fmt.Sprintf("client: {connections: %d}", room+1), // with the bystander, who has the same address
+		Moves:  []string{"limited_connections_total", "limited_resets_total", answers5xx},
+		May:    []string{resetsSent, ended},
+		Shows:  []string{"clients_active"},
+		Sees:   []Sign{{"log", `a client is over its limit" client=10\.1\.0\.2.*limits.client.connections`}},
+		Play:   playClientLimit,
+	},
+	{
 		Name:          "slow-client",
 		About:         "a client does not read its answer: the send buffer is full, the backend is slowed down, and timeouts.client_send cuts the client off",
 		Configuration: "timeouts: {client_send: 1s}\ntcp: {send_buffer: {max: 1MiB}, receive_buffer: {max: 1MiB}}\nlog: {access: /dev/stdout, format: json}\n",
@@ -96,6 +106,44 @@ func (s *Stage) crowd(queued, others int) error {
 		s.show.say("the first ones left, and all %d were answered", queued+others)
 	}
 	return err
+}
+
+// playClientLimit opens twice as many connections as permitted, and then some.
+func playClientLimit(s *Stage) error {
+	served, err := s.hold(room, door)
+	if err != nil {
+		return err
+	}
+	more, err := s.hold(room+1, door)
+	if err != nil {
+		return err
+	}
+	if err := s.level("clients_active", s.before["clients_active"]+2*room+1); err != nil {
+		return err
+	}
+	const flood = 100
+	for range flood {
+		c, err := s.dial(door)
+		if err != nil {
+			continue // reset as soon as it was there
+		}
+		if status, _, err := c.ask(); err == nil {
+			return fmt.Errorf("a connection beyond twice the limit was answered %d", status)
+		}
+		c.Close()
+	}
+	for _, c := range more {
+		if err := c.want(http.StatusServiceUnavailable, ""); err != nil {
+			return err
+		}
+	}
+	for _, c := range served {
+		if err := c.want(http.StatusOK, hello); err != nil {
+			return fmt.Errorf("a connection within the limit: %w", err)
+		}
+	}
+	s.show.say("%d connections were served, %d answered 503, and %d reset", len(served), len(more), flood)
+	return s.Broken()
 }
 
 // playUpload sends a body to a backend that takes it late.
