@@ -13,7 +13,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab fail test soak vm bench pgo lint vulncheck fuzz generate clean
+.PHONY: help build demo lab fail test soak matrix vm bench pgo lint vulncheck fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, li
 bench: ## compare with nginx and HAProxy on this machine (root, two minutes; BENCH_FLAGS= for all cases, -help for more)
 	@hack/install ip=iproute2 nginx=nginx haproxy=haproxy wrk=wrk
 	@$(GO) run ./hack/bench $(BENCH_FLAGS)
+
+matrix: ## compare with nginx over links with loss, reordering, duplicates and delay (root, some ten minutes; MATRIX_FLAGS: -seeds N, -cells PATTERN)
+	@hack/install ip=iproute2 nginx=nginx
+	@$(GO) run ./hack/matrix $(MATRIX_FLAGS)
 
 pgo: ## train the profile that the build is optimised with (root, a minute)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk

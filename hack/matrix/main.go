@@ -244,14 +244,14 @@ func (s *side) counters(o *options) (lab.Stats, error) {
 // tell says what TCP counted of what goes wrong.
 func tell(moved lab.Stats) (text string) {
 	for _, path := range slices.Sorted(maps.Keys(moved)) {
-		if name, ok := strings.CutPrefix(path, "stack."); ok && telling.MatchString(name) {
-			text += fmt.Sprintf(" %s %.0f", name, moved[path])
+		if telling.MatchString(path) {
+			text += fmt.Sprintf(" %s %.0f", path[strings.LastIndexByte(path, '.')+1:], moved[path])
 		}
 	}
 	return text
 }
 
-var telling = regexp.MustCompile("retransmit|timeout|recover|rearm|undo|dsack|guard|tail")
+var telling = regexp.MustCompile(`^stack\..*(retransmits|timeouts|rearmed)$|undone$`)
 
 func (s *side) download(c *http.Client) (time.Duration, error) {
 	began := time.Now()
