@@ -39,7 +39,7 @@ var driverPolicies = map[string]driverPolicy{
 		reason: "attaching resets the link for some 10 s, and some releases refuse queues on machines of more than 64 CPUs"},
 	// With frames of 2 KB its zero-copy receives no full-sized frames: seen on an emulated igb under Linux 7.3.
 	"igb": {offered: kernelRelease{6, 14}, frameBytes: 4096, doubles: true,
-		reason: "it is new, its first releases leaked receive frames that a program passes to the kernel, and on Linux 7.3 it hands out a frame twice now and then (rx_invalid), which costs that frame"},
+		reason: "it is new, its first releases leaked receive frames that a program passes to the kernel, and on Linux 7.3 it hands out frames twice when it runs out of them (rx_invalid), which costs those frames"},
 	"igc": {offered: kernelRelease{5, 14}, maxMTU: 1500,
 		reason: "little is known of it under load"},
 	"virtio_net": {offered: kernelRelease{6, 11},

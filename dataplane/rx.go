@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A driver may hand out a frame that it did not have: igb's did so in zero-copy mode under Linux 7.3, in one of some fifteen
-// runs of hack/vm. While such a frame is read, the NIC may receive into it again. What becomes of it:
+// A driver may hand out a frame that it did not have. igb's does so in zero-copy mode under Linux 7.3 when it runs out of frames
+// to receive into: in hack/vm 59 times with rings of 128 entries, for 17,200 frames received and 748 fill wake-ups, and in one of
+// some thirty runs with rings of 1024. While such a frame is read, the NIC may receive into it again. What becomes of it:
 //
 //   - A descriptor of a frame that is not with the kernel, of none, or of more bytes than a frame holds is dropped and
 //     counted (RXInvalid). The frame that it names stays what it is, and is given back once.

@@ -76,7 +76,7 @@ var fulls = []full{
 	{"rx_ring_full", queue(kernel, "rx_ring_full"), "frames were lost because the RX ring was full", "rings.entries: larger, or workers: more"},
 	{"rx_dropped", tooLarge, "frames were dropped, as when they are larger than a frame of the UMEM", "lower the MTU of the peers, or switch their TSO off"},
 	{"rx_oversized", queue(ours, "rx_oversized"), "frames were dropped because they were larger than the MTU", "the same MTU at both ends of the link"},
-	{"rx_invalid", queue(ours, "rx_invalid"), "frames were dropped because the driver did not have them", "zero_copy: off, or another kernel"},
+	{"rx_invalid", queue(ours, "rx_invalid"), "frames were dropped because the driver did not have them", "rings.entries: larger, or zero_copy: off"},
 	{"handed_full", of(handover, "handed_full"), "frames for another worker were lost because its ring was full", "`ringroad top` shows the worker that falls behind"},
 	{"checksum_errors", of(stackCounters, "checksum_errors"), "segments had a bad checksum and were dropped", "on veth: ethtool -K PEER tx off, or rx_checksum: auto"},
 	{"syn_cookies_sent", of(stackCounters, "syn_cookies_sent"), "SYN cookies were sent because the SYN queue was full", "listeners[].backlog: larger"},

@@ -261,7 +261,7 @@ func (w *Worker) warnInvalid(now time.Time) {
 			continue
 		}
 		w.log.Warn("the driver handed out frames that it did not have: they were dropped, and TCP sends them again",
-			"interface", l.Name, "driver", l.Driver, "frames", invalid-l.invalid, "remedy", "zero_copy: off, or another kernel")
+			"interface", l.Name, "driver", l.Driver, "frames", invalid-l.invalid, "remedy", "rings.entries: larger, or zero_copy: off")
 		l.invalid, l.nextWarning = invalid, now.Add(warningInterval)
 	}
 }
