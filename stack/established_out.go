@@ -112,6 +112,7 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	f := &l.flows.slots[l.flows.get(&way.key, way.hash, l.stack.Now())]
 	l.cancel(f)
 	l.noteAnswer(f)
+	l.noteSent(f, t, len(p), 0)
 	f.known, f.lastACK = true, uint32(next)
 	f.tail = tail{packet[:n], l.submitted}
 	l.stats.TXLean++
