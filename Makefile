@@ -13,7 +13,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab fail test soak matrix vm bench pgo lint vulncheck fuzz generate clean
+.PHONY: help build demo lab fail test soak matrix flood vm bench pgo lint vulncheck fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ bench: ## compare with nginx and HAProxy on this machine (root, two minutes; BEN
 matrix: ## compare with nginx over links with loss, reordering, duplicates and delay (root, some ten minutes; MATRIX_FLAGS: -seeds N, -cells PATTERN)
 	@hack/install ip=iproute2 nginx=nginx
 	@$(GO) run ./hack/matrix $(MATRIX_FLAGS)
+
+flood: ## floods against ringroad and nginx: what open connections keep, whether new ones succeed, memory (root, three minutes; FLOOD_FLAGS: -kinds syn,ack, -d 2s, -only ringroad)
+	@hack/install ip=iproute2 nginx=nginx
+	@$(GO) run ./hack/flood $(FLOOD_FLAGS)
 
 pgo: ## train the profile that the build is optimised with (root, a minute)
 	@hack/install ip=iproute2 nginx=nginx wrk=wrk
