@@ -63,10 +63,37 @@
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).
+//   - It takes segments and ICMP errors that a TCP must refuse (guard.go, icmp.go).
 //
-// All but the last need fields that netstack does not export, as the short way of
+// Most need fields that netstack does not export, as the short way of
 // established connections does; sender_unsafe.go and segment_unsafe.go find them by name,
 // and panic at the start of a program whose netstack has others.
+//
+// # Known limits
+//
+// What netstack (20260905) does otherwise than the RFCs or Linux, and is not made good
+// here. hack/segments has a case for each, which is the reproducer; in brackets the
+// change to netstack that would mend it.
+//
+//   - A pure FIN that overtakes data is acknowledged as out of order but forgotten, so
+//     that the peer has to send it again (RFC 9293 3.10.7.4 wants it kept). [rcv.go,
+//     handleRcvdSegment: the loop over pendingRcvdSegments takes segSeq+segLen-1 <
+//     RcvNxt for "acknowledged already"; a segment with FIN has to count as one longer.]
+//   - Data or a second FIN behind the peer's FIN, in one batch with it, reset the
+//     connection or move RCV.NXT; in a later batch the guard takes them off. [rcv.go,
+//     handleRcvdSegmentClosing: with r.closed, ignore the text and FIN of a segment
+//     instead of ErrConnectionAborted.]
+//   - Without an MSS option a peer with IPv6 gets segments of 536 bytes instead of 1220
+//     (RFC 9293 3.7.1). [connect.go: header.ParseSynOptions defaults to
+//     TCPDefaultMSS whatever the network protocol.]
+//   - Every segment of a connection with SACK leaves room for SACK blocks, 28 bytes,
+//     also when there are none: 1420 bytes of data at an MTU of 1500 instead of 1448.
+//     [snd.go, updateMaxPayloadSize: maxOptionSize should be what the segment carries.]
+//   - The reset that answers an unacceptable ACK during a handshake has the ACK flag,
+//     against RFC 9293 3.10.7.4; it is harmless. [connect.go, synRcvdState.]
+//   - A path MTU of IPv4 below 552 bytes is taken for 552, and DF stays set: what does
+//     not fit is lost. The kernel sends without DF then. [No way to clear DF of a route.]
+//   - The path MTU is learnt by each connection anew, and never grows again.
 //
 // # Not done here
 //

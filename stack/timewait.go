@@ -263,7 +263,7 @@ func (l *link) answerTimeWait(s *segment) bool {
 			l.timeWait.kill(w)
 			return false
 		}
-	case flags&header.TCPFlagAck == 0, s.end() == s.tcp.SequenceNumber() && beyond < timeWaitWindow && !w.older(stamp, stamped):
+	case flags&header.TCPFlagSyn == 0 && s.end() == s.tcp.SequenceNumber() && beyond < timeWaitWindow && !w.older(stamp, stamped):
 		return true // an ACK in the window needs no answer
 	}
 	now := millis(l.stack.Now())
