@@ -37,7 +37,7 @@ func TestProfilesOfWorkers(t *testing.T) {
 		}
 		defer s.Close()
 		w := httptest.NewRecorder()
-		s.http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		s.http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil))
 		return w.Code, w.Body.String()
 	}
 	for path, want := range map[string]int{
