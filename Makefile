@@ -13,7 +13,7 @@ TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo lab fail test soak matrix flood vm bench pgo lint vulncheck fuzz generate clean
+.PHONY: help build demo lab fail test segments soak matrix flood vm bench pgo lint vulncheck fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ test: ## vet, all tests, and those of the product's packages once more under the
 	$(GO) vet ./...
 	$(GO) test -count=1 -timeout 15m ./...
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m $$($(GO) list ./... | grep -v /hack/)
+
+segments: ## the TCP against the kernel's, segment by segment, and path MTU discovery through routers (root, a minute; SEGMENTS=TIME-WAIT: cases with that in their names)
+	@hack/install ip=iproute2 nginx=nginx
+	$(GO) test -tags segments -count=1 -v ./hack/segments
 
 soak: ## mixed traffic while things go wrong, then an account of everything (root, half an hour; SOAK_FLAGS: -d, -seed, -legs, -clients)
 	@hack/install ip=iproute2 nginx=nginx
