@@ -20,6 +20,7 @@ var known = []struct{ cases, ringroad, why string }{
 	{"^TIME-WAIT: SYN and FIN", "lives", "the kernel forgets the connection, and then drops the SYN"},
 	{"^(CLOSE-WAIT|CLOSING|LAST-ACK): RST before the window", "silence; lives", "the kernel takes a reset before a FIN for one behind it; RFC 9293 3.10.7.4 does not"},
 	{"^CLOSE-WAIT: ", "silence; lives", "the kernel queues what follows FIN out of order, and is stuck then"},
+	{"^FIN out of order, then the data", "200 OK; FIN not acknowledged", "netstack forgets a pure FIN that came early; the peer sends it again (package stack, known limits)"},
 	{"two fragments, the second first", "^silence", "a fragment that overtakes the first passes to the kernel (package bpf)"},
 	{"overlapping fragments", "^silence", "RFC 5722: the packet is discarded"},
 	{"fragments of 8 bytes, IPv6", "taken|SYN-ACK", "the kernel wants all of the TCP header in the first fragment (RFC 7112), XDP the ports"},
