@@ -129,7 +129,7 @@ func (s *echo) run() {
 			s.conn.Close()
 			return
 		}
-		p := make([]byte, 8192)
+		p := make([]byte, 16<<10) // more than a jumbo frame holds
 		n, err := s.conn.Read(p)
 		s.out = p[:n]
 		switch {
