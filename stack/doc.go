@@ -64,6 +64,7 @@
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).
 //   - It takes segments and ICMP errors that a TCP must refuse (guard.go, icmp.go).
+//   - What belongs to no connection costs as much as what does (flood.go).
 //
 // Most need fields that netstack does not export, as the short way of
 // established connections does; sender_unsafe.go and segment_unsafe.go find them by name,

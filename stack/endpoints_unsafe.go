@@ -1,10 +1,12 @@
 package stack
 
 import (
+	"container/list"
 	"reflect"
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/sync"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -39,13 +41,38 @@ func (t endpointTable) len() int {
 	return len(*t.all)
 }
 
-// handshakesOf is how many handshakes of a listener are under way.
-func handshakesOf(ep *tcp.Endpoint) int {
+// queuesOf is how many handshakes of a listener are under way, how many connections wait to
+// be accepted, and what the accept queue holds: one more than the backlog, and than the SYN
+// queue holds.
+func queuesOf(ep *tcp.Endpoint) (handshakes, accepted, capacity int) {
 	mu := (*sync.Mutex)(unsafe.Add(unsafe.Pointer(ep), acceptLockField.Offset))
+	queue := unsafe.Add(unsafe.Pointer(ep), acceptQueueField.Offset)
 	mu.Lock()
 	defer mu.Unlock()
-	return len(*(*map[*tcp.Endpoint]struct{})(unsafe.Add(unsafe.Pointer(ep), acceptQueueField.Offset+pendingField.Offset)))
+	return len(*(*map[*tcp.Endpoint]struct{})(unsafe.Add(queue, pendingField.Offset))),
+		(*list.List)(unsafe.Add(queue, acceptedField.Offset)).Len(),
+		*(*int)(unsafe.Add(queue, capacityField.Offset))
 }
+
+// listenContextOf is what a listener makes and judges SYN cookies with, tcp.listenContext.
+func listenContextOf(ep *tcp.Endpoint) unsafe.Pointer {
+	return *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), listenContextField.Offset))
+}
+
+// encodeMSS is the number of the largest MSS in a cookie that is not above mss.
+//
+//go:linkname encodeMSS gvisor.dev/gvisor/pkg/tcpip/transport/tcp.encodeMSS
+func encodeMSS(mss uint16) uint32
+
+// createCookie is the initial sequence number that answers the SYN with number seq.
+//
+//go:linkname createCookie gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*listenContext).createCookie
+func createCookie(context unsafe.Pointer, id netstack.TransportEndpointID, seq seqnum.Value, data uint32) seqnum.Value
+
+// isCookieValid reports whether cookie answered the SYN with number seq, two minutes ago at most.
+//
+//go:linkname isCookieValid gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*listenContext).isCookieValid
+func isCookieValid(context unsafe.Pointer, id netstack.TransportEndpointID, cookie, seq seqnum.Value) (data uint32, ok bool)
 
 // Where the fields are. A netstack that has others makes the program panic at once.
 var (
@@ -56,7 +83,11 @@ var (
 
 	acceptLockField  = lockField[sync.Mutex](reflect.TypeFor[tcp.Endpoint](), "acceptMu")
 	acceptQueueField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "acceptQueue", reflect.Struct)
+	acceptedField    = fieldOf(acceptQueueField.Type, "endpoints", reflect.Struct)
+	capacityField    = fieldOf(acceptQueueField.Type, "capacity", reflect.Int)
 	pendingField     = mapField(acceptQueueField.Type, "pendingEndpoints", reflect.TypeFor[*tcp.Endpoint]())
+
+	listenContextField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "listenCtx", reflect.Pointer)
 )
 
 // mapField is a field with a map of that key.

@@ -28,3 +28,12 @@ func (s *Stack) Walk() (endpoints, handshakes uint64) {
 	}
 	return endpoints, handshakes
 }
+
+// LimitFloods has a flood begin at so many packets a second, until the test ends. No stack
+// may run at either time.
+func LimitFloods(t interface{ Cleanup(func()) }, perSecond time.Duration) {
+	stray, refusal, strange := strayLimit, refusalLimit, strangeLimit
+	few := limit{perSecond, perSecond}
+	strayLimit, refusalLimit, strangeLimit = few, few, few
+	t.Cleanup(func() { strayLimit, refusalLimit, strangeLimit = stray, refusal, strange })
+}

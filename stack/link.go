@@ -61,6 +61,9 @@ type link struct {
 	flows      flowTable
 	timeWait   timeWaitTable
 	held       heldQueue
+	strays     allowance     // of segments that go round the workers
+	refused    allowance     // of segments that are answered with RST
+	strange    allowance     // of packets that the lean path does not take
 	paying     bool          // an ACK that is sent now has been held long enough
 	answers    time.Duration // how long it takes of late until data follows a segment whose ACK is held
 	backlog    packetQueue   // waits for TX frames

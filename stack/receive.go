@@ -28,7 +28,7 @@ const (
 	// minMergeBytes is the least payload worth the book-keeping.
 	minMergeBytes = 512
 	// mergedBatches is how many batches of frames a turn takes at most from a queue
-	// when most are merged.
+	// when most cost little.
 	mergedBatches = 4
 )
 
@@ -73,8 +73,8 @@ type merge struct {
 }
 
 // receive delivers a batch of max frames from each queue and returns how many
-// packets came. A frame that is merged with one before costs little, and does not
-// count.
+// packets came. A frame that is merged with one before or belongs to a flood costs
+// little, and does not count.
 func (l *link) receive(max int) (work int) {
 	for k, d := range l.devices {
 		frames := 0
@@ -83,17 +83,20 @@ func (l *link) receive(max int) (work int) {
 			if n == 0 {
 				break
 			}
-			merged := l.stats.RXMerged
+			cheap := l.cheap()
 			work += l.deliverBatch(k, d, n)
 			d.Release(n)
 			frames += n
-			left -= n - int(l.stats.RXMerged-merged)
+			left -= n - int(l.cheap()-cheap)
 		}
 		l.flushMerges()
 	}
 	l.stats.RXFrames += uint64(work)
 	return work
 }
+
+// cheap is how many of the frames received cost little.
+func (l *link) cheap() uint64 { return l.stats.RXMerged + l.stats.StraysShed + l.stats.StrangeShed }
 
 // deliverBatch delivers the n peeked frames of the k-th device and returns how many
 // packets they were.
@@ -164,6 +167,9 @@ func (l *link) deliver(frame []byte) {
 		if l.mergeSegment(&s) || l.queueSegment(&s) {
 			return
 		}
+	} else if !l.strange.take(strangeLimit, l.stack.Now()) {
+		l.stats.StrangeShed++
+		return
 	} else if sourceRouted(packet) {
 		l.stats.GuardSourceRoutes++
 		return
@@ -317,14 +323,27 @@ func (l *link) flushMerge(i int) {
 // passes it on. It reports false when there is none: the stock way answers it.
 func (l *link) queueSegment(s *segment) bool {
 	ep := l.endpointOf(s)
-	if (ep == nil || isListener(ep)) && l.answerTimeWait(s) || l.stack.peers != nil && l.passStray(s, ep) {
+	var listener *tcp.Endpoint
+	if isListener(ep) {
+		listener = ep.(*tcp.Endpoint)
+	}
+	if ep == nil || listener != nil {
+		if l.answerTimeWait(s) || l.refusesStray(s, listener) {
+			return true
+		}
+	}
+	if l.stack.peers != nil && l.passStray(s, ep) {
 		return true
 	}
 	if ep == nil {
 		return false
 	}
-	if e, ok := ep.(*tcp.Endpoint); !ok || !l.enter(s, e) {
-		l.queueJudged(s, ep, l.guard(s, ep))
+	if e, ok := ep.(*tcp.Endpoint); ok && listener == nil && l.enter(s, e) {
+		return true
+	}
+	r := l.guard(s, ep)
+	if r != take || listener == nil || !l.answerCookie(s, listener) {
+		l.queueJudged(s, ep, r)
 	}
 	return true
 }

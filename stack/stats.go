@@ -73,6 +73,8 @@ type LinkStats struct {
 	GuardBehindFIN      uint64 `name:"guard_behind_fin" unit:"segments" kind:"counter" help:"Segments with data or FIN behind the peer's FIN, which were taken off."`
 	GuardSources        uint64 `name:"guard_sources" unit:"packets" kind:"counter" help:"Packets from an address that no host can have, dropped."`
 	GuardSourceRoutes   uint64 `name:"guard_source_routes" unit:"packets" kind:"counter" help:"IPv4 packets with a source route, dropped."`
+	StraysShed          uint64 `name:"strays_shed" unit:"segments" kind:"counter" help:"Segments of no connection beyond what the stack deals with a second, dropped unanswered: a flood."`
+	StrangeShed         uint64 `name:"strange_shed" unit:"packets" kind:"counter" help:"Fragments, ICMP errors and packets with IP options beyond what the stack deals with a second, dropped: a flood."`
 	GuardICMPForged     uint64 `name:"guard_icmp_forged" unit:"packets" kind:"counter" help:"ICMP errors that quote nothing that is on its way, dropped."`
 	GuardICMPIgnored    uint64 `name:"guard_icmp_ignored" unit:"packets" kind:"counter" help:"ICMP errors about a connection that must not end it, dropped."`
 	PathMTUs            uint64 `name:"path_mtus" unit:"packets" kind:"counter" help:"ICMP errors that told of a smaller path MTU."`
@@ -190,7 +192,8 @@ func (s *Stack) countQueues() {
 	q := &s.queues
 	q.SynQueue, q.AcceptQueue = 0, 0
 	for _, l := range s.listeners {
-		q.SynQueue += uint64(handshakesOf(l.endpoint.(*tcp.Endpoint)))
+		handshakes, _, _ := queuesOf(l.endpoint.(*tcp.Endpoint))
+		q.SynQueue += uint64(handshakes)
 	}
 	if n := s.net.Stats().TCP.PassiveConnectionOpenings.Value(); n > s.accepted {
 		q.AcceptQueue = n - s.accepted

@@ -279,56 +279,16 @@ func (l *link) answerTimeWait(s *segment) bool {
 	return true
 }
 
-// ackTimeWait answers s with the connection's last acknowledgment.
+// ackTimeWait answers s with the connection's last acknowledgment. Called under mu.
 func (l *link) ackTimeWait(s *segment, w *waiting, stamp uint32, stamped bool, now uint32) {
-	hop := hopBytes(s.id.RemoteAddress)
-	if r, err := l.stack.net.FindRoute(l.id, s.id.LocalAddress, s.id.RemoteAddress, s.number, false); err == nil {
-		if r.NextHop().BitLen() != 0 {
-			hop = hopBytes(r.NextHop())
-		}
-		r.Release()
-	}
-	mac, ok := l.resolve(&hop)
-	if !ok {
-		return // the peer sends again
-	}
-	frame, b, ok := l.reserve()
-	if !ok {
-		return
-	}
-	options := 0
+	var options []byte
 	if w.stamped && stamped {
-		options = header.TCPOptionTSLength + 2
-	}
-	v6 := s.number == header.IPv6ProtocolNumber
-	l.putEthernet(b, &mac, v6)
-	packet := b[etherBytes : etherBytes+s.ipBytes+header.TCPMinimumSize+options]
-	clear(packet)
-	if v6 {
-		header.IPv6(packet).Encode(&header.IPv6Fields{
-			PayloadLength: uint16(len(packet) - s.ipBytes), TransportProtocol: header.TCPProtocolNumber, HopLimit: 64,
-			SrcAddr: s.id.LocalAddress, DstAddr: s.id.RemoteAddress,
-		})
-	} else {
-		h := header.IPv4(packet)
-		h.Encode(&header.IPv4Fields{
-			TotalLength: uint16(len(packet)), Flags: header.IPv4FlagDontFragment, TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
-			SrcAddr: s.id.LocalAddress, DstAddr: s.id.RemoteAddress,
-		})
-		h.SetChecksum(^h.CalculateChecksum())
-	}
-	t := header.TCP(packet[s.ipBytes:])
-	t.Encode(&header.TCPFields{
-		SrcPort: s.id.LocalPort, DstPort: s.id.RemotePort, SeqNum: w.sendNxt, AckNum: w.recvNxt,
-		DataOffset: uint8(header.TCPMinimumSize + options), Flags: header.TCPFlagAck, WindowSize: timeWaitWindow,
-	})
-	if options != 0 {
-		o := t[header.TCPMinimumSize:]
-		o[0], o[1], o[2], o[3] = header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionTS, header.TCPOptionTSLength
+		o := [timestampBytes]byte{header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionTS, header.TCPOptionTSLength}
 		binary.BigEndian.PutUint32(o[4:], w.stamp+now-w.stampAt)
 		binary.BigEndian.PutUint32(o[8:], stamp)
+		options = o[:]
 	}
-	l.submitTCP(frame, b, etherBytes+len(packet))
+	l.reply(s, &header.TCPFields{SeqNum: w.sendNxt, AckNum: w.recvNxt, Flags: header.TCPFlagAck, WindowSize: timeWaitWindow}, options)
 }
 
 // flowKey names the flow of s as its answers do.

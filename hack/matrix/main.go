@@ -278,7 +278,7 @@ func (s *side) upload(c *http.Client) (time.Duration, error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	var d backend.Digest
+	var d backend.Upload
 	if err = json.NewDecoder(resp.Body).Decode(&d); err == nil && d.SHA256 != s.want {
 		err = fmt.Errorf("%s: %d bytes arrived that differ from those sent", resp.Status, d.Bytes)
 	}

@@ -48,8 +48,12 @@ type Digest struct {
 	SHA256  string `json:"sha256"` // hexadecimal
 	Chunked bool   `json:"chunked"`
 	Expect  bool   `json:"expect"` // the request asked for 100 (Continue)
+}
 
-	Stall time.Duration `json:"stall_ns"` // the longest that no part of the body came
+// Upload is a Digest with how the body came.
+type Upload struct {
+	Digest
+	Stall time.Duration `json:"stall_ns"` // the longest that no part of it came
 }
 
 // Request is the header of a request as it arrived.
@@ -169,7 +173,7 @@ func digest(w http.ResponseWriter, r *http.Request) {
 	if want := r.URL.Query().Get("sha256"); want != "" && want != sum {
 		w.WriteHeader(http.StatusUnprocessableEntity)
 	}
-	answer(w, Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != "", Stall: stall.Longest})
+	answer(w, Upload{Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != ""}, stall.Longest})
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {

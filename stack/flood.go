@@ -1,0 +1,111 @@
+package stack
+
+import (
+	"slices"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// A flood of packets without a connection must leave connections the processor. What
+// netstack does for one costs 5 to 20 us, so that 50,000 a second are enough to starve a
+// worker. Therefore:
+//
+//   - A SYN that finds the SYN queue full is answered here with netstack's SYN cookie, and
+//     not one packet or route is made for it. Like netstack's, the answer has no window
+//     scale and no SACK; it has no timestamps either.
+//   - Segments of no connection are taken in numbers only: those that go round the workers
+//     (handover.go) or are answered with RST, which RFC 9293 3.10.7.1 asks for and FreeBSD
+//     limits as well (net.inet.icmp.icmplim). What completes a handshake by a valid cookie
+//     is not one of them.
+//   - So are packets that the lean path does not take: fragments, IP options, ICMP errors.
+
+// Limits of a link, a second. What they allow costs some percent of a processor.
+var (
+	strayLimit   = limit{perSecond: 50_000, burst: 5_000}
+	refusalLimit = limit{perSecond: 5_000, burst: 1_000}
+	strangeLimit = limit{perSecond: 10_000, burst: 2_000}
+)
+
+type limit struct{ perSecond, burst time.Duration }
+
+// allowance counts against a limit (the generic cell rate algorithm of ITU-T I.371).
+type allowance struct{ until time.Duration }
+
+func (a *allowance) take(l limit, now time.Duration) bool {
+	each := time.Second / l.perSecond
+	next := max(a.until, now) + each
+	if next > now+each*l.burst {
+		return false
+	}
+	a.until = next
+	return true
+}
+
+// isStray reports whether s, for which there is no connection, does not belong to one that
+// is being opened either: it is no SYN to a listener, and has no valid cookie.
+func isStray(s *segment, listener *tcp.Endpoint) bool {
+	if listener == nil {
+		return true
+	}
+	switch s.tcp[header.TCPFlagsOffset] & (syn | ack | rst) {
+	case syn:
+		return false
+	case ack:
+		_, ok := isCookieValid(listenContextOf(listener), s.id, seqnum.Value(s.tcp.AckNumber()-1), seqnum.Value(s.tcp.SequenceNumber()-1))
+		return !ok
+	}
+	return true
+}
+
+// refusesStray drops s, for which there is no connection, if it is a stray and one too many.
+func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
+	if !isStray(s, listener) {
+		return false
+	}
+	now, a, max := l.stack.Now(), &l.refused, refusalLimit
+	if p := l.stack.peers; p != nil && l.origin != p.self && p.owner(s.id.LocalPort) == nobody {
+		a, max = &l.strays, strayLimit
+	}
+	if a.take(max, now) {
+		return false
+	}
+	l.stats.StraysShed++
+	return true
+}
+
+// answerCookie answers a SYN to a listener whose SYN queue is full. It reports false when
+// netstack has to judge it.
+func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
+	if s.tcp[header.TCPFlagsOffset]&(syn|ack) != syn || slices.Contains(l.stack.refusing, netstack.TransportEndpoint(ep)) {
+		return false
+	}
+	handshakes, accepted, capacity := queuesOf(ep)
+	if handshakes < capacity-1 {
+		return false
+	}
+	counters := l.stack.net.Stats().TCP
+	switch {
+	case !l.intact(s):
+		counters.ChecksumErrors.Increment()
+		return true
+	case accepted >= capacity:
+		counters.ListenOverflowSynDrop.Increment()
+		return true
+	}
+	mss := encodeMSS(header.ParseSynOptions(s.tcp[header.TCPMinimumSize:], false).MSS)
+	cookie := createCookie(listenContextOf(ep), s.id, seqnum.Value(s.tcp.SequenceNumber()), mss)
+	own := l.Link.MTU - s.ipBytes - header.TCPMinimumSize
+	option := [header.TCPOptionMSSLength]byte{header.TCPOptionMSS, header.TCPOptionMSSLength, byte(own >> 8), byte(own)}
+	l.mu.Lock()
+	l.reply(s, &header.TCPFields{
+		SeqNum: uint32(cookie), AckNum: s.tcp.SequenceNumber() + 1, Flags: header.TCPFlagSyn | header.TCPFlagAck,
+		WindowSize: uint16(min(l.stack.tcp.ReceiveBuffer.Default, 65535)),
+	}, option[:])
+	l.mu.Unlock()
+	counters.ListenOverflowSynCookieSent.Increment()
+	return true
+}

@@ -1,0 +1,164 @@
+package stack_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"ringroad/stack"
+)
+
+// flooded is a stack whose answers are counted, beside those to the puppet.
+type flooded struct {
+	*puppet
+	synACKs, resets, others atomic.Int64
+	oddOptions              atomic.Int64 // of SYN-ACKs with more than an MSS
+}
+
+func newFlooded(t *testing.T, v6 bool) *flooded {
+	f := &flooded{puppet: newPuppet(t, v6, false)}
+	f.l.LoseToClient(func(frame []byte) bool {
+		s := frameTCP(frame)
+		switch {
+		case s == nil:
+		case s.DestinationPort() == f.raw.from:
+			f.answers <- append(header.TCP(nil), s...)
+		case s.Flags() == header.TCPFlagSyn|header.TCPFlagAck:
+			f.synACKs.Add(1)
+			if s.DataOffset() != header.TCPMinimumSize+header.TCPOptionMSSLength {
+				f.oddOptions.Add(1)
+			}
+		case s.Flags()&header.TCPFlagRst != 0:
+			f.resets.Add(1)
+		default:
+			f.others.Add(1)
+		}
+		return false
+	})
+	return f
+}
+
+// rain sends n segments from ports and addresses of others, so many at a time as the rings take.
+func (f *flooded) rain(n int, flags header.TCPFlags) {
+	f.l.t.Helper()
+	for i := range n {
+		r := rawSegment{v6: f.raw.v6, from: uint16(10_000 + i%50_000), to: 80, seq: uint32(i) * 7919, ack: 1, flags: flags, window: 1000}
+		if flags == header.TCPFlagSyn {
+			r.ack, r.options = 0, []byte{2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7}
+		}
+		if r.from == f.raw.from {
+			continue
+		}
+		f.l.InjectFromClient(r.frame())
+		if i%256 == 255 {
+			f.settle()
+		}
+	}
+	f.settle()
+}
+
+// settle waits until the rings are empty.
+func (f *flooded) settle() {
+	f.l.t.Helper()
+	f.l.eventually("all frames are taken", func() bool { return f.l.Waiting(0, 0) == 0 })
+}
+
+func (f *flooded) link() (st stack.LinkStats) {
+	f.l.do(func() { st = f.l.Stack.LinkStats(1) })
+	return st
+}
+
+func (f *flooded) tcp() (st stack.TCPStats) {
+	f.l.do(func() { st = f.l.Stack.TCPStats() })
+	return st
+}
+
+// What finds the SYN queue full gets a cookie, with nothing kept, and the connection that
+// comes of one works; an earlier one goes on.
+func TestSYNFlood(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		f := newFlooded(t, v6)
+		f.connect()
+		f.talk("before")
+		const backlog, n = 128, 5000 // of puppetOf
+		endpoints := f.tcp().Endpoints
+		f.rain(n, header.TCPFlagSyn)
+		f.l.eventually("all SYNs are answered", func() bool { return f.synACKs.Load() >= n })
+		st := f.tcp()
+		if st.SynCookiesSent < n-backlog-1 || st.SynCookiesSent >= n || st.Endpoints > endpoints+backlog+1 || f.resets.Load() != 0 {
+			t.Errorf("v6 %v: %d cookies, %d resets, %d endpoints after %d", v6, st.SynCookiesSent, f.resets.Load(), st.Endpoints, endpoints)
+		}
+		// The others come from netstack: those of the SYN queue, and cookies for SYNs that were
+		// queued for it while it filled the queue.
+		if odd := f.oddOptions.Load(); odd > n/4 {
+			t.Errorf("v6 %v: %d of %d answers have more options than an MSS", v6, odd, f.synACKs.Load())
+		}
+		f.talk("meanwhile")
+		for i, mss := range []byte{255, 100, 0} {
+			f.raw.from++
+			f.raw.seq, f.raw.ack = uint32(i)<<30, 0
+			f.connect(2, 4, mss>>6, mss) // of less than an MSS of the cookie's table
+			f.talk("with a cookie")
+		}
+		if got := f.tcp().SynCookiesReceived; got != 3 {
+			t.Errorf("v6 %v: %d cookies came back", v6, got)
+		}
+	}
+}
+
+// Strays are answered up to a limit; connections, and what opens one, are none.
+func TestFloodOfStrays(t *testing.T) {
+	stack.LimitFloods(t, 100)
+	for _, flags := range []header.TCPFlags{header.TCPFlagAck, header.TCPFlagAck | header.TCPFlagFin, header.TCPFlagSyn | header.TCPFlagAck} {
+		f := newFlooded(t, false)
+		f.connect()
+		const n = 3000
+		f.rain(n, flags)
+		f.l.eventually("some are not answered", func() bool { return f.l.Stack.LinkStats(1).StraysShed > 0 })
+		f.l.eventually("the others are", func() bool { return f.resets.Load()+int64(f.l.Stack.LinkStats(1).StraysShed) == n })
+		f.talk("goes on")
+		f.raw.from++
+		f.connect()
+		f.talk("new")
+	}
+}
+
+// A cookie is judged while nothing else without a connection is.
+func TestCookieInAFloodOfStrays(t *testing.T) {
+	stack.LimitFloods(t, 100)
+	f := newFlooded(t, false)
+	f.rain(300, header.TCPFlagSyn) // fills the SYN queue
+	f.say(header.TCPFlagSyn, "")
+	answer := f.hear()
+	f.raw.seq, f.raw.ack = f.raw.seq+1, answer.SequenceNumber()+1
+	for shed := uint64(0); shed < 2000; shed = f.link().StraysShed {
+		f.rain(1000, header.TCPFlagAck)
+	}
+	f.talk("a request that completes the handshake")
+	if got := f.tcp().SynCookiesReceived; got != 1 {
+		t.Errorf("%d cookies came back", got)
+	}
+}
+
+func TestFloodOfFragments(t *testing.T) {
+	stack.LimitFloods(t, 100)
+	f := newFlooded(t, false)
+	f.connect()
+	frame := rawSegment{src: netip.MustParseAddr("10.1.0.9"), from: 1, to: 80, flags: header.TCPFlagSyn, window: 1000}.frame()
+	ip := header.IPv4(frame[14:])
+	ip.SetFlagsFragmentOffset(header.IPv4FlagMoreFragments, 0)
+	for i := range 3000 {
+		binary.BigEndian.PutUint16(ip[4:], uint16(i))
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+		f.l.InjectFromClient(append([]byte(nil), frame...))
+		if i%256 == 255 {
+			f.settle()
+		}
+	}
+	f.l.eventually("some are dropped", func() bool { return f.l.Stack.LinkStats(1).StrangeShed > 0 })
+	f.talk("goes on")
+}
