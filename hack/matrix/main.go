@@ -269,7 +269,7 @@ func (s *side) download(c *http.Client) (time.Duration, error) {
 }
 
 func (s *side) upload(c *http.Client) (time.Duration, error) {
-	r, err := http.NewRequest(http.MethodPut, "http://"+front+"/digest", bytes.NewReader(s.body))
+	r, err := http.NewRequest(http.MethodPut, "http://"+front+"/digest?stall", bytes.NewReader(s.body))
 	if err != nil {
 		return 0, err
 	}

@@ -50,7 +50,7 @@ type Digest struct {
 	Expect  bool   `json:"expect"` // the request asked for 100 (Continue)
 }
 
-// Upload is a Digest with how the body came.
+// Upload is what /digest?stall answers: a Digest with how the body came.
 type Upload struct {
 	Digest
 	Stall time.Duration `json:"stall_ns"` // the longest that no part of it came
@@ -173,7 +173,12 @@ func digest(w http.ResponseWriter, r *http.Request) {
 	if want := r.URL.Query().Get("sha256"); want != "" && want != sum {
 		w.WriteHeader(http.StatusUnprocessableEntity)
 	}
-	answer(w, Upload{Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != ""}, stall.Longest})
+	d := Digest{Bytes: n, SHA256: sum, Chunked: r.ContentLength < 0, Expect: r.Header.Get("Expect") != ""}
+	if r.URL.Query().Has("stall") {
+		answer(w, Upload{d, stall.Longest})
+		return
+	}
+	answer(w, d)
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
