@@ -67,6 +67,12 @@ func (r *ring[T]) peek(limit uint32) uint32 {
 	return min(n, limit)
 }
 
+// waiting returns how many entries can be read (consuming rings).
+func (r *ring[T]) waiting() uint32 {
+	r.seen = atomic.LoadUint32(r.producer) // acquire, as in peek
+	return r.seen - r.head
+}
+
 // at returns the i-th entry not yet released.
 //
 // Preconditions: i is less than what peek returned.

@@ -89,6 +89,9 @@ func (q *Queue) copyOut(from, to uint32) {
 	}
 }
 
+// Waiting is how many received frames are on the RX ring, those peeked included.
+func (q *Queue) Waiting() int { return int(q.rx.waiting()) }
+
 // look is what the ring has to peek at.
 func (q *Queue) look(limit uint32) uint32 {
 	if q.chains {

@@ -139,6 +139,7 @@ type benchDevice struct {
 	peers    [64]*benchPeer
 }
 
+func (d *benchDevice) Waiting() int       { return len(d.in) }
 func (d *benchDevice) Peek(max int) int   { return min(max, len(d.in)) }
 func (d *benchDevice) Frame(i int) []byte { return d.in[i] }
 func (d *benchDevice) Chained() bool      { return false }

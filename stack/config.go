@@ -11,6 +11,7 @@ import (
 // Peek to Release are called by the loop alone; the others under the link's
 // lock.
 type Device interface {
+	Waiting() int
 	Peek(max int) int
 	Frame(i int) []byte
 	Chained() bool

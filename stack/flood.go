@@ -17,6 +17,9 @@ import (
 //   - A SYN that finds the SYN queue full is answered here with netstack's SYN cookie, and
 //     not one packet or route is made for it. Like netstack's, the answer has no window
 //     scale and no SACK; it has no timestamps either.
+//   - Of these SYNs no more are answered than there is time for: they are dropped while
+//     frames wait, for the segments of connections are among those. Who meant one sends
+//     it again.
 //   - Segments of no connection are taken in numbers only: those that go round the workers
 //     (handover.go) or are answered with RST, which RFC 9293 3.10.7.1 asks for and FreeBSD
 //     limits as well (net.inet.icmp.icmplim). What completes a handshake by a valid cookie
@@ -27,7 +30,15 @@ import (
 var (
 	strayLimit   = limit{perSecond: 50_000, burst: 5_000}
 	refusalLimit = limit{perSecond: 5_000, burst: 1_000}
-	strangeLimit = limit{perSecond: 10_000, burst: 2_000}
+	strangeLimit = limit{perSecond: 2_000, burst: 1_000}
+)
+
+const (
+	// crowdedFrames is how many frames on an RX ring keep SYNs from being answered in a
+	// flood of them. At 200,000 a second it takes 0.3 ms to have so many.
+	crowdedFrames = 2 * defaultBatch
+	// floodTime is how long a full SYN queue counts as a flood.
+	floodTime = 100 * time.Millisecond
 )
 
 type limit struct{ perSecond, burst time.Duration }
@@ -87,6 +98,7 @@ func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
 	if handshakes < capacity-1 {
 		return false
 	}
+	l.flooded = l.stack.Now() + floodTime
 	counters := l.stack.net.Stats().TCP
 	switch {
 	case !l.intact(s):

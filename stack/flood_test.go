@@ -41,8 +41,11 @@ func newFlooded(t *testing.T, v6 bool) *flooded {
 	return f
 }
 
-// rain sends n segments from ports and addresses of others, so many at a time as the rings take.
-func (f *flooded) rain(n int, flags header.TCPFlags) {
+// calm is how many frames may wait without SYNs being shed.
+const calm = 64
+
+// rain sends n segments from ports of others, lot at a time.
+func (f *flooded) rain(n, lot int, flags header.TCPFlags) {
 	f.l.t.Helper()
 	for i := range n {
 		r := rawSegment{v6: f.raw.v6, from: uint16(10_000 + i%50_000), to: 80, seq: uint32(i) * 7919, ack: 1, flags: flags, window: 1000}
@@ -53,7 +56,7 @@ func (f *flooded) rain(n int, flags header.TCPFlags) {
 			continue
 		}
 		f.l.InjectFromClient(r.frame())
-		if i%256 == 255 {
+		if i%lot == lot-1 {
 			f.settle()
 		}
 	}
@@ -85,7 +88,7 @@ func TestSYNFlood(t *testing.T) {
 		f.talk("before")
 		const backlog, n = 128, 5000 // of puppetOf
 		endpoints := f.tcp().Endpoints
-		f.rain(n, header.TCPFlagSyn)
+		f.rain(n, calm, header.TCPFlagSyn)
 		f.l.eventually("all SYNs are answered", func() bool { return f.synACKs.Load() >= n })
 		st := f.tcp()
 		if st.SynCookiesSent < n-backlog-1 || st.SynCookiesSent >= n || st.Endpoints > endpoints+backlog+1 || f.resets.Load() != 0 {
@@ -95,6 +98,12 @@ func TestSYNFlood(t *testing.T) {
 		// queued for it while it filled the queue.
 		if odd := f.oddOptions.Load(); odd > n/4 {
 			t.Errorf("v6 %v: %d of %d answers have more options than an MSS", v6, odd, f.synACKs.Load())
+		}
+		if shed := f.link().SynsShed; shed != 0 {
+			t.Errorf("v6 %v: %d SYNs shed", v6, shed)
+		}
+		for f.link().SynsShed == 0 {
+			f.rain(3000, 3000, header.TCPFlagSyn) // more than there is time for
 		}
 		f.talk("meanwhile")
 		for i, mss := range []byte{255, 100, 0} {
@@ -116,7 +125,7 @@ func TestFloodOfStrays(t *testing.T) {
 		f := newFlooded(t, false)
 		f.connect()
 		const n = 3000
-		f.rain(n, flags)
+		f.rain(n, 256, flags)
 		f.l.eventually("some are not answered", func() bool { return f.l.Stack.LinkStats(1).StraysShed > 0 })
 		f.l.eventually("the others are", func() bool { return f.resets.Load()+int64(f.l.Stack.LinkStats(1).StraysShed) == n })
 		f.talk("goes on")
@@ -130,12 +139,12 @@ func TestFloodOfStrays(t *testing.T) {
 func TestCookieInAFloodOfStrays(t *testing.T) {
 	stack.LimitFloods(t, 100)
 	f := newFlooded(t, false)
-	f.rain(300, header.TCPFlagSyn) // fills the SYN queue
+	f.rain(300, calm, header.TCPFlagSyn) // fills the SYN queue
 	f.say(header.TCPFlagSyn, "")
 	answer := f.hear()
 	f.raw.seq, f.raw.ack = f.raw.seq+1, answer.SequenceNumber()+1
 	for shed := uint64(0); shed < 2000; shed = f.link().StraysShed {
-		f.rain(1000, header.TCPFlagAck)
+		f.rain(1000, 256, header.TCPFlagAck)
 	}
 	f.talk("a request that completes the handshake")
 	if got := f.tcp().SynCookiesReceived; got != 1 {

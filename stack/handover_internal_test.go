@@ -16,6 +16,7 @@ import (
 // nothing.
 type nothing struct{ sent int }
 
+func (*nothing) Waiting() int                                   { return 0 }
 func (*nothing) Peek(int) int                                   { return 0 }
 func (*nothing) Frame(int) []byte                               { return nil }
 func (*nothing) Chained() bool                                  { return false }

@@ -61,6 +61,8 @@ type link struct {
 	flows      flowTable
 	timeWait   timeWaitTable
 	held       heldQueue
+	flooded    time.Duration // until then SYNs may be shed
+	crowded    bool          // the queue that frames are delivered from has too many for SYNs to be answered
 	strays     allowance     // of segments that go round the workers
 	refused    allowance     // of segments that are answered with RST
 	strange    allowance     // of packets that the lean path does not take

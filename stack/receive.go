@@ -83,6 +83,7 @@ func (l *link) receive(max int) (work int) {
 			if n == 0 {
 				break
 			}
+			l.crowded = l.stack.Now() < l.flooded && d.Waiting() > crowdedFrames
 			cheap := l.cheap()
 			work += l.deliverBatch(k, d, n)
 			d.Release(n)
@@ -96,7 +97,9 @@ func (l *link) receive(max int) (work int) {
 }
 
 // cheap is how many of the frames received cost little.
-func (l *link) cheap() uint64 { return l.stats.RXMerged + l.stats.StraysShed + l.stats.StrangeShed }
+func (l *link) cheap() uint64 {
+	return l.stats.RXMerged + l.stats.SynsShed + l.stats.StraysShed + l.stats.StrangeShed
+}
 
 // deliverBatch delivers the n peeked frames of the k-th device and returns how many
 // packets they were.
@@ -322,6 +325,10 @@ func (l *link) flushMerge(i int) {
 // queueSegment queues s for its endpoint, the connection's or the listener's, or
 // passes it on. It reports false when there is none: the stock way answers it.
 func (l *link) queueSegment(s *segment) bool {
+	if l.crowded && s.tcp[header.TCPFlagsOffset]&(syn|ack) == syn {
+		l.stats.SynsShed++
+		return true
+	}
 	ep := l.endpointOf(s)
 	var listener *tcp.Endpoint
 	if isListener(ep) {

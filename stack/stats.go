@@ -73,6 +73,7 @@ type LinkStats struct {
 	GuardBehindFIN      uint64 `name:"guard_behind_fin" unit:"segments" kind:"counter" help:"Segments with data or FIN behind the peer's FIN, which were taken off."`
 	GuardSources        uint64 `name:"guard_sources" unit:"packets" kind:"counter" help:"Packets from an address that no host can have, dropped."`
 	GuardSourceRoutes   uint64 `name:"guard_source_routes" unit:"packets" kind:"counter" help:"IPv4 packets with a source route, dropped."`
+	SynsShed            uint64 `name:"syns_shed" unit:"segments" kind:"counter" help:"SYNs dropped while frames came faster than they were taken, so that those of connections are not lost: a flood."`
 	StraysShed          uint64 `name:"strays_shed" unit:"segments" kind:"counter" help:"Segments of no connection beyond what the stack deals with a second, dropped unanswered: a flood."`
 	StrangeShed         uint64 `name:"strange_shed" unit:"packets" kind:"counter" help:"Fragments, ICMP errors and packets with IP options beyond what the stack deals with a second, dropped: a flood."`
 	GuardICMPForged     uint64 `name:"guard_icmp_forged" unit:"packets" kind:"counter" help:"ICMP errors that quote nothing that is on its way, dropped."`

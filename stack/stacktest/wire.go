@@ -117,6 +117,12 @@ func newDevice(in, out *wire) *device {
 	return d
 }
 
+func (d *device) Waiting() int {
+	d.in.mu.Lock()
+	defer d.in.mu.Unlock()
+	return len(d.in.frames)
+}
+
 func (d *device) Peek(max int) int {
 	d.peeked, d.more = d.peeked[:0], d.more[:0]
 	for _, frame := range d.in.take(max) {
