@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ringroad/proxy/config"
 )
@@ -114,6 +115,7 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			k.r.stats() // the loop is between two turns from here on
 			runtime.MemProfileRate = 1
 			oursBefore, netstackBefore := allocations()
+			began := time.Now()
 			const n = 1000
 			for range n {
 				k.exchange(t)
@@ -121,7 +123,8 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			ours, netstack := allocations()
 			runtime.MemProfileRate = 0
 			ours, netstack = ours.since(oursBefore), netstack.since(netstackBefore)
-			if got := ours.total(); got > n/50 {
+			lines := int64(time.Since(began)/time.Second) + 1 // of the log, at most
+			if got := ours.total(); got > n/50+20*lines {
 				t.Errorf("%d allocations in %d exchanges:\n%v", got, n, ours)
 			}
 			// Its pools are empty after the collections above, and fill again.

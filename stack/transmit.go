@@ -228,7 +228,11 @@ func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 
 // reserve returns a free TX frame, after a kick if there is none.
 func (l *link) reserve() (dataplane.TXFrame, []byte, bool) {
-	if f, b, ok := l.Device.Reserve(); ok {
+	f, b, ok := l.Device.Reserve()
+	if len(l.untapped) > 0 && l.Device.Unpublished() == 0 {
+		l.showSent() // the device has kicked, and b may be one of them
+	}
+	if ok {
 		return f, b, true
 	}
 	l.kick()

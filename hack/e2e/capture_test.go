@@ -97,7 +97,10 @@ func readCapture(t *testing.T, file []byte) (all []captured) {
 			inbound: options.Flags.Direction == pcapgo.NgEpbFlagDirectionInbound, at: info.Timestamp,
 		}
 		ip := frame[14:]
-		ip = ip[:be16(ip[2:])] // the tests capture IPv4
+		if n := int(be16(ip[2:])); n > len(ip) { // the tests capture IPv4
+			t.Fatalf("%d bytes of %d were captured of a packet of %d: %+v", info.CaptureLength, info.Length, n, c)
+		}
+		ip = ip[:be16(ip[2:])]
 		tcp := ip[int(ip[0]&0xf)*4:]
 		pseudo := append(bytes.Clone(ip[12:20]), 0, 6, byte(len(tcp)>>8), byte(len(tcp)))
 		if sum(ip[:len(ip)-len(tcp)]) != 0xffff || sum(append(pseudo, tcp...)) != 0xffff {
