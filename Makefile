@@ -11,6 +11,7 @@ BENCH_FLAGS ?= -quick
 TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client node=nodejs \
 	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
+RACE_PACKAGES := ./dataplane ./stack/... ./proxy/... $(addprefix ./cmd/internal/,capture control feed master tui worker)
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo lab fail test segments soak matrix flood vm bench pgo lint vulncheck fuzz generate clean
@@ -33,11 +34,11 @@ fail: ## bring a failure about and show what tells of it (root; NAME=slow-client
 	@[[ -z "$(NAME)" ]] || hack/install ip=iproute2 nginx=nginx
 	@$(GO) run ./hack/fail $(NAME)
 
-test: ## vet, all tests, and those of the product's packages once more under the race detector (root)
+test: ## vet, all tests, and those of packages with goroutines once more under the race detector (root)
 	@hack/install $(TEST_PROGRAMS)
 	$(GO) vet ./...
 	$(GO) test -count=1 -timeout 15m ./...
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m $$($(GO) list ./... | grep -v /hack/)
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 15m $(RACE_PACKAGES)
 
 segments: ## the TCP against the kernel's, segment by segment, and path MTU discovery through routers (root, a minute; SEGMENTS=TIME-WAIT: cases with that in their names)
 	@hack/install ip=iproute2 nginx=nginx
