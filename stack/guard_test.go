@@ -134,10 +134,10 @@ func TestGuardRefusesWhatTheConnectionCannotMean(t *testing.T) {
 	everyWay(t, func(t *testing.T, p *puppet) {
 		p.stamp = 1<<32 - 3 // it wraps on the way
 		p.connect()
-		good := p.raw
+		good, stamp := p.raw, p.stamp
 		p.raw.ack += 1000
 		p.say(header.TCPFlagAck|header.TCPFlagPsh, "never")
-		p.raw = good
+		p.raw, p.stamp = good, stamp
 		p.wantAnswer("an ACK of unsent data")
 		p.talk("first")
 		p.stamp += 5
@@ -202,10 +202,10 @@ func TestGuardOnConnections(t *testing.T) {
 					for p.hear().AckNumber() != p.raw.seq {
 					}
 				}
-				good := p.raw
+				good, stamp := p.raw, p.stamp
 				p.raw.seq, p.raw.ack, p.stamp = p.raw.seq+c.seq, p.raw.ack+c.ack, p.stamp+c.stamp
 				p.say(c.flags, c.data)
-				p.raw = good
+				p.raw, p.stamp = good, stamp
 				p.l.eventually("counted", func() bool { s := p.l.Stack.LinkStats(1); return c.count(&s) == 1 })
 				if c.state != 1 {
 					p.wantAnswer(c.name)
@@ -272,7 +272,7 @@ func TestGuardDoesNotAnswerCorruptSegments(t *testing.T) {
 		func(r *rawSegment) { r.ack += 1000 },
 		func(*rawSegment) { p.stamp -= 50 },
 	} {
-		good := p.raw
+		good, stamp := p.raw, p.stamp
 		spoil(&p.raw)
 		r := p.raw
 		r.flags, r.data = header.TCPFlagAck, "x"
@@ -281,7 +281,7 @@ func TestGuardDoesNotAnswerCorruptSegments(t *testing.T) {
 		f := r.frame()
 		f[len(f)-1] ^= 1
 		p.l.InjectFromClient(f)
-		p.raw = good
+		p.raw, p.stamp = good, stamp
 		p.wantSilence("a corrupt segment", func() uint64 { return p.l.Stack.TCPStats().ChecksumErrors }, uint64(i+1))
 	}
 	if s := p.l.Stack.LinkStats(1); s.GuardUnsentACKs+s.GuardOldTimestamps != 0 {

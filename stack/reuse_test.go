@@ -31,11 +31,11 @@ func (p *puppet) wait(early ...rawSegment) {
 	}
 	p.raw.ack++
 	p.say(header.TCPFlagAck, "")
-	good := p.raw
+	good, stamp := p.raw, p.stamp
 	for _, r := range early {
 		p.raw.seq += r.seq
 		p.say(r.flags, r.data)
-		p.raw = good
+		p.raw, p.stamp = good, stamp
 	}
 	p.say(header.TCPFlagFin|header.TCPFlagAck, "")
 	p.raw.seq++
@@ -107,10 +107,10 @@ func TestTimeWaitAnswers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			everyWayOf(t, serveClose, func(t *testing.T, p *puppet) {
 				p.wait(rawSegment{flags: header.TCPFlagFin | header.TCPFlagAck, seq: 1 << 29}, rawSegment{flags: header.TCPFlagFin, seq: 40})
-				good := p.raw
+				good, stamp := p.raw, p.stamp
 				p.raw.seq += uint32(c.seq)
 				p.say(c.flags, c.data)
-				p.raw = good
+				p.raw, p.stamp = good, stamp
 				if c.ack {
 					p.wantAnswer(c.name)
 				}
