@@ -76,9 +76,9 @@ func (l *link) predict(ep *tcp.Endpoint, t header.TCP, n int) (c connection, ok 
 
 // predicts reports whether a segment is the expected one. What the guard looks for is not.
 func (c *connection) predicts(t header.TCP, n int) bool {
-	ep, next := c.endpoint, c.receive.state.RcvNxt
+	ep, next, ack := c.endpoint, c.receive.state.RcvNxt, seqnum.Value(t.AckNumber())
 	if tcp.EndpointState(ep.State()) != tcp.StateEstablished || queued(ep) ||
-		seqnum.Value(t.SequenceNumber()) != next || c.send.SndNxt.LessThan(seqnum.Value(t.AckNumber())) {
+		seqnum.Value(t.SequenceNumber()) != next || ack.LessThan(c.send.SndUna) || c.send.SndNxt.LessThan(ack) {
 		return false
 	}
 	if ep.SendTSOk {

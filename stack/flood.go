@@ -14,8 +14,8 @@ import (
 // netstack does for one costs 5 to 20 us, so that 50,000 a second are enough to starve a
 // worker. Therefore:
 //
-//   - A SYN that finds the SYN queue full is answered here with netstack's SYN cookie, and
-//     not one packet or route is made for it. Like netstack's, the answer has no window
+//   - A SYN that finds the SYN queue full is answered here with netstack's SYN cookie,
+//     straight into a TX frame. Like netstack's, the answer has no window
 //     scale and no SACK; it has no timestamps either.
 //   - Of these SYNs no more are answered than there is time for: they are dropped while
 //     frames wait, for the segments of connections are among those. Who meant one sends
@@ -77,11 +77,11 @@ func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
 	if !isStray(s, listener) {
 		return false
 	}
-	now, a, max := l.stack.Now(), &l.refused, refusalLimit
+	a, most := &l.refused, refusalLimit
 	if p := l.stack.peers; p != nil && l.origin != p.self && p.owner(s.id.LocalPort) == nobody {
-		a, max = &l.strays, strayLimit
+		a, most = &l.strays, strayLimit
 	}
-	if a.take(max, now) {
+	if a.take(most, l.stack.Now()) {
 		return false
 	}
 	l.stats.StraysShed++

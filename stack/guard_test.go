@@ -177,6 +177,7 @@ func TestGuardOnConnections(t *testing.T) {
 	}{
 		{"ACK older than any window", 0, header.TCPFlagAck, 0, minus, 0, "", func(s *stack.LinkStats) uint64 { return s.GuardOldACKs }},
 		{"data with an ACK older than any window", 0, header.TCPFlagAck, 0, minus, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardOldACKs }},
+		{"data with an ACK just older than any window", 0, header.TCPFlagAck, 0, 1<<32 - 1<<17, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardOldACKs }},
 		{"SYN with data", 0, header.TCPFlagSyn, 0, 0, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardSYNs }},
 		{"data behind FIN", 1, header.TCPFlagAck, 0, 0, 0, "x", func(s *stack.LinkStats) uint64 { return s.GuardBehindFIN }},
 		{"FIN behind FIN", 1, header.TCPFlagAck | header.TCPFlagFin, 0, 0, 0, "", func(s *stack.LinkStats) uint64 { return s.GuardBehindFIN }},

@@ -23,27 +23,12 @@ func (l *link) reply(s *segment, fields *header.TCPFields, options []byte) {
 	if !ok {
 		return
 	}
-	v6 := s.number == header.IPv6ProtocolNumber
-	l.putEthernet(b, &mac, v6)
-	packet := b[etherBytes : etherBytes+s.ipBytes+header.TCPMinimumSize+len(options)]
-	clear(packet)
-	if v6 {
-		header.IPv6(packet).Encode(&header.IPv6Fields{
-			PayloadLength: uint16(len(packet) - s.ipBytes), TransportProtocol: header.TCPProtocolNumber, HopLimit: 64,
-			SrcAddr: s.id.LocalAddress, DstAddr: s.id.RemoteAddress,
-		})
-	} else {
-		h := header.IPv4(packet)
-		h.Encode(&header.IPv4Fields{
-			TotalLength: uint16(len(packet)), Flags: header.IPv4FlagDontFragment, TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
-			SrcAddr: s.id.LocalAddress, DstAddr: s.id.RemoteAddress,
-		})
-		h.SetChecksum(^h.CalculateChecksum())
-	}
-	t := header.TCP(packet[s.ipBytes:])
-	fields.SrcPort, fields.DstPort = s.id.LocalPort, s.id.RemotePort
-	fields.DataOffset = uint8(header.TCPMinimumSize + len(options))
+	n := header.TCPMinimumSize + len(options)
+	ip := putIP(b[etherBytes:], &s.id, n)
+	l.putEthernet(b, &mac, ip == header.IPv6MinimumSize)
+	t := header.TCP(b[etherBytes+ip:])
+	fields.SrcPort, fields.DstPort, fields.DataOffset = s.id.LocalPort, s.id.RemotePort, uint8(n)
 	t.Encode(fields)
 	copy(t[header.TCPMinimumSize:], options)
-	l.submitTCP(frame, b, etherBytes+len(packet))
+	l.submitTCP(frame, b, etherBytes+ip+n)
 }

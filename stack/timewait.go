@@ -292,11 +292,7 @@ func (l *link) ackTimeWait(s *segment, w *waiting, stamp uint32, stamped bool, n
 }
 
 // flowKey names the flow of s as its answers do.
-func (s *segment) flowKey() (k flowKey) {
-	k.local, k.remote = hopBytes(s.id.LocalAddress), hopBytes(s.id.RemoteAddress)
-	k.ports = uint32(s.id.LocalPort)<<16 | uint32(s.id.RemotePort)
-	return k
-}
+func (s *segment) flowKey() flowKey { return flowKeyOf(&s.id) }
 
 // end is the sequence number behind s, its FIN included.
 func (s *segment) end() uint32 {

@@ -69,10 +69,7 @@ func (l *link) suspects() bool { return int64(l.stack.Now()) < l.suspect.Load() 
 
 // judgeRecovery looks at an acknowledgment for ep, before netstack does.
 func (l *link) judgeRecovery(s *segment, ep *tcp.Endpoint) {
-	key := flowKey{
-		local: netipOf(s.id.LocalAddress).As16(), remote: netipOf(s.id.RemoteAddress).As16(),
-		ports: uint32(s.id.LocalPort)<<16 | uint32(s.id.RemotePort),
-	}
+	key := s.flowKey()
 	l.mu.Lock()
 	spurious, began := false, time.Duration(0)
 	if slot, ok := l.flows.index[key]; ok {
