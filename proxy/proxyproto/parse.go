@@ -78,10 +78,12 @@ func parseLine(b []byte) (h Header, n int, err error) {
 		return h, 0, ErrLineTooLong
 	case i < 0:
 		return h, 0, nil
-	case b[i] == '\n' || i+1 < len(b) && b[i+1] != '\n':
+	case b[i] == '\n':
 		return h, 0, ErrLine
-	case i+2 > maxLine:
+	case i+2 > maxLine: // whatever comes behind the CR, which may not be there yet
 		return h, 0, ErrLineTooLong
+	case i+1 < len(b) && b[i+1] != '\n':
+		return h, 0, ErrLine
 	case i+1 == len(b):
 		return h, 0, nil
 	}
