@@ -78,7 +78,7 @@ func main() {
 	flag.BoolVar(&o.fresh, "fetch", false, "fetch the packages again, whatever is in the cache folder")
 	flag.BoolVar(&o.verbose, "v", false, "print what the machines say")
 	flag.BoolVar(&o.kvm, "kvm", false, "let the host's processor run the machines (KVM) instead of emulating one")
-	flag.DurationVar(&o.limit, "limit", 170*time.Second, "of fetching, and of all machines together: a host with other work takes longer")
+	flag.DurationVar(&o.limit, "limit", 280*time.Second, "of fetching, and of all machines together, which take some two minutes and a half, and longer on a slow host")
 	flag.Parse()
 	o.fetchLimit = o.limit
 	if o.short {

@@ -13,8 +13,8 @@ import (
 	"ringroad/proxy/config"
 )
 
-// Open reads the files that c names and loads all lists into the kernel. It takes a
-// second or two for a million prefixes. The filter is nil when c refuses nothing.
+// Open reads the files that c names and loads all lists into the kernel. It takes some
+// three seconds for a million prefixes. The filter is nil when c refuses nothing.
 func Open(c *config.Filter) (*bpf.Filter, error) {
 	f, err := Read(c)
 	if err != nil {
