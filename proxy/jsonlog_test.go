@@ -116,9 +116,11 @@ func TestJSONLines(t *testing.T) {
 	c.expect("GET", 504, "")
 	c.send("GET /broken HTTP/1.1\r\nHost: a\r\n\r\n")
 	swallow(c.in)
+	var sent uint64
+	r.await("the others have ended", func(s *Stats) bool { sent = s.BackendBytesOut; return s.ExchangesActive == 0 })
 	c = r.dial()
 	c.send("GET /half HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
-	r.await("the request is there", func(s *Stats) bool { return s.ExchangesActive == 1 })
+	r.await("the head of the request is at the backend", func(s *Stats) bool { return s.BackendBytesOut > sent })
 	c.Close()
 	r.await("it has ended", func(s *Stats) bool { return s.ExchangesActive == 0 })
 
