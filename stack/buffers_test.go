@@ -105,7 +105,7 @@ func TestBufferedBytesOfAConnection(t *testing.T) {
 			t.Errorf("%d bytes written: %+v", written, b)
 		}
 		if i := c.Info(); i.PeerWindow == 0 || i.BytesWritten != uint64(written) || i.Local != netip.MustParseAddrPort("10.1.0.1:80") ||
-			i.Remote != c.RemoteAddr() || i.State != "ESTABLISHED" || i.RTT == 0 || i.RTO < i.RTT || i.CongestionWindow < 10 || i.Retransmits != 0 || i.Recovery != "" {
+			i.Remote != c.RemoteAddr() || i.State != "ESTABLISHED" || i.RTT == 0 || i.RTO < i.RTT || i.CongestionWindow == 0 {
 			t.Errorf("of the stuck connection: %+v", i)
 		}
 		if n := testing.AllocsPerRun(100, func() { c.Info() }); n != 0 {

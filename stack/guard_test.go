@@ -25,8 +25,12 @@ func newPuppet(t *testing.T, v6, ipOptions bool) *puppet {
 
 // puppetOf is a client of the server that serve makes.
 func puppetOf(t *testing.T, v6, ipOptions bool, serve func(*loop, stack.Event)) *puppet {
+	return puppetWith(t, nil, v6, ipOptions, serve)
+}
+
+func puppetWith(t *testing.T, configure func(*stack.Config), v6, ipOptions bool, serve func(*loop, stack.Event)) *puppet {
 	p := &puppet{
-		l: start(t, nil, serve), answers: make(chan header.TCP, 1000),
+		l: start(t, configure, serve), answers: make(chan header.TCP, 1000),
 		raw: rawSegment{window: 1000, v6: v6, from: 5000, to: 80, seq: 1_000_000},
 	}
 	if ipOptions {

@@ -8,12 +8,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"ringroad/stack"
 	"ringroad/stack/stacktest"
@@ -228,44 +229,24 @@ func TestEchoSmallAndBulk(t *testing.T) {
 
 // A body is merged into few segments although a batch is smaller than it.
 func TestMergedFramesDoNotCountInABatch(t *testing.T) {
-	const batch, burst = 4, 10 // the initial window of the client, in segments
-	l := start(t, func(c *stack.Config) { c.Batch = batch }, serveEcho)
-	l.listen("10.1.0.1:80")
-	c, err := l.Client.Dial("10.1.0.1:80")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	body := payload(burst * 1448)
-	wrote := make(chan error, 1)
-	l.do(func() {
-		go func() {
-			_, err := c.Write(body)
-			wrote <- err
-		}()
-		for deadline := time.Now().Add(10 * time.Second); l.Waiting(0, 0) < burst; runtime.Gosched() {
-			if time.Now().After(deadline) {
-				t.Errorf("%d of %d segments came", l.Waiting(0, 0), burst)
-				return
-			}
+	const batch, burst, segment = 4, 10, 1460
+	p := puppetWith(t, func(c *stack.Config) { c.Batch = batch }, false, false, serveEcho)
+	p.connect()
+	body := string(payload(burst * segment))
+	p.l.do(func() {
+		for rest := body; rest != ""; rest = rest[segment:] {
+			p.say(header.TCPFlagAck, rest[:segment])
+			p.raw.seq += segment
 		}
-		merged := l.Stack.LinkStats(1).RXMerged
-		if _, work := l.Stack.Turn(); work < burst {
+		merged := p.l.Stack.LinkStats(1).RXMerged
+		if _, work := p.l.Stack.Turn(); work < burst {
 			t.Errorf("a turn took %d frames of %d that merge", work, burst)
 		}
-		if merged = l.Stack.LinkStats(1).RXMerged - merged; merged < burst-batch { // a client that writes in pieces ends each with PSH, which ends a merge
+		if merged = p.l.Stack.LinkStats(1).RXMerged - merged; merged != burst-1 {
 			t.Errorf("%d of %d segments were merged", merged, burst)
 		}
 	})
-	if err := <-wrote; err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(io.LimitReader(c, int64(len(body)))); err != nil || !bytes.Equal(got, body) {
-		t.Errorf("%d of %d bytes came back, %v", len(got), len(body), err)
-	}
+	p.l.eventually("all is read", func() bool { return p.l.Stack.LoopStats().BytesRead == burst*segment })
 }
 
 func TestBodiesSurviveLoss(t *testing.T) {
