@@ -39,6 +39,7 @@ func BenchmarkAnswer(b *testing.B) {
 	s.Poller().AddListener(l, l)
 	request, answer, scratch := make([]byte, 200), make([]byte, 150), make([]byte, 4096)
 	events := make([]stack.Event, 64)
+	accepted := 0
 	turn := func() {
 		s.Turn()
 		for n := s.Poller().Wait(events); n > 0; n = s.Poller().Wait(events) {
@@ -47,6 +48,7 @@ func BenchmarkAnswer(b *testing.B) {
 				case *stack.Listener:
 					for c, err := l.Accept(); err == nil; c, err = l.Accept() {
 						s.Poller().AddConn(c, stack.Readable, c)
+						accepted++
 					}
 				case *stack.Conn:
 					if n, _ := at.Read(scratch); n > 0 {
@@ -65,12 +67,14 @@ func BenchmarkAnswer(b *testing.B) {
 		*p = benchPeer{port: uint16(5000 + i), seq: 1000}
 		d.peers[p.port-5000] = p
 		d.in = append(d.in, p.frame(header.TCPFlagSyn, nil, 2, 4, 0x05, 0xb4))
-		turn()
-		turn()
+		for p.ack == 0 {
+			turn()
+		}
 		p.seq++
 		d.in = append(d.in, p.frame(header.TCPFlagAck, nil))
-		turn()
-		turn()
+		for accepted <= i {
+			turn()
+		}
 	}
 	round := func() {
 		for i := range batch {

@@ -9,12 +9,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// readings is how many calls share one reading of the system's clock. netstack
-// asks about ten times a request, which made 6 % of the worker's time; calls that
-// close together are a few microseconds apart.
-const readings = 4
+// readings is how many calls share one reading of the system's clock at most, half as
+// many on average: a power of two. netstack asks about ten times a request, which made
+// 6 % of the worker's time.
+const readings = 32
 
-// clock is netstack's tcpip.Clock. Readings are fresh to a few microseconds,
+// clock is netstack's tcpip.Clock. Readings are fresh to the time of two requests,
 // because RACK (RFC 8985) mistakes a time read once a turn for reordering and
 // resends 14 to 25 % of a body; timers run on the loop, so that what they send
 // leaves with the same turn's kick.
@@ -22,8 +22,7 @@ type clock struct {
 	base time.Time
 	wake func() // called when a timer became the earliest
 
-	reading atomic.Int64  // last reading, ns since base
-	uses    atomic.Uint32 // of readings
+	reading atomic.Int64 // last reading, ns since base, and one for each call since
 
 	mu    sync.Mutex
 	queue timerQueue
@@ -48,15 +47,17 @@ func (c *clock) set(now time.Duration) {
 	}
 }
 
-// recent is the time since base, at most a few readings old. No two calls get the
+// recent is the time since base, at most a few calls old. No two calls get the
 // same: of two segments sent at one time RACK takes the later one for the one sent
 // first (detectLoss in rack.go has the comparison of RFC 8985 6.2 the wrong way
 // round), and for lost when the other is acknowledged.
 func (c *clock) recent() time.Duration {
-	if c.uses.Add(1)%readings == 0 {
+	r := c.reading.Add(1)
+	if r%readings == 0 {
 		c.set(c.elapsed())
+		r = c.reading.Add(1)
 	}
-	return time.Duration(c.reading.Add(1))
+	return time.Duration(r)
 }
 
 // NowMonotonic implements tcpip.Clock.

@@ -14,5 +14,10 @@ func monotonic(d time.Duration) tcpip.MonotonicTime {
 	return *(*tcpip.MonotonicTime)(unsafe.Pointer(&d))
 }
 
+// sinceStart is the other way round; Sub goes through time.Time, too.
+func sinceStart(t tcpip.MonotonicTime) time.Duration {
+	return *(*time.Duration)(unsafe.Pointer(&t))
+}
+
 // Fails to compile when the struct grows.
 var _ [unsafe.Sizeof(tcpip.MonotonicTime{}) - unsafe.Sizeof(time.Duration(0))]struct{} = [0]struct{}{}

@@ -94,6 +94,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
 	}
+	if n := c.readShort(p); n > 0 {
+		c.stack.stats.BytesRead += uint64(n)
+		c.read += uint64(n)
+		if n < len(p) && c.peerSends() {
+			return n, ErrWouldBlock
+		}
+		return n, nil
+	}
 	w := &c.stack.writer
 	*w = p
 	r, err := c.endpoint.Read(w, tcpip.ReadOptions{})

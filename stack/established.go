@@ -61,6 +61,38 @@ func (l *link) enterMerged(m *merge) bool {
 	return true
 }
 
+// readShort reads all that was received into p if that is one short segment of an
+// established connection, or returns 0 and does nothing. Endpoint.Read would take six
+// locks for it.
+func (c *Conn) readShort(p []byte) int {
+	ep, ok := c.endpoint.(*tcp.Endpoint)
+	if !ok || !ep.TryLock() {
+		return 0
+	}
+	defer ep.ResumeWork()
+	s := onlySegment(ep)
+	if s == nil || tcp.EndpointState(ep.State()) != tcp.StateEstablished {
+		return 0
+	}
+	data := s.pkt.Data()
+	n := data.Size()
+	if n > len(p) || n >= tuneBytes {
+		return 0
+	}
+	b, ok := data.PullUp(n)
+	if !ok {
+		return 0
+	}
+	copy(p, b)
+	if emptyReceiveQueue(ep, s, n) {
+		if k, ok := connectionOf(ep); ok {
+			sendACK(k.snd)
+		}
+	}
+	decRef(s)
+	return n
+}
+
 // predict locks ep and looks whether a segment with the header t and n bytes of data
 // is one for the short way; if not, the lock is released again.
 func (l *link) predict(ep *tcp.Endpoint, t header.TCP, n int) (c connection, ok bool) {

@@ -22,10 +22,11 @@ import (
 
 // wayOut is how the segments of a connection leave; the first short one finds it.
 type wayOut struct {
-	link *link // nil: not found yet
-	hop  [16]byte
-	key  flowKey
-	hash uint32
+	link  *link // nil: not found yet
+	hop   [16]byte
+	key   flowKey
+	hash  uint32
+	stamp uint32 // offset of the connection's timestamps
 }
 
 // find fills the way of an endpoint that is connected.
@@ -39,7 +40,7 @@ func (w *wayOut) find(s *Stack, ep *tcp.Endpoint) bool {
 		hop = r.RemoteAddress()
 	}
 	id := &ep.ID
-	*w = wayOut{link: s.links[r.NICID()-1], hop: hopBytes(hop), key: flowKeyOf(id), hash: hashOf(ep)}
+	*w = wayOut{link: s.links[r.NICID()-1], hop: hopBytes(hop), key: flowKeyOf(id), hash: hashOf(ep), stamp: ep.TSOffset.TSVal(tcpip.MonotonicTime{})}
 	return true
 }
 
@@ -69,7 +70,7 @@ func (c *connection) sends(n int, now tcpip.MonotonicTime) bool {
 		n <= snd.MaxPayloadSize && buf.SndBufUsed+n <= int(c.endpoint.SocketOptions().GetSendBufferSize()) &&
 		c.nothingWaits() && c.calm() && !snd.FastRecovery.Active && len(*c.receive.pending) == 0 &&
 		snd.Outstanding < snd.SndCwnd && snd.SndNxt.Add(seqnum.Size(n)).LessThanEq(snd.SndUna.Add(snd.SndWnd)) &&
-		(snd.SndCwnd <= tcp.InitialCwnd || now.Sub(snd.LastSendTime) <= snd.RTO) // else the window is reduced first
+		(snd.SndCwnd <= tcp.InitialCwnd || sinceStart(now)-sinceStart(snd.LastSendTime) <= snd.RTO) // else the window is reduced first
 }
 
 // sendShort sends p as the next segment of c, whose lock is held. It reports false, and
@@ -104,7 +105,7 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	})
 	if ep.SendTSOk {
 		binary.BigEndian.PutUint32(t[header.TCPMinimumSize:], timestampOption)
-		binary.BigEndian.PutUint32(t[header.TCPMinimumSize+4:], ep.TSOffset.TSVal(now))
+		binary.BigEndian.PutUint32(t[header.TCPMinimumSize+4:], way.stamp+uint32(sinceStart(now).Milliseconds())) // TSOffset.TSVal
 		binary.BigEndian.PutUint32(t[header.TCPMinimumSize+8:], ep.RecentTS)
 	}
 	n := ip + c.headerBytes() + copy(t[c.headerBytes():], p)

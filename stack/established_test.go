@@ -1,6 +1,8 @@
 package stack_test
 
 import (
+	"errors"
+	"io"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -98,4 +100,52 @@ func TestOwedACKsLeaveInTime(t *testing.T) {
 			t.Errorf("%d of 7 segments took the short way, %d ACKs are owed still", s.RXEstablished, s.AcksHolding)
 		}
 	})
+}
+
+// Reads, short and long ones, of one segment or several: every byte once and in order,
+// nothing is left of it, and the end of the stream behind it.
+func TestReadsOfAnySizeLoseNothing(t *testing.T) {
+	for _, segments := range [][]int{{1}, {300}, {1460}, {5, 7}, {1460, 1, 1460}, {1, 2, 3, 4}} {
+		for _, size := range []int{1, 6, 299, 300, 1460, 4096} {
+			var c *stack.Conn
+			p := puppetOf(t, false, false, func(_ *loop, e stack.Event) {
+				if ln, ok := e.Data.(*stack.Listener); ok {
+					c, _ = ln.Accept()
+				}
+			})
+			p.connect()
+			p.l.eventually("accepted", func() bool { return c != nil })
+			var sent string
+			for i, n := range segments {
+				data := strings.Repeat(string(rune('a'+i)), n)
+				p.say(header.TCPFlagAck, data)
+				p.raw.seq += uint32(n)
+				sent += data
+			}
+			p.l.eventually("received", func() bool { return c.Buffered().Received == len(sent) })
+			var got []byte
+			b := make([]byte, size)
+			read := func() (n int, err error) {
+				n, err = c.Read(b)
+				got = append(got, b[:n]...)
+				return n, err
+			}
+			p.l.do(func() {
+				n, err := read()
+				for ; n > 0; n, err = read() {
+					if left := len(sent) - len(got); c.Buffered().Received != left || errors.Is(err, stack.ErrWouldBlock) != (n < size) {
+						t.Errorf("%v read by %d: after %d bytes %v, and %d are buffered, want %d", segments, size, n, err, c.Buffered().Received, left)
+					}
+				}
+				if string(got) != sent || !errors.Is(err, stack.ErrWouldBlock) {
+					t.Errorf("%v read by %d: %d of %d bytes, as sent %v, then %v", segments, size, len(got), len(sent), string(got) == sent, err)
+				}
+			})
+			p.say(header.TCPFlagAck|header.TCPFlagFin, "end")
+			p.l.eventually("ended", func() bool { _, err := read(); return errors.Is(err, io.EOF) })
+			if string(got) != sent+"end" {
+				t.Errorf("%v read by %d: at the end %q", segments, size, got[len(sent):])
+			}
+		}
+	}
 }

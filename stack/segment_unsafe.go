@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	gsync "gvisor.dev/gvisor/pkg/sync"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
@@ -21,7 +22,7 @@ import (
 //
 //nolint:unused // of some fields only the place matters
 type netSegment struct {
-	segmentEntry   [2]unsafe.Pointer
+	segmentEntry   [2]unsafe.Pointer // next, previous
 	segmentRefs    int64
 	ep             *tcp.Endpoint
 	qFlags         uint8
@@ -86,6 +87,12 @@ func getSendParams(rcv unsafe.Pointer) (seqnum.Value, seqnum.Size)
 //
 //go:linkname afterSending gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).postXmit
 func afterSending(snd unsafe.Pointer, dataSent, shouldScheduleProbe bool)
+
+// windowCrossed tells whether what was read opens a small window enough to say so, for
+// an endpoint whose lock and receive queue's lock are held.
+//
+//go:linkname windowCrossed gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).windowCrossedACKThresholdLocked
+func windowCrossed(ep *tcp.Endpoint, read, size int) (crossed, above bool)
 
 // receiver is the receiving side of an endpoint, tcp.receiver, under its lock.
 type receiver struct {
@@ -156,6 +163,29 @@ func queued(ep *tcp.Endpoint) bool {
 	return *head != nil
 }
 
+// onlySegment is the segment in the receive queue of ep, whose lock is held; nil if there
+// is none, or more than one.
+func onlySegment(ep *tcp.Endpoint) *netSegment {
+	list := (*[2]*netSegment)(unsafe.Add(unsafe.Pointer(ep), receiveQueueField.Offset)) // head, tail
+	if list[0] != list[1] {
+		return nil
+	}
+	return list[0]
+}
+
+// emptyReceiveQueue removes the segment that onlySegment returned, of which n bytes were
+// read. It reports whether the peer should be told that the window is open again. The
+// caller decides when the segment's reference goes.
+func emptyReceiveQueue(ep *tcp.Endpoint, s *netSegment, n int) (update bool) {
+	*(*[2]*netSegment)(unsafe.Add(unsafe.Pointer(ep), receiveQueueField.Offset)) = [2]*netSegment{}
+	mu := (*gsync.Mutex)(unsafe.Add(unsafe.Pointer(ep), receiveMutexField.Offset))
+	mu.Lock()
+	ep.RcvBufUsed -= n
+	crossed, above := windowCrossed(ep, int(unsafe.Sizeof(*s))+s.dataMemSize, int(ep.SocketOptions().GetReceiveBufferSize()))
+	mu.Unlock()
+	return crossed && above
+}
+
 // receiveMemory is what received segments take of the memory of ep.
 func receiveMemory(ep *tcp.Endpoint) int64 {
 	return int64((*atomic.Int32)(unsafe.Add(unsafe.Pointer(ep), receiveMemoryField.Offset)).Load())
@@ -174,6 +204,8 @@ var (
 	segmentQueueField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "segmentQueue", reflect.Struct)
 	queueListField       = fieldOf(segmentQueueField.Type, "list", reflect.Struct)
 	_                    = fieldOf(queueListField.Type, "head", reflect.Pointer)
+	receiveQueueField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueue", reflect.Struct)
+	receiveMutexField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueueMu", reflect.Struct)
 	receiveMemoryField   = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvMemUsed", reflect.Struct)
 	sendQueueField       = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sndQueueInfo", reflect.Struct)
 	sendBufferField      = fieldOf(sendQueueField.Type, "TCPSndBufState", reflect.Struct)
@@ -182,6 +214,8 @@ var (
 	routeField           = fieldOf(reflect.TypeFor[tcp.Endpoint](), "route", reflect.Pointer)
 	hashField            = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
 
+	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), receiveQueueField.Type)
+	_ = sameLayout(reflect.TypeFor[struct{ mu gsync.Mutex }](), receiveMutexField.Type)
 	_ = sameLayout(reflect.TypeFor[netSegment](), writeNextField.Type.Elem())
 )
 
@@ -192,7 +226,7 @@ func sameLayout(ours, theirs reflect.Type) bool {
 	for i := 0; same && i < ours.NumField(); i++ {
 		a, b := ours.Field(i), theirs.Field(i)
 		same = a.Name == b.Name && a.Offset == b.Offset && a.Type.Size() == b.Type.Size() &&
-			(a.Type == b.Type || b.Anonymous || a.Type.Kind() == reflect.Uint8 && b.Type.Kind() == reflect.Uint8)
+			(a.Type == b.Type || b.Anonymous || a.Type.Kind() == b.Type.Kind() && (a.Type.Kind() == reflect.Uint8 || a.Type.Kind() == reflect.Pointer))
 	}
 	if !same {
 		panic(fmt.Sprintf("netstack's %v has other fields than expected: segment_unsafe.go has to follow", theirs))
