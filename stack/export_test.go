@@ -37,3 +37,22 @@ func LimitFloods(t interface{ Cleanup(func()) }, perSecond time.Duration) {
 	strayLimit, refusalLimit, strangeLimit = few, few, few
 	t.Cleanup(func() { strayLimit, refusalLimit, strangeLimit = stray, refusal, strange })
 }
+
+// Outrun has every flow remember that it sent so many bytes more, as if it had.
+func (s *Stack) Outrun(bytes uint32) {
+	for _, l := range s.links {
+		for i := range l.flows.slots {
+			l.flows.slots[i].resending.sentUpTo += bytes
+		}
+	}
+}
+
+// Suspects reports whether a link takes something for sent again.
+func (s *Stack) Suspects() bool {
+	for _, l := range s.links {
+		if l.suspects() {
+			return true
+		}
+	}
+	return false
+}

@@ -112,7 +112,9 @@ func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
 	cookie := createCookie(listenContextOf(ep), s.id, seqnum.Value(s.tcp.SequenceNumber()), mss)
 	own := l.Link.MTU - s.ipBytes - header.TCPMinimumSize
 	option := [header.TCPOptionMSSLength]byte{header.TCPOptionMSS, header.TCPOptionMSSLength, byte(own >> 8), byte(own)}
+	key := s.flowKey()
 	l.mu.Lock()
+	l.forget(&key)
 	l.reply(s, &header.TCPFields{
 		SeqNum: uint32(cookie), AckNum: s.tcp.SequenceNumber() + 1, Flags: header.TCPFlagSyn | header.TCPFlagAck,
 		WindowSize: uint16(min(l.stack.tcp.ReceiveBuffer.Default, 65535)),

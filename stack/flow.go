@@ -54,6 +54,7 @@ type flowTable struct {
 	slots  []flow
 	free   []int32
 	hand   int // next slot to sweep
+	fresh  int // flows that began since the last sweep
 }
 
 // recentFlows is the size of the direct-mapped cache: 4 KB.
@@ -82,6 +83,7 @@ func (t *flowTable) get(key *flowKey, hash uint32, now time.Duration) int32 {
 		i = int32(len(t.slots))
 		t.slots = append(t.slots, flow{})
 	}
+	t.fresh++
 	f := &t.slots[i]
 	// The hold's generation outlives the flow, so a stale queue entry cannot
 	// name the slot's next tenant.
@@ -93,10 +95,14 @@ func (t *flowTable) get(key *flowKey, hash uint32, now time.Duration) int32 {
 	return i
 }
 
-// sweep looks at up to n slots and forgets the idle ones. Called every turn
-// with a small n it visits all of them well within flowIdle.
+// sweep looks at up to n slots, and at two for each flow that began since, and forgets
+// the idle ones. Called every turn with a small n it visits all of them well within
+// flowIdle; and the table stops growing at twice the flows that are not to be forgotten,
+// however fast new ones come.
 func (t *flowTable) sweep(now time.Duration, n int) {
-	for ; n > 0 && len(t.slots) > 0; n-- {
+	n = min(n+2*t.fresh, len(t.slots))
+	t.fresh = 0
+	for ; n > 0; n-- {
 		if t.hand >= len(t.slots) {
 			t.hand = 0
 		}

@@ -102,6 +102,23 @@ func TestFlowTableForgetsIdleFlowsOnly(t *testing.T) {
 	}
 }
 
+// However fast flows come, those that ended are forgotten as fast.
+func TestFlowTableDoesNotOutgrowWhatEnds(t *testing.T) {
+	var f flowTable
+	f.init()
+	const perTurn, turns = 100, 50 // that pass in flowEnded
+	for n := range uint32(20 * turns * perTurn) {
+		now := time.Duration(n/perTurn) * flowEnded / turns
+		f.slots[f.get(&flowKey{ports: n}, n, now)].ended = true
+		if n%perTurn == perTurn-1 {
+			f.sweep(now, 4)
+		}
+	}
+	if n := len(f.slots); n > 5*turns*perTurn/2 {
+		t.Errorf("%d slots for %d flows that ended less than %v ago", n, turns*perTurn, flowEnded)
+	}
+}
+
 // TestMayHold is the table of RFC 9293 3.8.6.3, RFC 5681 4.2 and RFC 2018 4.
 func TestMayHold(t *testing.T) {
 	const mss = 1460

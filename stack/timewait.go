@@ -197,7 +197,7 @@ func (l *link) notePeerFIN(s *segment, ep netstack.TransportEndpoint) {
 	key := s.flowKey()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := &l.flows.slots[l.flows.get(&key, 0, l.stack.Now())]
+	f := &l.flows.slots[l.flows.get(&key, hashOf(e), l.stack.Now())]
 	f.finCame, f.finEnd = true, s.end()
 	f.finStamp, _, _ = timestamps(s.tcp)
 }

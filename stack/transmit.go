@@ -47,10 +47,7 @@ func (l *link) carryACK(o *outgoing) bool {
 	var key flowKey
 	flowOf(&key, ip, t)
 	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
-		// A new connection, or a broken one, is not the one that waits.
-		if w := l.timeWait.find(&key); w != nil {
-			l.timeWait.kill(w)
-		}
+		l.forget(&key)
 	}
 	if flags&header.TCPFlagSyn != 0 {
 		// No state for a handshake: a flood of SYNs must not fill the table.
@@ -60,18 +57,18 @@ func (l *link) carryACK(o *outgoing) bool {
 		return false
 	}
 	if flags&header.TCPFlagRst != 0 {
-		if slot, ok := l.flows.index[key]; ok {
-			if l.flows.slots[slot].held.active {
-				l.stats.AcksHolding--
-			}
-			l.flows.drop(slot)
-		}
 		return false
 	}
 	slot := l.flows.get(&key, p.Hash, l.stack.Now())
 	f := &l.flows.slots[slot]
 	if f.finCame && t.AckNumber() == f.finEnd {
 		l.noteFINAnswered(f)
+		if f.ended && p.Data().Size() == 0 && flags&header.TCPFlagFin == 0 {
+			// TIME_WAIT: nothing more will be sent that could carry this ACK.
+			l.cancel(f)
+			l.flows.drop(slot)
+			return false
+		}
 	}
 	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && !l.paying && f.mayHold(t, fullSegment(l.Link.MTU)) {
 		l.hold(slot, p, &o.hop)
@@ -90,6 +87,20 @@ func (l *link) carryACK(o *outgoing) bool {
 	}
 	o.flow = f
 	return false
+}
+
+// forget is told of a SYN or a reset that leaves: of key there is a new connection, or
+// none, and nothing known of an older one holds. Called under mu.
+func (l *link) forget(key *flowKey) {
+	if w := l.timeWait.find(key); w != nil {
+		l.timeWait.kill(w)
+	}
+	if slot, ok := l.flows.index[*key]; ok {
+		if l.flows.slots[slot].held.active {
+			l.stats.AcksHolding--
+		}
+		l.flows.drop(slot)
+	}
 }
 
 // mergeFIN lets the FIN t leave with the flow's last data, when these still wait

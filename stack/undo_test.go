@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"ringroad/stack"
 )
 
@@ -74,4 +76,60 @@ func TestWindowIsGivenBackAfterARecoveryFromNoLoss(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The numbers of a new connection have nothing to do with those of an old one with the
+// same ports, which may have sent more than the initial number goes on meanwhile.
+func TestNewConnectionIsNotTakenForTheOldOne(t *testing.T) {
+	echoOnce := func(l *loop, e stack.Event) {
+		switch d := e.Data.(type) {
+		case *stack.Listener:
+			if c, err := d.Accept(); err == nil {
+				l.Stack.Poller().AddConn(c, stack.Readable, c)
+			}
+		case *stack.Conn:
+			b := make([]byte, 100)
+			if n, _ := d.Read(b); n > 0 {
+				d.Write(b[:n]) //nolint:errcheck // the peer would miss it
+			} else {
+				d.Close()
+			}
+		}
+	}
+	everyWayOf(t, echoOnce, func(t *testing.T, p *puppet) {
+		p.connect()
+		p.talk("old")
+		p.say(header.TCPFlagFin|header.TCPFlagAck, "") // the flow remembers it for a while
+		p.raw.seq++
+		for s := p.hear(); s.Flags()&header.TCPFlagFin == 0; s = p.hear() {
+		}
+		p.raw.ack++
+		p.say(header.TCPFlagAck, "")
+		p.l.eventually("netstack has forgotten", func() bool { return p.l.Stack.TCPStats().Endpoints == 2 })
+		p.l.do(func() { p.l.Stack.Outrun(1 << 30) })
+		for len(p.answers) > 0 {
+			<-p.answers
+		}
+		p.raw.seq += 1000
+		p.connect()
+		p.talk("new")
+		p.l.do(func() {
+			if p.l.Stack.Suspects() {
+				t.Error("the first data of the new connection are taken for sent again")
+			}
+		})
+	})
+}
+
+// The last acknowledgment of a connection that we closed first leaves at once, and nothing
+// but an entry of TIME_WAIT is left: tens of thousands of connections may end a second.
+func TestLastAcknowledgmentIsTheEndOfAFlow(t *testing.T) {
+	everyWayOf(t, serveClose, func(t *testing.T, p *puppet) {
+		p.wait()
+		p.l.do(func() {
+			if s := p.l.Stack.LinkStats(1); s.Flows != 0 || s.AcksHolding != 0 || s.AcksExpired != 0 || s.TimeWait != 1 {
+				t.Errorf("at the end: %d flows, %d ACKs held, %d that waited, %d in TIME_WAIT", s.Flows, s.AcksHolding, s.AcksExpired, s.TimeWait)
+			}
+		})
+	})
 }
