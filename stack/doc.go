@@ -9,8 +9,8 @@
 //     then the frame goes back to the fill ring (receive.go). What belongs to
 //     another worker is handed over to it instead (handover.go).
 //  4. What is next on an established connection TCP processes there and then
-//     (established.go); for the rest netstack's processor runs. Both fill receive
-//     buffers, and notifications append connections to the [Poller]'s ready list
+//     (established.go), the rest through the queue of its endpoint (atonce.go). Both
+//     fill receive buffers, and notifications append connections to the [Poller]'s ready list
 //     (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
 //     [ErrWouldBlock] (conn.go).
@@ -50,8 +50,8 @@
 // # Ownership
 //
 // One goroutine, the loop, owns a [Stack] and everything it hands out; only
-// [Stack.Wake] may be called from others. netstack's own processor goroutine
-// runs while the loop yields; what it shares with the loop (TX side of a link,
+// [Stack.Wake] may be called from others. netstack's own processor goroutine,
+// for what was queued while an endpoint was locked, runs while the loop yields; what it shares with the loop (TX side of a link,
 // ready list, timers) is locked, because the runtime may preempt it anywhere.
 // With GOMAXPROCS=1 none of these locks is ever contended.
 //

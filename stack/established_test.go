@@ -149,3 +149,24 @@ func TestReadsOfAnySizeLoseNothing(t *testing.T) {
 		}
 	}
 }
+
+// A request right behind the ACK that ends the handshake is one of an established connection.
+func TestRequestBehindTheHandshakeTakesTheShortWay(t *testing.T) {
+	p := newPuppet(t, false, false)
+	p.say(header.TCPFlagSyn, "")
+	s := p.hear()
+	p.raw.seq++
+	p.raw.ack = s.SequenceNumber() + 1
+	p.l.do(func() { // both come in one batch
+		p.say(header.TCPFlagAck, "")
+		p.say(header.TCPFlagAck|header.TCPFlagPsh, "request")
+	})
+	for s = p.hear(); string(s.Payload()) != "request"; s = p.hear() {
+		if len(s.Payload()) > 0 {
+			t.Fatalf("answered with %q", s.Payload())
+		}
+	}
+	if in, out := p.established(); in != 1 || out != 1 {
+		t.Errorf("%d in, %d out", in, out)
+	}
+}

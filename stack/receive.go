@@ -317,7 +317,7 @@ func (l *link) flushMerge(i int) {
 	l.merges[last] = merge{}
 	l.merges = l.merges[:last]
 	if !l.enterMerged(&m) {
-		l.queue.QueuePacket(m.endpoint, m.id, m.packet)
+		l.queueAtOnce(m.endpoint, m.id, m.packet)
 		m.packet.DecRef()
 	}
 }
@@ -368,7 +368,7 @@ func (l *link) queueJudged(s *segment, ep netstack.TransportEndpoint, r ruling) 
 	if len(l.stack.refusing) > 0 && s.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn && slices.Contains(l.stack.refusing, ep) {
 		l.queue.HandleUnknownDestinationPacket(s.id, p) // answers with RST
 	} else {
-		l.queue.QueuePacket(ep, s.id, p)
+		l.queueAtOnce(ep, s.id, p)
 	}
 	p.DecRef()
 }

@@ -94,6 +94,41 @@ func afterSending(snd unsafe.Pointer, dataSent, shouldScheduleProbe bool)
 //go:linkname windowCrossed gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).windowCrossedACKThresholdLocked
 func windowCrossed(ep *tcp.Endpoint, read, size int) (crossed, above bool)
 
+// newIncomingSegment makes a segment of a packet, with one reference and a clone of the packet.
+//
+//go:linkname newIncomingSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.newIncomingSegment
+func newIncomingSegment(id netstack.TransportEndpointID, clock tcpip.Clock, p *netstack.PacketBuffer) (*netSegment, error)
+
+// enqueueSegment queues s for ep, with a reference of its own; false: the queue is full, and s was counted.
+//
+//go:linkname enqueueSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).enqueueSegment
+func enqueueSegment(ep *tcp.Endpoint, s *netSegment) bool
+
+// segmentQueueEmpty reports whether no segment is queued.
+//
+//go:linkname segmentQueueEmpty gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segmentQueue).empty
+func segmentQueueEmpty(queue unsafe.Pointer) bool
+
+// The four that process what is queued for an endpoint, by its state. They do nothing when it is locked, or in another
+// state by then.
+//
+//go:linkname handleListen gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleListen
+func handleListen(ep *tcp.Endpoint)
+
+//go:linkname handleConnecting gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleConnecting
+func handleConnecting(ep *tcp.Endpoint)
+
+//go:linkname handleConnected gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleConnected
+func handleConnected(ep *tcp.Endpoint)
+
+//go:linkname handleTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleTimeWait
+func handleTimeWait(ep *tcp.Endpoint)
+
+// notifyProcessor has netstack's goroutine process what is queued for ep.
+//
+//go:linkname notifyProcessor gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).notifyProcessor
+func notifyProcessor(ep *tcp.Endpoint)
+
 // receiver is the receiving side of an endpoint, tcp.receiver, under its lock.
 type receiver struct {
 	rcv     unsafe.Pointer // tcp.receiver
@@ -184,6 +219,11 @@ func emptyReceiveQueue(ep *tcp.Endpoint, s *netSegment, n int) (update bool) {
 	crossed, above := windowCrossed(ep, int(unsafe.Sizeof(*s))+s.dataMemSize, int(ep.SocketOptions().GetReceiveBufferSize()))
 	mu.Unlock()
 	return crossed && above
+}
+
+// segmentQueueOf is the queue of segments of ep.
+func segmentQueueOf(ep *tcp.Endpoint) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(ep), segmentQueueField.Offset)
 }
 
 // receiveMemory is what received segments take of the memory of ep.
