@@ -32,6 +32,7 @@ type Conn struct {
 	numbered      bool
 	read, written uint64 // bytes
 	watched       bool   // in the stack's queue of that name
+	spot          uint64 // its entry there; valid iff watched
 	out           wayOut
 }
 
@@ -184,6 +185,7 @@ func (c *Conn) Err() error {
 func (c *Conn) CloseWrite() {
 	if !c.closed {
 		c.endpoint.Shutdown(tcpip.ShutdownWrite) //nolint:errcheck // a connection already ended needs no FIN
+		c.stack.delayProbe(c.endpoint.(*tcp.Endpoint))
 	}
 }
 
@@ -207,7 +209,8 @@ func (c *Conn) Close() {
 	c.closed = true
 	c.countWindows()
 	c.stack.poller.unregister(&c.source)
-	if !c.Delivered() {
+	delivered := c.Delivered()
+	if !delivered {
 		// From now on nobody else sees whether the peer takes what is still queued: one
 		// that acknowledges behind a closed window could keep it for ever (RFC 9293
 		// 3.8.6.1). Linux gives such orphans up, too.
@@ -215,6 +218,10 @@ func (c *Conn) Close() {
 		c.endpoint.SetSockOpt(&limit) //nolint:errcheck // never fails
 	}
 	c.endpoint.Close()
+	if !delivered {
+		c.stack.delayProbe(c.endpoint.(*tcp.Endpoint))
+	}
+	c.stack.unwatch(c)
 }
 
 // Abort ends the connection with RST.
@@ -227,6 +234,7 @@ func (c *Conn) Abort() {
 	c.stack.poller.unregister(&c.source)
 	c.endpoint.Abort()
 	c.endpoint.Close()
+	c.stack.unwatch(c)
 }
 
 // RemoteAddr is the peer's address and port.

@@ -51,8 +51,9 @@
 //
 // One goroutine, the loop, owns a [Stack] and everything it hands out; only
 // [Stack.Wake] may be called from others. netstack's own processor goroutine,
-// for what was queued while an endpoint was locked, runs while the loop yields; what it shares with the loop (TX side of a link,
-// ready list, timers) is locked, because the runtime may preempt it anywhere.
+// for what the loop left queued, runs while the loop yields; what it shares with
+// the loop (TX side of a link, ready list, timers) is locked, because the runtime
+// may preempt it anywhere.
 // With GOMAXPROCS=1 none of these locks is ever contended.
 //
 // # Faults of netstack that are made good here
@@ -60,6 +61,7 @@
 //   - It can lose its retransmission timer after a loss, and the connection
 //     stalls for good (rearm.go).
 //   - It takes the wait for a lost SYN for the round trip (handshake.go).
+//   - It sends an answer again whose ACK the peer delays, when FIN is behind it (probe.go).
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).

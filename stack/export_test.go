@@ -15,6 +15,18 @@ func (c *Conn) RoundTrip() time.Duration {
 	return snd.rtt.SRTT
 }
 
+// ProbeDelay is how long after the last segment was sent the tail of c is probed; 0: it is not.
+func (c *Conn) ProbeDelay() time.Duration {
+	ep := c.endpoint.(*tcp.Endpoint)
+	ep.LockUser()
+	defer ep.UnlockUser()
+	snd, _ := senderOf(ep)
+	if !snd.probe.enabled() {
+		return 0
+	}
+	return snd.probe.target.Sub(snd.state.LastSendTime)
+}
+
 // Watched is how many connections the stack looks at for a lost timer.
 func (s *Stack) Watched() int { return len(s.watched.entries) - s.watched.head }
 

@@ -61,6 +61,28 @@ func TestWatchQueueKeepsOrderAndMemory(t *testing.T) {
 		}
 		q.push(watched{conns[i%len(conns)], time.Duration(i + len(conns))})
 	}
+	// One that is forgotten is passed over, wherever it is by then.
+	numbers := make([]uint64, len(conns))
+	for i := range 1000 {
+		k := i % len(conns)
+		q.pop()
+		numbers[k] = q.push(watched{conns[k], time.Duration(i)})
+	}
+	q.forget(numbers[3])
+	q.forget(numbers[0])
+	q.forget(numbers[1])
+	for _, k := range []int{2, 3, 4} {
+		want := conns[k]
+		if k == 3 {
+			want = nil
+		}
+		if c := q.pop(); c != want {
+			t.Errorf("after three were forgotten: %v in place %d", c, k)
+		}
+	}
+	for i := range 5 {
+		q.push(watched{conns[i], 0})
+	}
 	if cap(q.entries) > 2*entries {
 		t.Errorf("room for %d entries of %d", cap(q.entries), len(conns))
 	}

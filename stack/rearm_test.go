@@ -219,3 +219,45 @@ func TestConnectionsAreWatchedWhileTheyHaveOutput(t *testing.T) {
 	}
 	l.eventually("all was watched and acknowledged", func() bool { return l.Stack.LoopStats().BytesWritten == 500_000 && l.Stack.Watched() == 0 })
 }
+
+// An answer and its FIN are one frame: no peer acknowledges them sooner than others, and
+// nothing is to be sent again after two round trips. When the peer has closed, too, the
+// connection is not watched any more.
+func TestProbeWaitsForTheDelayedACKOfTheLastSegment(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(*stack.Conn)
+	}{{"half-closed", (*stack.Conn).CloseWrite}, {"closed", (*stack.Conn).Close}} {
+		t.Run(c.name, func(t *testing.T) {
+			var conn *stack.Conn
+			p := puppetOf(t, false, false, func(l *loop, e stack.Event) {
+				if ln, ok := e.Data.(*stack.Listener); ok {
+					if c, err := ln.Accept(); err == nil {
+						conn = c
+					}
+				}
+			})
+			p.stamp = 1
+			p.connect(1, 1, 4, 2) // with SACK
+			p.l.eventually("accepted", func() bool { return conn != nil })
+			p.l.do(func() {
+				if _, err := conn.Write([]byte("answer")); err != nil {
+					t.Error(err)
+				}
+				c.end(conn)
+				if d := conn.ProbeDelay(); d < 200*time.Millisecond {
+					t.Errorf("the tail is probed after %v", d)
+				}
+			})
+			p.raw.ack += uint32(len("answer")) + 1
+			p.say(header.TCPFlagFin|header.TCPFlagAck, "")
+			p.l.eventually("netstack has forgotten", func() bool { return p.l.Stack.TCPStats().Endpoints == 2 })
+			p.l.do(func() {
+				conn.Close()
+				if n := p.l.Stack.Watched(); c.name == "half-closed" && n != 0 {
+					t.Errorf("%d connections are watched", n)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,32 @@
+package stack
+
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// worstDelayedACK is the longest that a peer is expected to delay an ACK, WCDelAckT of RFC
+// 8985 7.2.
+const worstDelayedACK = 200 * time.Millisecond
+
+// delayProbe is called when the FIN of ep may have been sent. netstack counts it as a
+// packet of its own, and so takes an answer with its FIN, one frame mostly, for two, whose
+// ACK no peer delays: the tail loss probe is due after two round trips (schedulePTO in
+// rack.go), which is before a client with something else to do has closed its end, and
+// the answer is sent again. So while all that is on its way is less than a full segment,
+// the probe waits as for one packet (RFC 8985 7.2), but not beyond the retransmission time-out.
+func (s *Stack) delayProbe(ep *tcp.Endpoint) {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	snd, ok := senderOf(ep)
+	if !ok || !snd.probe.enabled() || snd.unsent() {
+		return
+	}
+	t := snd.state
+	if t.Outstanding < 2 || t.SndUna.Size(t.SndNxt) > seqnum.Size(t.MaxPayloadSize) {
+		return
+	}
+	snd.probe.enable(s.clock, min(2*snd.rtt.SRTT+worstDelayedACK, t.RTO))
+}
