@@ -8,7 +8,8 @@ import (
 )
 
 // Hooks follow requests, for a trace. A worker without hooks pays a comparison where it
-// would tell them something. They are called on the loop, and what they are given is
+// would tell them something, and one with hooks little more for requests that are
+// skipped while Fine is off. They are called on the loop, and what they are given is
 // valid during the call.
 type Hooks struct {
 	// Accepted is told of a connection taken off the accept queue of l. What it returns
@@ -20,6 +21,9 @@ type Hooks struct {
 	// Follow begins to follow a request that is wanted; nil: it does not.
 	Follow func(*Begun) Follower
 
+	// Skip is how many requests Wanted is not asked about, because they are not wanted
+	// whatever they are; the worker counts them off. It may change at any time on the loop.
+	Skip uint64
 	// Fine makes the worker note what comes before the head of a request is complete, for
 	// Begun. It may change at any time on the loop.
 	Fine bool
@@ -105,7 +109,7 @@ type noted struct {
 func (w *Worker) SetHooks(h *Hooks) {
 	w.hooks = h
 	for s := w.sessions.next; s != &w.sessions; s = s.next {
-		s.noted = nil
+		s.noted, s.noting = nil, false
 		if s.x != nil {
 			s.x.follower = nil
 		}
@@ -120,6 +124,14 @@ func (s *session) look() *noted {
 	return s.noted
 }
 
+// fine tells whether what comes before the head of a request is complete is noted.
+func (w *Worker) fine() bool { return w.hooks != nil && w.hooks.Fine }
+
+// heeded tells whether anybody wants to know that the session runs.
+func (s *session) heeded() bool {
+	return s.worker.hooks != nil && (s.worker.hooks.Fine || s.x != nil && s.x.follower != nil)
+}
+
 // awake notes that an event brought the session to run.
 func (s *session) awake() {
 	if s.x != nil && s.x.follower != nil {
@@ -127,16 +139,18 @@ func (s *session) awake() {
 	}
 	if s.worker.hooks.Fine {
 		m := s.look()
+		s.noting = true
 		m.waking, m.ran = s.conn.Waking(), s.worker.stack.Elapsed()
 	}
 }
 
-// noteRead notes a read of n bytes, of a head or of a body.
+// noteRead notes a read of n bytes, of a head or of a body, while the worker is fine.
 func (s *session) noteRead(n int, head bool) {
-	if n == 0 || !s.worker.hooks.Fine {
+	if n == 0 {
 		return
 	}
 	m, now := s.look(), s.worker.stack.Elapsed()
+	s.noting = true
 	if head {
 		if m.read == 0 {
 			m.read, m.before, m.size = now, m.since, 0
@@ -150,15 +164,21 @@ func (s *session) noteRead(n int, head bool) {
 func (x *exchange) follow() {
 	s := x.session
 	w := s.worker
-	client := s.clientEnd().Addr().Unmap()
-	var target []byte
-	if x.hasHead {
-		target = x.req.Target.Of(x.head())
+	if w.hooks.Skip > 0 {
+		w.hooks.Skip--
+	} else {
+		client := s.clientEnd().Addr().Unmap()
+		var target []byte
+		if x.hasHead {
+			target = x.req.Target.Of(x.head())
+		}
+		if w.hooks.Wanted(client, target) {
+			x.beginFollowing(client, target)
+		}
 	}
-	if w.hooks.Wanted(client, target) {
-		x.beginFollowing(client, target)
-	}
-	if m := s.noted; m != nil {
+	if s.noting {
+		s.noting = false
+		m := s.noted
 		m.waking, m.ran, m.read, m.size = stack.Waking{}, 0, 0, 0
 	}
 }

@@ -32,7 +32,7 @@ func (x *exchange) pumpRequest(p *progress) {
 			x.repeat = false // what was there before is being overwritten
 			p.fromClient = true
 		}
-		if w.hooks != nil {
+		if w.fine() {
 			s.noteRead(n, false)
 		}
 		if x.follower != nil {

@@ -44,7 +44,8 @@ type session struct {
 	entry  clients.Entry // of the client in Worker.clients; 0: it has no limits
 	excess bool          // it came when the client had too many connections
 
-	noted *noted // nil: nothing, there are no hooks
+	noted  *noted // nil: nothing, there are no hooks
+	noting bool   // noted has something of the request that comes
 
 	number          uint64        // in the order of accepting, from 1
 	accepted, since time.Duration // loop times: of accepting, and when it became idle or began to linger
@@ -77,7 +78,7 @@ func (s *session) event(e stack.Events) {
 		return
 	}
 	s.note(e)
-	if s.worker.hooks != nil {
+	if s.heeded() {
 		s.awake()
 	}
 	s.run()
@@ -158,7 +159,7 @@ func (s *session) fetch() bool {
 	s.in.w += n
 	s.budget -= n
 	w.stats.ClientBytesIn += uint64(n)
-	if w.hooks != nil {
+	if w.fine() {
 		s.noteRead(n, true)
 	}
 	if err != nil && err != stack.ErrWouldBlock {

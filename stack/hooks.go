@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -50,30 +51,67 @@ func (s *Segment) Sequence() uint32 { return s.tcp.SequenceNumber() }
 func (s *Segment) Acknowledgment() uint32 { return s.tcp.AckNumber() }
 
 // set makes s a view of a segment.
-func (s *Segment) set(packet []byte, t header.TCP) {
-	s.packet, s.tcp = packet, t
-	s.Flags = t[header.TCPFlagsOffset]
+func (s *Segment) set(packet []byte, t header.TCP, key uint64) {
+	s.packet, s.tcp, s.Key, s.Flags = packet, t, key, t[header.TCPFlagsOffset]
+}
+
+// segmentKey is the Segment.Key of a segment that was received, or sent.
+func segmentKey(packet []byte, t header.TCP, sent bool) uint64 {
 	ports := binary.BigEndian.Uint32(t)
-	if !s.sent {
+	if !sent {
 		ports = ports<<16 | ports>>16
 	}
 	at, n := header.IPv4MinimumSize-2*header.IPv4AddressSize, header.IPv4AddressSize
 	if packet[0]>>4 == header.IPv6Version {
 		at, n = header.IPv6MinimumSize-2*header.IPv6AddressSize, header.IPv6AddressSize
 	}
-	if s.sent {
+	if sent {
 		at += n // the destination
 	}
 	if n == header.IPv6AddressSize {
-		s.Key = keyOf(packet[at:], ports)
-	} else { // as the mapped address
-		s.Key = uint64(ports)<<32 | uint64(binary.BigEndian.Uint32(packet[at:])^0xffff)
+		return keyOf(packet[at:], ports)
 	}
+	return uint64(ports)<<32 | uint64(binary.BigEndian.Uint32(packet[at:])^0xffff) // as the mapped address
 }
 
+// Followed says which segments hooks are shown: SYNs, those of the connections that were
+// added, and of a few others that share a place with one. Any goroutine may call it.
+type Followed struct {
+	// Data has them shown all received segments with data too. It belongs to the loop.
+	Data bool
+
+	all         atomic.Int32                    // how many connections were added
+	connections [1 << followedBits]atomic.Int32 // of them, by a hash of their keys
+}
+
+// followedBits makes the table one of 4 KB, so that it stays in the cache.
+const followedBits = 10
+
+func (f *Followed) of(key uint64) *atomic.Int32 {
+	return &f.connections[key*0x9e3779b97f4a7c15>>(64-followedBits)] // Fibonacci hashing
+}
+
+// Add adds a connection, which may be added more than once.
+func (f *Followed) Add(key uint64) {
+	f.of(key).Add(1)
+	f.all.Add(1)
+}
+
+// Remove takes back one Add.
+func (f *Followed) Remove(key uint64) {
+	f.of(key).Add(-1)
+	f.all.Add(-1)
+}
+
+// Has reports whether a connection was added, or one that shares its place.
+func (f *Followed) Has(key uint64) bool { return f.of(key).Load() != 0 }
+
 // Hooks are told what the stack alone sees of a connection. A stack without hooks pays
-// a comparison a frame. What they are given is valid during the call.
+// a comparison a frame, one with hooks a look into a table more. What they are given is
+// valid during the call.
 type Hooks struct {
+	// Followed says which segments Received and Sent are shown.
+	Followed *Followed
 	// Received is shown a plain segment that came in for this worker, before TCP has it.
 	// The loop calls it.
 	Received func(*Segment)
@@ -122,16 +160,25 @@ func (l *link) deliverShown(device, index int, frame []byte) {
 	l.deliver(frame)
 }
 
-// showReceived tells the hooks of s.
+// showReceived tells the hooks of s, if its connection is followed.
 func (l *link) showReceived(s *segment) {
+	f := l.hooks.Followed
+	whatever := s.tcp[header.TCPFlagsOffset]&syn != 0 || f.Data && len(s.payload) > 0
+	if !whatever && f.all.Load() == 0 {
+		return
+	}
+	key := segmentKey(s.packet, s.tcp, false)
+	if !whatever && !f.Has(key) {
+		return
+	}
 	v := &l.in
 	v.Device, v.Index, v.From, v.Bytes = l.device, l.index, l.origin, len(s.payload)
-	v.set(s.packet, s.tcp)
+	v.set(s.packet, s.tcp, key)
 	l.hooks.Received(v)
 }
 
-// showSegment tells the hooks of an IP packet that was put on the TX ring. merged: of
-// one that is there, because a FIN was merged into it.
+// showSegment tells the hooks of an IP packet that was put on the TX ring, if its
+// connection is followed. merged: of one that is there, because a FIN was merged into it.
 func (l *link) showSegment(packet []byte, merged bool) {
 	ip, total, protocol := header.IPv6MinimumSize, len(packet), packet[6]
 	if packet[0]>>4 != header.IPv6Version {
@@ -140,10 +187,18 @@ func (l *link) showSegment(packet []byte, merged bool) {
 	if protocol != byte(header.TCPProtocolNumber) || total > len(packet) || total < ip+header.TCPMinimumSize {
 		return
 	}
-	v := &l.out
 	t := header.TCP(packet[ip:total])
+	f, whatever := l.hooks.Followed, t[header.TCPFlagsOffset]&syn != 0
+	if !whatever && f.all.Load() == 0 {
+		return
+	}
+	key := segmentKey(packet, t, true)
+	if !whatever && !f.Has(key) {
+		return
+	}
+	v := &l.out
 	v.Bytes, v.Merged = len(t)-int(t.DataOffset()), merged
-	v.set(packet, t)
+	v.set(packet, t, key)
 	l.hooks.Sent(v)
 }
 

@@ -108,8 +108,9 @@ func (l *link) deliverBatch(k int, d Device, n int) (packets int) {
 		return l.deliverChains(k, d, n)
 	}
 	for i := range n {
-		if l.tap != nil || l.hooks != nil {
-			l.deliverShown(k, i, d.Frame(i))
+		l.device, l.index = k, i
+		if l.tap != nil {
+			l.deliverTapped(k, d.Frame(i))
 			continue
 		}
 		l.deliver(d.Frame(i))

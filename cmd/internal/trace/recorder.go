@@ -19,11 +19,8 @@ const (
 	// requests may be followed: a power of two.
 	recentFrames = 1 << 11
 	// window is how many requests before the one that will be followed what comes before
-	// the parse is noted: more than two turns of the loop bring.
-	window = 128
-	// filterBits is the size of the table that tells most frames of other connections
-	// apart without the lock.
-	filterBits = 10
+	// the parse is noted: more of a queue than two turns of the loop take.
+	window = 64
 	// handshakeBits makes room for that many handshakes under way; a newer one takes the
 	// place of an older one.
 	handshakeBits = 11
@@ -65,21 +62,22 @@ type Recorder struct {
 	offset  time.Duration // of the trace's clock from loop time
 
 	// Of the loop.
-	batches  [][]batch // by link and device
-	recent   [recentFrames]sighting
-	frames   uint64 // seen with payload
-	requests uint64 // that passed the filters
-	begun    uint64
-	scratch  []byte
-	hooks    *proxy.Hooks
-	armed    bool // the request that will be followed is near: all is noted
+	batches [][]batch // by link and device
+	recent  [recentFrames]sighting
+	frames  uint64 // seen with payload
+	next    uint64 // of the requests that pass the filters the one that will be followed: 1 is the next
+	skipped uint64 // of them nobody is asked about, at first
+	begun   uint64
+	scratch []byte
+	hooks   *proxy.Hooks
+	armed   bool // the request that will be followed is near: all is noted
 
-	handshaking int                        // handshakes without their ACK
-	keys        [1 << handshakeBits]uint64 // of their connections, by place; 0: none
+	keys [1 << handshakeBits]uint64 // of connections whose handshake has no ACK yet, by place; 0: none
 
 	// For a look without the lock.
-	watching atomic.Int32                  // lines
-	filter   [1 << filterBits]atomic.Int32 // connections of lines, by a hash of their keys
+	watching atomic.Int32 // lines
+
+	followed stack.Followed // connections of lines, and those with a handshake under way
 
 	mu         sync.Mutex // what follows is of both; taken after locks of the stack, and never held while calling it
 	handshakes [1 << handshakeBits]handshake
@@ -156,7 +154,7 @@ func NewRecorder(o *Order, f *os.File, w Worker) (*Recorder, error) {
 	}
 	r := &Recorder{
 		options: o.Options, worker: w, ring: ring,
-		flows: make(map[stack.Flow]*watch), kicks: make([]kick, len(w.Queues)),
+		flows: make(map[stack.Flow]*watch), kicks: make([]kick, len(w.Queues)), next: max(o.Options.Sample, 1),
 	}
 	for _, q := range w.Queues {
 		r.batches = append(r.batches, make([]batch, len(q)))
@@ -184,7 +182,7 @@ func (r *Recorder) Queue(link, device int) *dataplane.Hooks {
 
 // Stack returns the hooks of the stack.
 func (r *Recorder) Stack() *stack.Hooks {
-	return &stack.Hooks{Received: r.received, Sent: r.sent}
+	return &stack.Hooks{Received: r.received, Sent: r.sent, Followed: &r.followed}
 }
 
 // Proxy returns the hooks of the proxy.
@@ -195,33 +193,28 @@ func (r *Recorder) Proxy() *proxy.Hooks {
 }
 
 // arm decides whether all is noted: always, unless so few are followed that the next
-// one is far.
+// one is far. Without other filters nobody has to be asked about requests until the next
+// one is near, and then until it comes.
 func (r *Recorder) arm() {
-	n := r.options.Sample
-	armed := n < 2*window || n-r.requests%n <= window
+	armed := r.options.Sample < 2*window || r.next <= window
 	if armed != r.armed {
-		r.armed, r.hooks.Fine = armed, armed
+		r.armed, r.hooks.Fine, r.followed.Data = armed, armed, armed
 		r.worker.Times(armed)
+	}
+	if !r.options.Client.IsValid() && r.options.Path == "" {
+		if r.skipped = r.next - 1; !armed {
+			r.skipped -= window
+		}
+		r.hooks.Skip = r.skipped
 	}
 }
 
 // place is where a connection is in the table of handshakes.
 func place(key uint64) uint64 { return key * 0x9e3779b97f4a7c15 >> (64 - handshakeBits) } // Fibonacci hashing
 
-// of is the part of the filter that a connection belongs to.
-func (r *Recorder) of(key uint64) *atomic.Int32 {
-	return &r.filter[key*0x9e3779b97f4a7c15>>(64-filterBits)]
-}
-
 // received takes a segment that came in.
 func (r *Recorder) received(s *stack.Segment) {
 	syn := s.Flags & (flagSYN | flagACK)
-	switch {
-	case r.armed && s.Bytes > 0, syn == flagSYN, r.of(s.Key).Load() != 0:
-	case r.handshaking > 0 && r.keys[place(s.Key)] == s.Key:
-	default:
-		return
-	}
 	seen := &r.recent[r.frames%recentFrames]
 	if s.Bytes > 0 {
 		r.frames++
@@ -238,7 +231,7 @@ func (r *Recorder) received(s *stack.Segment) {
 		seen.at, seen.from = r.now(), int8(s.From)
 	}
 	r.shake(s, seen, syn)
-	if r.of(s.Key).Load() == 0 {
+	if !r.followed.Has(s.Key) {
 		return
 	}
 	r.mu.Lock()
@@ -257,15 +250,16 @@ func (r *Recorder) shake(s *stack.Segment, seen *sighting, syn uint8) {
 		r.mu.Lock()
 		*h = handshake{flow: s.Flow(), syn: *seen, used: true}
 		r.mu.Unlock()
-		if r.keys[at] == 0 {
-			r.handshaking++
+		if r.keys[at] != 0 {
+			r.followed.Remove(r.keys[at])
 		}
 		r.keys[at] = s.Key
+		r.followed.Add(s.Key)
 	case r.keys[at] == s.Key && s.Flags&flagSYN == 0:
 		// netstack's processor does not look at these fields.
 		h.ack, h.acked = *seen, true
 		r.keys[at] = 0
-		r.handshaking--
+		r.followed.Remove(s.Key)
 	}
 }
 
@@ -302,9 +296,6 @@ func (r *Recorder) receivedFor(w *watch, seen *sighting, s *stack.Segment) {
 // sent takes a segment that was put on the TX ring.
 func (r *Recorder) sent(s *stack.Segment) {
 	syn := s.Flags & flagSYN
-	if syn == 0 && r.of(s.Key).Load() == 0 {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, flow := r.now(), s.Flow()
@@ -414,8 +405,11 @@ func (r *Recorder) wanted(client netip.Addr, target []byte) bool {
 	if o.Path != "" && !hasPrefix(target, o.Path) {
 		return false
 	}
-	r.requests++
-	wanted := o.Sample < 2 || r.requests%o.Sample == 0
+	r.next -= 1 + r.skipped
+	wanted := r.next == 0
+	if wanted {
+		r.next = max(o.Sample, 1)
+	}
 	r.arm()
 	return wanted
 }
@@ -511,7 +505,7 @@ func (r *Recorder) watch(f stack.Flow, l *line) {
 	if w == nil {
 		w = new(watch)
 		r.flows[f] = w
-		r.of(f.Key()).Add(1)
+		r.followed.Add(f.Key())
 	}
 	w.lines = append(w.lines, l)
 }
@@ -530,7 +524,7 @@ func (r *Recorder) unwatch(f stack.Flow, l *line) {
 	}
 	if len(w.lines) == 0 {
 		delete(r.flows, f)
-		r.of(f.Key()).Add(-1)
+		r.followed.Remove(f.Key())
 	}
 }
 
@@ -552,6 +546,11 @@ func (r *Recorder) Tick() {
 
 // Close ends all lines, and unmaps the ring. No hook is called any more.
 func (r *Recorder) Close() error {
+	r.finishAll()
+	return r.ring.Close()
+}
+
+func (r *Recorder) finishAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.lines) > 0 {
@@ -562,7 +561,6 @@ func (r *Recorder) Close() error {
 		}
 		r.finish(l)
 	}
-	return r.ring.Close()
 }
 
 // finish takes l off, and gives it to the master if it is wanted.
