@@ -3,6 +3,7 @@ package dataplane
 import (
 	"fmt"
 	"reflect"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,10 +88,19 @@ type StatField struct {
 	Name, Unit, Kind, Help string // Kind is "counter", "gauge" or "histogram"
 }
 
-// StatFields lists the fields of a statistics struct, which are all tagged as in [Stats], and a uint64 or, with the kind
-// "histogram", a [Histogram].
+// statFields are the lists that StatFields made, by type: parsing tags took a tenth of a scrape.
+var statFields sync.Map
+
+// StatFields lists the fields of a statistics struct, or of the one pointed to, which are all tagged as in [Stats], and
+// a uint64 or, with the kind "histogram", a [Histogram]. The list is shared: it is to be read only.
 func StatFields(statistics any) []StatField {
 	t := reflect.TypeOf(statistics)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if known, ok := statFields.Load(t); ok {
+		return known.([]StatField)
+	}
 	fields := make([]StatField, t.NumField())
 	for i := range fields {
 		f := t.Field(i)
@@ -103,5 +113,6 @@ func StatFields(statistics any) []StatField {
 		}
 		fields[i] = StatField{Name: f.Tag.Get("name"), Unit: f.Tag.Get("unit"), Kind: f.Tag.Get("kind"), Help: f.Tag.Get("help")}
 	}
+	statFields.Store(t, fields)
 	return fields
 }

@@ -191,15 +191,37 @@ func TestScrapeOfAnEndingRingroadFails(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape makes the metrics of two workers of one snapshot, in the master.
-func BenchmarkScrape(b *testing.B) {
+// TestMetricsAreConsistent has a pedantic registry look at what the endpoint's takes on
+// trust.
+func TestMetricsAreConsistent(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	s := full()
-	r.MustRegister(newMetrics(func() (worker.Snapshot, bool) { return s, true }))
+	r.MustRegister(newMetrics(func() (worker.Snapshot, bool) { return full(), true }))
+	if _, err := r.Gather(); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkScrape answers a scrape of two workers, in the master, but for reading their
+// pages.
+func BenchmarkScrape(b *testing.B) {
+	full := full()
+	s, err := Serve(Options{
+		Addr:   config.AdminAddress{TCP: netip.MustParseAddrPort("127.0.0.1:0")},
+		Source: func() (worker.Snapshot, bool) { return full, true }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	r := httptest.NewRequest(http.MethodGet, "http://localhost/metrics", nil)
+	r.Header.Set("Accept-Encoding", "gzip")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.Gather(); err != nil {
-			b.Fatal(err)
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		b.ReportMetric(float64(w.Body.Len()), "B/body")
+		if w.Code != http.StatusOK {
+			b.Fatal(w.Code)
 		}
 	}
 }

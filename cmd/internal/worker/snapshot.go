@@ -149,7 +149,7 @@ func (v *values) putInto(stack, proxy, handover, process map[string]uint64, h Hi
 // put adds the fields of a statistics struct to what stands under their names.
 func put(m map[string]uint64, h Histograms, statistics any) {
 	v := reflect.ValueOf(statistics).Elem()
-	for i, f := range dataplane.StatFields(v.Interface()) {
+	for i, f := range dataplane.StatFields(statistics) {
 		if f.Kind != "histogram" {
 			m[f.Name] += v.Field(i).Uint()
 			continue
@@ -223,7 +223,7 @@ func (e *Ended) addServers(to *[maxServers]proxy.ServerStats) {
 			continue
 		}
 		s, from := reflect.ValueOf(&to[i]).Elem(), reflect.ValueOf(before)
-		for k, f := range dataplane.StatFields(to[i]) {
+		for k, f := range dataplane.StatFields(&to[i]) {
 			if f.Kind == "counter" {
 				s.Field(k).SetUint(s.Field(k).Uint() + from.Field(k).Uint())
 			}

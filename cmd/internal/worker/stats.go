@@ -156,7 +156,7 @@ func (v *values) take(other *values, counters, gauges bool) {
 	others := other.reshaped(v).all()
 	for i, statistics := range v.all() {
 		to, from := reflect.ValueOf(statistics).Elem(), reflect.ValueOf(others[i]).Elem()
-		for k, f := range dataplane.StatFields(to.Interface()) {
+		for k, f := range dataplane.StatFields(statistics) {
 			switch {
 			case f.Kind == "gauge":
 				if gauges {
