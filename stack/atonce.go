@@ -43,6 +43,9 @@ func (l *link) queueAtOnce(ep netstack.TransportEndpoint, id netstack.TransportE
 		handleConnecting(e)
 	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
 		handleConnected(e)
+		if tcp.EndpointState(e.State()) == tcp.StateTimeWait && l.waits(&e.ID) {
+			endTimeWait(e)
+		}
 	case tcp.StateTimeWait:
 		handleTimeWait(e)
 	}

@@ -124,3 +124,27 @@ func TestTimeWaitAnswers(t *testing.T) {
 		})
 	}
 }
+
+// A new connection may follow right behind the end of the old one.
+func TestTimeWaitIsReopenedAtOnce(t *testing.T) {
+	everyWayOf(t, serveClose, func(t *testing.T, p *puppet) {
+		p.stamp = 1
+		p.connect()
+		p.say(header.TCPFlagAck|header.TCPFlagPsh, "x")
+		p.raw.seq++
+		for s := p.hear(); s.Flags()&header.TCPFlagFin == 0; s = p.hear() {
+		}
+		p.raw.ack++
+		p.l.do(func() { // in one batch
+			p.say(header.TCPFlagAck|header.TCPFlagFin, "")
+			p.raw.seq++
+			p.stamp++
+			p.say(header.TCPFlagSyn, "") // only the timestamp is newer, at which netstack does not look
+		})
+		for s := p.hear(); s.Flags()&header.TCPFlagSyn == 0; s = p.hear() {
+			if s.Flags() != header.TCPFlagAck {
+				t.Fatalf("answered with %v", s.Flags())
+			}
+		}
+	})
+}

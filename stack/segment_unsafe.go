@@ -124,6 +124,11 @@ func handleConnected(ep *tcp.Endpoint)
 //go:linkname handleTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.handleTimeWait
 func handleTimeWait(ep *tcp.Endpoint)
 
+// endTimeWait is what the timer of TIME_WAIT does: the end of an endpoint in that state, and of no other.
+//
+//go:linkname endTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).timeWaitTimerExpired
+func endTimeWait(ep *tcp.Endpoint)
+
 // notifyProcessor has netstack's goroutine process what is queued for ep.
 //
 //go:linkname notifyProcessor gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).notifyProcessor

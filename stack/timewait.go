@@ -13,10 +13,12 @@ import (
 // A connection that we closed first must be remembered for 2 MSL, to answer a
 // FIN that comes again and to keep old segments from a new connection
 // (RFC 9293 3.6.1). netstack keeps the whole endpoint for it, 5 KB; the link
-// keeps 76 bytes and lets netstack forget after netstackTimeWait.
+// keeps 76 bytes and has netstack forget at once (queueAtOnce): what comes next, netstack
+// would answer otherwise, a SYN among them.
 
 const (
-	// netstackTimeWait is how long netstack itself stays in TIME_WAIT.
+	// netstackTimeWait is how long netstack itself stays in TIME_WAIT when it is not ended
+	// before: when its goroutine brought a connection there.
 	netstackTimeWait = time.Millisecond
 	// maxTimeWait bounds the table, as tcp_max_tw_buckets; the oldest go first.
 	maxTimeWait = 1 << 17
@@ -209,6 +211,15 @@ func (l *link) noteFINAnswered(f *flow) {
 		w.recvNxt, w.recent, w.complete = f.finEnd, f.finStamp, true
 		l.restartTimeWait(w)
 	}
+}
+
+// waits reports whether the connection of id waits here, and can be answered for.
+func (l *link) waits(id *netstack.TransportEndpointID) bool {
+	key := flowKeyOf(id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.timeWait.find(&key)
+	return w != nil && w.complete
 }
 
 // restartTimeWait has w wait for its whole time again.
