@@ -115,11 +115,16 @@ func (f *traceFlags) follow(cmd *cobra.Command, c *control.Client) error {
 			started = true
 			sum, err = trace.Copy(from, func(b trace.Began) {
 				cmd.PrintErrf("ringroad: following requests on %s\n", strings.Join(b.Interfaces, ", "))
-			}, func(l *trace.Line) error {
-				switch {
-				case f.json:
-					return json.NewEncoder(cmd.OutOrStdout()).Encode(l)
-				case drawing != nil:
+			}, func(text json.RawMessage) error {
+				if f.json {
+					_, err := cmd.OutOrStdout().Write(append(text, '\n'))
+					return err
+				}
+				l := new(trace.Line)
+				if err := json.Unmarshal(text, l); err != nil {
+					return fmt.Errorf("what ringroad sent is no time line: %w", err)
+				}
+				if drawing != nil {
 					drawn = append(drawn, l)
 					return nil
 				}

@@ -12,10 +12,10 @@ import (
 // events is below 2 MB.
 const maxMessage = 8 << 20
 
-// Copy hands what a session writes to each, in the order in which the requests ended.
-// began is told when the workers follow requests. An end in the middle is
+// Copy hands what a session writes to each, in the order in which the requests ended: a
+// [Line] in JSON, valid during the call. began is told when the workers follow requests. An end in the middle is
 // io.ErrUnexpectedEOF.
-func Copy(from io.Reader, began func(Began), each func(*Line) error) (sum Summary, err error) {
+func Copy(from io.Reader, began func(Began), each func(json.RawMessage) error) (sum Summary, err error) {
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, maxMessage)
 	for lines.Scan() {

@@ -80,6 +80,7 @@ func decode(b []byte, start time.Time, worker int, interfaces []string) (*Line, 
 		return nil, errMalformed
 	}
 	var first time.Duration
+	l.Events = make([]Event, 0, n)
 	for i := range n {
 		e := Event{At: time.Duration(d.uint64()), Took: time.Duration(d.uint64())}
 		k := d.take(4)

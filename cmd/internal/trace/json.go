@@ -32,7 +32,9 @@ type header struct {
 // MarshalJSON implements json.Marshaler. An event has the members "at_ns" and, unless it
 // is a moment, "took_ns", "event", "side" where it is about one, and the values of its
 // kind.
-func (l *Line) MarshalJSON() ([]byte, error) {
+func (l *Line) MarshalJSON() ([]byte, error) { return l.appendJSON(nil) }
+
+func (l *Line) appendJSON(b []byte) ([]byte, error) {
 	h := header{
 		Worker: l.Worker, ID: l.ID, Start: l.Start, TookNS: l.Took, Client: l.Client, Listener: l.Listener,
 		Method: l.Method, Target: l.Target, Status: l.Status, Upstream: l.Upstream,
@@ -42,10 +44,11 @@ func (l *Line) MarshalJSON() ([]byte, error) {
 	for i, n := range l.Copies {
 		h.Copied[placeNames[i]] = n
 	}
-	b, err := json.Marshal(h)
+	head, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
+	b = append(b, head...)
 	// Events are most of it, and appended by hand: a busy worker's lines would keep the
 	// master busy.
 	b = append(b[:len(b)-1], `,"events":[`...)

@@ -21,6 +21,7 @@ type Session struct {
 	options    Options
 	interfaces []string
 	written    uint64
+	text       []byte // of a line, used again
 }
 
 // New makes the rings of a trace.
@@ -61,9 +62,9 @@ type Began struct {
 
 // message is one line of the stream: one of its fields is set.
 type message struct {
-	Began   *Began   `json:"began,omitempty"`
-	Line    *Line    `json:"request,omitempty"`
-	Summary *Summary `json:"summary,omitempty"`
+	Began   *Began          `json:"began,omitempty"`
+	Line    json.RawMessage `json:"request,omitempty"`
+	Summary *Summary        `json:"summary,omitempty"`
 }
 
 // source makes JSON of the time lines.
@@ -89,12 +90,10 @@ func (s source) Take(out feed.Output, final bool) (done bool, err error) {
 				continue // of a worker that died while it wrote, or worse
 			}
 			s.written++
-			text, err := l.MarshalJSON()
-			if err != nil {
+			if s.text, err = l.appendMessage(s.text[:0]); err != nil {
 				return false, err
 			}
-			text = append(append([]byte(`{"request":`), text...), '}')
-			if _, err := out.Write(append(text, '\n')); err != nil {
+			if _, err := out.Write(s.text); err != nil {
 				return false, err
 			}
 		}
@@ -103,6 +102,12 @@ func (s source) Take(out feed.Output, final bool) (done bool, err error) {
 		err = out.Flush()
 	}
 	return s.complete(), err
+}
+
+// appendMessage appends a line of the stream.
+func (l *Line) appendMessage(b []byte) ([]byte, error) {
+	b, err := l.appendJSON(append(b, `{"request":`...))
+	return append(b, "}\n"...), err
 }
 
 // complete reports whether there are as many lines as asked for.

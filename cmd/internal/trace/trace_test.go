@@ -52,17 +52,16 @@ func TestLinesSurviveTheWay(t *testing.T) {
 		got.Status != 502 || !got.Tunnel || got.Unfinished || got.LeftOut != 3 || got.Copies[SendToFrame] != 1<<40 || got.Events[0].At != 0 {
 		t.Errorf("decoded: %+v", got)
 	}
-	b, err := json.Marshal(message{Line: got})
+	b, err := got.appendMessage(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = append(b, '\n')
 	summary, err := json.Marshal(message{Summary: &Summary{Lines: 1, Lost: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back *Line
-	sum, err := Copy(bytes.NewReader(append(b, summary...)), func(Began) {}, func(l *Line) error { back = l; return nil })
+	back := new(Line)
+	sum, err := Copy(bytes.NewReader(append(b, summary...)), func(Began) {}, func(text json.RawMessage) error { return json.Unmarshal(text, back) })
 	if err != nil || sum.Lost != 2 {
 		t.Fatalf("%+v, %v", sum, err)
 	}
@@ -70,7 +69,7 @@ func TestLinesSurviveTheWay(t *testing.T) {
 	if !reflect.DeepEqual(back.Events, got.Events) || !reflect.DeepEqual(back.Servers, got.Servers) || !back.Start.Equal(got.Start) || back.Copies != got.Copies {
 		t.Errorf("read back:\n%+v\nwant:\n%+v", back, got)
 	}
-	if _, err := Copy(bytes.NewReader(b), func(Began) {}, func(*Line) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := Copy(bytes.NewReader(b), func(Began) {}, func(json.RawMessage) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("without its end: %v", err)
 	}
 }
