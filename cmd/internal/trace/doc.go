@@ -9,9 +9,14 @@
 // command prints ([Print]) or draws ([Draw]).
 //
 // Whether a request is followed is decided when its head is complete. What came before
-// is kept for a while, while there is a trace: the last received frames with payload in
-// a ring of fixed size, handshakes under way in a table of fixed size, and what is known
-// of its handshake with each connection.
+// is kept for a while, while the request that will be followed is near: the last received
+// frames with payload in a ring of fixed size, and when each connection became ready. At
+// all times handshakes under way are kept in a table of fixed size, and what is known of
+// its handshake with each connection that was accepted since the trace began.
+//
+// So with few samples ([Options].Sample) most requests cost a worker next to nothing:
+// BenchmarkFollowed says how much. All others pay for notes of what comes before, and
+// with [Options].Slower for being followed, since only their end can tell.
 //
 // Times are read for each event from the monotonic clock, in nanoseconds; a reading
 // takes some 30 ns here. A received frame has the time at which the loop took its batch
