@@ -21,6 +21,9 @@ const readings = 32
 type clock struct {
 	base time.Time
 	wake func() // called when a timer became the earliest
+	// epoch is what netstack's time was at base: that of the system, so that all
+	// workers judge SYN cookies by one time.
+	epoch time.Duration
 
 	reading atomic.Int64 // last reading, ns since base, and one for each call since
 
@@ -62,8 +65,11 @@ func (c *clock) recent() time.Duration {
 
 // NowMonotonic implements tcpip.Clock.
 func (c *clock) NowMonotonic() tcpip.MonotonicTime {
-	return monotonic(c.recent())
+	return c.monotonic(c.recent())
 }
+
+// monotonic is a time since base for netstack.
+func (c *clock) monotonic(d time.Duration) tcpip.MonotonicTime { return monotonic(c.epoch + d) }
 
 // AfterFunc implements tcpip.Clock. f runs on the loop, not on a goroutine of
 // its own.

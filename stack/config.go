@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"ringroad/bpf"
 	"ringroad/dataplane"
 )
 
@@ -89,6 +90,11 @@ type Config struct {
 	Batch int
 	// Spin is how long Sleep polls before it parks. 0: parks at once.
 	Spin time.Duration
+	// CookieKey is the secret of SYN cookies, and Epoch the system's monotonic time
+	// (CLOCK_MONOTONIC) at New: what one worker, or XDP, answered with a cookie
+	// another can judge when they have both in common. No key: a random one.
+	CookieKey bpf.CookieKey
+	Epoch     time.Duration
 }
 
 // Congestion control algorithms netstack offers.

@@ -2,13 +2,16 @@ package stack
 
 import (
 	"container/list"
+	"crypto/sha1"
+	"hash"
 	"reflect"
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/sync"
-	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"ringroad/bpf"
 )
 
 // netstack tells how many endpoints it has by copying the list of them, with a lock
@@ -64,15 +67,14 @@ func listenContextOf(ep *tcp.Endpoint) unsafe.Pointer {
 //go:linkname encodeMSS gvisor.dev/gvisor/pkg/tcpip/transport/tcp.encodeMSS
 func encodeMSS(mss uint16) uint32
 
-// createCookie is the initial sequence number that answers the SYN with number seq.
-//
-//go:linkname createCookie gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*listenContext).createCookie
-func createCookie(context unsafe.Pointer, id netstack.TransportEndpointID, seq seqnum.Value, data uint32) seqnum.Value
-
-// isCookieValid reports whether cookie answered the SYN with number seq, two minutes ago at most.
-//
-//go:linkname isCookieValid gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*listenContext).isCookieValid
-func isCookieValid(context unsafe.Pointer, id netstack.TransportEndpointID, cookie, seq seqnum.Value) (data uint32, ok bool)
+// setHasher has a listener make and judge cookies with h, which is told by the first byte of
+// its nonces which of the two hashes of a cookie it makes.
+func setHasher(ep *tcp.Endpoint, h hash.Hash) {
+	context := listenContextOf(ep)
+	nonces := (*[2][sha1.BlockSize]byte)(unsafe.Add(context, nonceField.Offset))
+	*nonces = [2][sha1.BlockSize]byte{{bpf.CookieOuter}, {bpf.CookieInner}}
+	*(*hash.Hash)(unsafe.Add(context, hasherField.Offset)) = h
+}
 
 // Where the fields are. A netstack that has others makes the program panic at once.
 var (
@@ -88,6 +90,8 @@ var (
 	pendingField     = mapField(acceptQueueField.Type, "pendingEndpoints", reflect.TypeFor[*tcp.Endpoint]())
 
 	listenContextField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "listenCtx", reflect.Pointer)
+	nonceField         = typedField[[2][sha1.BlockSize]byte](listenContextField.Type.Elem(), "nonce")
+	hasherField        = typedField[hash.Hash](listenContextField.Type.Elem(), "hasher")
 )
 
 // mapField is a field with a map of that key.
@@ -95,6 +99,16 @@ func mapField(t reflect.Type, name string, key reflect.Type) reflect.StructField
 	f := fieldOf(t, name, reflect.Map)
 	if f.Type.Key() != key {
 		panic("netstack has another map than expected in " + name + ": endpoints_unsafe.go has to follow")
+	}
+	return f
+}
+
+// typedField is a field of type T.
+func typedField[T any](t reflect.Type, name string) reflect.StructField {
+	want := reflect.TypeFor[T]()
+	f := fieldOf(t, name, want.Kind())
+	if f.Type != want {
+		panic("netstack has another type than expected in " + name + ": endpoints_unsafe.go has to follow")
 	}
 	return f
 }

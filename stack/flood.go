@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -58,7 +57,7 @@ func (a *allowance) take(l limit, now time.Duration) bool {
 
 // isStray reports whether s, for which there is no connection, does not belong to one that
 // is being opened either: it is no SYN to a listener, and has no valid cookie.
-func isStray(s *segment, listener *tcp.Endpoint) bool {
+func (l *link) isStray(s *segment, listener *tcp.Endpoint) bool {
 	if listener == nil {
 		return true
 	}
@@ -66,15 +65,14 @@ func isStray(s *segment, listener *tcp.Endpoint) bool {
 	case syn:
 		return false
 	case ack:
-		_, ok := isCookieValid(listenContextOf(listener), s.id, seqnum.Value(s.tcp.AckNumber()-1), seqnum.Value(s.tcp.SequenceNumber()-1))
-		return !ok
+		return !l.stack.cookies.Valid(s.cookieFlow(), s.tcp.AckNumber()-1, s.tcp.SequenceNumber()-1, l.stack.cookieTime())
 	}
 	return true
 }
 
 // refusesStray drops s, for which there is no connection, if it is a stray and one too many.
 func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
-	if !isStray(s, listener) {
+	if !l.isStray(s, listener) {
 		return false
 	}
 	a, most := &l.refused, refusalLimit
@@ -109,14 +107,14 @@ func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
 		return true
 	}
 	mss := encodeMSS(header.ParseSynOptions(s.tcp[header.TCPMinimumSize:], false).MSS)
-	cookie := createCookie(listenContextOf(ep), s.id, seqnum.Value(s.tcp.SequenceNumber()), mss)
+	cookie := l.stack.cookies.Cookie(s.cookieFlow(), s.tcp.SequenceNumber(), l.stack.cookieTime(), mss)
 	own := l.Link.MTU - s.ipBytes - header.TCPMinimumSize
 	option := [header.TCPOptionMSSLength]byte{header.TCPOptionMSS, header.TCPOptionMSSLength, byte(own >> 8), byte(own)}
 	key := s.flowKey()
 	l.mu.Lock()
 	l.forget(&key)
 	l.reply(s, &header.TCPFields{
-		SeqNum: uint32(cookie), AckNum: s.tcp.SequenceNumber() + 1, Flags: header.TCPFlagSyn | header.TCPFlagAck,
+		SeqNum: cookie, AckNum: s.tcp.SequenceNumber() + 1, Flags: header.TCPFlagSyn | header.TCPFlagAck,
 		WindowSize: uint16(min(l.stack.tcp.ReceiveBuffer.Default, 65535)),
 	}, option[:])
 	l.mu.Unlock()

@@ -46,6 +46,7 @@ func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
 		ep.Close()
 		return nil, fmt.Errorf("listen on %s: %w", addr, errorOf(err))
 	}
+	s.useCookies(ep.(*tcp.Endpoint))
 	s.queues.Capacity += uint64(backlog)
 	s.listeners = append(s.listeners, l)
 	return l, nil

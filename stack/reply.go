@@ -8,13 +8,7 @@ import (
 // there is a frame and the neighbour is known: the peer asks again. The ports and the length
 // of the header are filled in. Called under mu.
 func (l *link) reply(s *segment, fields *header.TCPFields, options []byte) {
-	hop := hopBytes(s.id.RemoteAddress)
-	if r, err := l.stack.net.FindRoute(l.id, s.id.LocalAddress, s.id.RemoteAddress, s.number, false); err == nil {
-		if r.NextHop().BitLen() != 0 {
-			hop = hopBytes(r.NextHop())
-		}
-		r.Release()
-	}
+	hop := l.hopTo(s.id.RemoteAddress)
 	mac, ok := l.resolve(&hop)
 	if !ok {
 		return

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"ringroad/bpf"
 )
 
 const defaultBatch = 32
@@ -44,9 +47,11 @@ type Stack struct {
 	done       chan struct{}
 	listeners  []*Listener                  // that are open
 	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
-	tables     []endpointTable              // of netstack
-	received   *tcpip.StatCounter           // netstack's count of valid segments
-	sent       *tcpip.StatCounter           // and of sent ones
+	cookies    bpf.CookieKey
+	routes     []hopRoute         // as netstack's, most specific first
+	tables     []endpointTable    // of netstack
+	received   *tcpip.StatCounter // netstack's count of valid segments
+	sent       *tcpip.StatCounter // and of sent ones
 
 	reader bytes.Reader      // the source of a Write
 	writer tcpip.SliceWriter // the destination of a Read
@@ -81,11 +86,16 @@ func New(c Config) (*Stack, error) {
 		spin:     c.Spin,
 		done:     make(chan struct{}),
 		outlets:  make(map[netip.Addr]outlet),
+		cookies:  c.CookieKey,
+	}
+	if s.cookies == (bpf.CookieKey{}) {
+		rand.Read(s.cookies[:]) //nolint:errcheck // it never fails
 	}
 	if s.batch <= 0 {
 		s.batch = defaultBatch
 	}
 	s.clock = newClock(s.wakeIfAsleep)
+	s.clock.epoch = c.Epoch + cookieLead
 	s.poller = &Poller{stack: s}
 	s.peers = newPeers(&c)
 	s.tick()

@@ -138,7 +138,7 @@ func (s *Stack) undo(ep *tcp.Endpoint, began time.Duration) bool {
 	c, ok := snd.cubic()
 	// The window shrinks a moment before the first segment is sent again. What shrinks it
 	// for a time-out is not undone.
-	if !ok || *c.events == 0 || c.state.T.Sub(monotonic(began)) < -time.Millisecond {
+	if !ok || *c.events == 0 || c.state.T.Sub(s.clock.monotonic(began)) < -time.Millisecond {
 		return false
 	}
 	t := snd.state
