@@ -27,7 +27,30 @@ type Config struct {
 	BackendPorts PortRange
 	// Filter says which sources may send to Listeners; nil: all, without limits.
 	Filter *Filter
+	// Cookies says how SYNs to Listeners are answered while a worker asks for it.
+	Cookies Cookies
 }
+
+// Cookies is how the program answers SYNs with SYN cookies.
+type Cookies struct {
+	Key    CookieKey
+	Window uint16 // that the answers announce
+	MTU    int    // of the interface, from 576 on
+	// Answer has the program answer, as long as [Steer.Floods] say so; otherwise SYNs go to the socket as ever.
+	Answer bool
+}
+
+func (c *Cookies) settings() (s steerCookieSettings) {
+	s.Key[0], s.Key[1] = binary.LittleEndian.Uint64(c.Key[:]), binary.LittleEndian.Uint64(c.Key[8:])
+	s.Window, s.Mtu = c.Window, uint16(c.MTU)
+	if c.Answer && c.MTU >= minCookieMTU {
+		s.Answer = 1
+	}
+	return s
+}
+
+// minCookieMTU is what every IPv4 host takes (RFC 791 3.1); with less there is nothing to announce.
+const minCookieMTU = 576
 
 // rules are a Config in the form of the maps.
 type rules struct {
@@ -71,6 +94,8 @@ func (s *Steer) Configure(c Config) error {
 		insert(s.maps.Listeners, next.listeners, last.listeners),
 		insert(s.maps.Backends, next.backends, last.backends),
 	)
+	settings := c.Cookies.settings()
+	err = errors.Join(err, s.maps.Cookies.Put(uint32(0), &settings))
 	// A filter must be there before the table says so, and until it says so no more.
 	if err == nil && next.filter != nil {
 		err = s.setFilter(next.filter)

@@ -7,7 +7,7 @@
 //  2. RX descriptor -> frame owned by the worker (package dataplane, as are steps 6 to 8).
 //
 // The C side is in src: constants.h (protocol numbers, limits, verdicts), cursor.h (bounds checks), parse.h (headers),
-// flow.h (what is ours), filter.h (who may send), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
+// flow.h (what is ours), filter.h (who may send), cookie.h and answer.h (SYN cookies), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
 // for frames in several (xdp.frags), needed for an MTU above one page. It is dual licensed GPL-2.0 and BSD-2-Clause; the
 // object is committed, and `go generate` with Debian 12's clang-14 and libbpf-dev makes it again, byte for byte.
 // Little-endian machines only.
@@ -53,6 +53,15 @@
 // The buckets are an LRU map of 65536 prefixes and not one for each CPU, because a prefix arrives on all of them and has
 // one limit; a bucket is one word, changed by compare-and-swap, since such a map has no locks. A flood from more prefixes
 // than that begins with full buckets again and again: SYN cookies are the answer to those.
+//
+// # SYN cookies
+//
+// While a worker asks for it ([Steer.Floods]) because its SYN queue is full, SYNs that came in on its queue are answered here
+// ([AnswerSYNCookie]), in the frame that they came in, which goes back by XDP_TX, instead of the way through ring, worker
+// and a send call. The cookies are those that the workers make and judge ([CookieKey]), so that the ACK can go to any
+// of them as ever. Lists and limits come first. Tagged frames, IP options and extension headers are left to the worker, and
+// so is everything else that is not a plain SYN. On veth a frame sent so is lost unless the peer has NAPI: an XDP program, or
+// `ethtool -K PEER gro on`.
 //
 // # Not done here
 //

@@ -18,6 +18,14 @@ type steerAddress struct {
 	Word [4]uint32
 }
 
+type steerCookieSettings struct {
+	_      structs.HostLayout
+	Key    [2]uint64
+	Answer uint32
+	Window uint16
+	Mtu    uint16
+}
+
 type steerEndpoint struct {
 	_       structs.HostLayout
 	Address steerAddress
@@ -76,17 +84,18 @@ const (
 	steerVerdictDROP_CONNECTION_RATE  steerVerdict = 8
 	steerVerdictDROP_PACKET_RATE      steerVerdict = 9
 	steerVerdictLAST_DROP             steerVerdict = 9
-	steerVerdictPASS_GROUP_MAC        steerVerdict = 10
-	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 11
-	steerVerdictPASS_NOT_IP           steerVerdict = 12
-	steerVerdictPASS_MALFORMED        steerVerdict = 13
-	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 14
-	steerVerdictPASS_NOT_TCP          steerVerdict = 15
-	steerVerdictPASS_OTHER_PORT       steerVerdict = 16
-	steerVerdictPASS_ICMP             steerVerdict = 17
-	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 18
-	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 19
-	steerVerdictNUM_VERDICTS          steerVerdict = 20
+	steerVerdictANSWER_SYN_COOKIE     steerVerdict = 10
+	steerVerdictPASS_GROUP_MAC        steerVerdict = 11
+	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 12
+	steerVerdictPASS_NOT_IP           steerVerdict = 13
+	steerVerdictPASS_MALFORMED        steerVerdict = 14
+	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 15
+	steerVerdictPASS_NOT_TCP          steerVerdict = 16
+	steerVerdictPASS_OTHER_PORT       steerVerdict = 17
+	steerVerdictPASS_ICMP             steerVerdict = 18
+	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 19
+	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 20
+	steerVerdictNUM_VERDICTS          steerVerdict = 21
 )
 
 // Names of all BPF objects in the ELF.
@@ -95,6 +104,8 @@ const (
 const (
 	steerMapAddresses      = "addresses"
 	steerMapBackends       = "backends"
+	steerMapCookies        = "cookies"
+	steerMapFloods         = "floods"
 	steerMapFragments      = "fragments"
 	steerMapLimits         = "limits"
 	steerMapListeners      = "listeners"
@@ -159,6 +170,8 @@ type steerProgramSpecs struct {
 type steerMapSpecs struct {
 	Addresses *ebpf.MapSpec `ebpf:"addresses"`
 	Backends  *ebpf.MapSpec `ebpf:"backends"`
+	Cookies   *ebpf.MapSpec `ebpf:"cookies"`
+	Floods    *ebpf.MapSpec `ebpf:"floods"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Limits    *ebpf.MapSpec `ebpf:"limits"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
@@ -197,6 +210,8 @@ func (o *steerObjects) Close() error {
 type steerMaps struct {
 	Addresses *ebpf.Map `ebpf:"addresses"`
 	Backends  *ebpf.Map `ebpf:"backends"`
+	Cookies   *ebpf.Map `ebpf:"cookies"`
+	Floods    *ebpf.Map `ebpf:"floods"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Limits    *ebpf.Map `ebpf:"limits"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
@@ -211,6 +226,8 @@ func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.Addresses,
 		m.Backends,
+		m.Cookies,
+		m.Floods,
 		m.Fragments,
 		m.Limits,
 		m.Listeners,

@@ -15,6 +15,7 @@ import (
 const (
 	xdpDrop     = 1
 	xdpPass     = 2
+	xdpTX       = 3
 	xdpRedirect = 4
 )
 
@@ -78,8 +79,15 @@ func socket(t testing.TB) int {
 // buffers the first holds linear bytes; 0 leaves the division to the kernel.
 func run(t testing.TB, s *Steer, frame []byte, linear int) Verdict {
 	t.Helper()
+	v, _ := runOut(t, s, frame, linear)
+	return v
+}
+
+// runOut is run, with what the frame has become.
+func runOut(t testing.TB, s *Steer, frame []byte, linear int) (Verdict, []byte) {
+	t.Helper()
 	before := counters(t, s)
-	o := ebpf.RunOptions{Data: frame}
+	o := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+64)}
 	if linear > 0 {
 		o.Context = &xdpMD{DataEnd: uint32(linear)}
 	}
@@ -106,11 +114,13 @@ func run(t testing.TB, s *Steer, frame []byte, linear int) Verdict {
 		want = xdpRedirect
 	case v.Dropped():
 		want = xdpDrop
+	case v == AnswerSYNCookie:
+		want = xdpTX
 	}
 	if action != want {
 		t.Fatalf("action %d for %v, want %d", action, v, want)
 	}
-	return v
+	return v, o.DataOut
 }
 
 func counters(t testing.TB, s *Steer) Counters {
@@ -159,6 +169,7 @@ func TestVerdicts(t *testing.T) {
 func TestVerdictCasesAreComplete(t *testing.T) {
 	var seen [NumVerdicts]bool
 	seen[DropNoSocket] = true                                                           // TestNoSocketDrops
+	seen[AnswerSYNCookie] = true                                                        // TestSYNCookies
 	seen[DropDenied], seen[DropConnectionRate], seen[DropPacketRate] = true, true, true // TestLists, TestLimits
 	for _, c := range verdictCases() {
 		seen[c.want] = true

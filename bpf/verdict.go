@@ -5,7 +5,7 @@ import "fmt"
 // Verdict is what the program decided on a frame. It indexes [Counters].
 type Verdict uint32
 
-// The verdicts. Their names say the action: to the socket, dropped, or to the kernel.
+// The verdicts. Their names say the action: to the socket, dropped, sent back, or to the kernel.
 const (
 	RedirectListener    = Verdict(steerVerdictREDIRECT_LISTENER)
 	RedirectBackend     = Verdict(steerVerdictREDIRECT_BACKEND)
@@ -17,6 +17,7 @@ const (
 	DropDenied          = Verdict(steerVerdictDROP_DENIED)
 	DropConnectionRate  = Verdict(steerVerdictDROP_CONNECTION_RATE)
 	DropPacketRate      = Verdict(steerVerdictDROP_PACKET_RATE)
+	AnswerSYNCookie     = Verdict(steerVerdictANSWER_SYN_COOKIE)
 	PassGroupMAC        = Verdict(steerVerdictPASS_GROUP_MAC)
 	PassVLANDepth       = Verdict(steerVerdictPASS_VLAN_DEPTH)
 	PassNotIP           = Verdict(steerVerdictPASS_NOT_IP)
@@ -46,6 +47,7 @@ var verdicts = [NumVerdicts]struct{ name, help string }{
 	DropDenied:          {"drop_denied", "packets to a listener, dropped because the lists of the filter deny their source"},
 	DropConnectionRate:  {"drop_connection_rate", "SYNs to a listener, dropped because their source prefix opens connections too fast"},
 	DropPacketRate:      {"drop_packet_rate", "packets to a listener, dropped because their source prefix sends too many"},
+	AnswerSYNCookie:     {"answer_syn_cookie", "SYNs to a listener whose SYN queue is full, answered by the XDP program with a SYN cookie"},
 	PassGroupMAC:        {"pass_group_mac", "frames to a broadcast or multicast MAC address, passed to the kernel"},
 	PassVLANDepth:       {"pass_vlan_depth", "frames with more than two VLAN tags, passed to the kernel"},
 	PassNotIP:           {"pass_not_ip", "frames neither IPv4 nor IPv6 (ARP and others), passed to the kernel"},

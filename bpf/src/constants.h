@@ -20,6 +20,7 @@
 #define PROTO_ICMPV6 58
 #define PROTO_DEST_OPTIONS 60
 
+#define IPV4_DONT_FRAGMENT 0x4000
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV6_MORE_FRAGMENTS 0x0001
@@ -34,7 +35,27 @@
 #define ICMPV6_TIME_EXCEEDED 3
 #define ICMPV6_PARAMETER_PROBLEM 4
 
+#define TCP_SYN_ACK 0x12
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+
+/* Of a SYN cookie, as cookie.go has it. */
+#define COOKIE_STEP_NS 64000000000ULL
+#define COOKIE_OUTER 0
+#define COOKIE_INNER 1
+#define COOKIE_DATA_BITS 24
+#define COOKIE_DATA_MASK 0xffffff
+#define COOKIE_MAX_AGE 2
+#define COOKIE_VALUES 4
+
 /* Tuning. */
+
+/* Of answers: what netstack puts there. */
+#define HOP_LIMIT 64
+
+/* Options before the MSS of a SYN, which the stacks of this world put first. */
+#define MAX_SYN_OPTIONS 8
 
 /* 802.1ad has a service tag and a customer tag; nobody stacks more for one host. */
 #define MAX_VLAN_TAGS 2
@@ -92,7 +113,7 @@ enum listed {
 
 /*
  * The verdict on a frame, and its counter. The order is the action: up to LAST_REDIRECT the frame goes to the socket,
- * up to LAST_DROP it is dropped, the rest passes to the kernel. The Go table in verdict.go documents each.
+ * up to LAST_DROP it is dropped, ANSWER_SYN_COOKIE is sent back, the rest passes to the kernel. The Go table in verdict.go documents each.
  */
 enum verdict {
 	REDIRECT_LISTENER,
@@ -107,6 +128,7 @@ enum verdict {
 	DROP_CONNECTION_RATE,
 	DROP_PACKET_RATE,
 	LAST_DROP = DROP_PACKET_RATE,
+	ANSWER_SYN_COOKIE,
 	PASS_GROUP_MAC,
 	PASS_VLAN_DEPTH,
 	PASS_NOT_IP,

@@ -147,6 +147,33 @@ struct {
 	__uint(max_entries, 1);
 } limits SEC(".maps");
 
+/* SYN cookies. The master writes the settings. */
+struct cookie_settings {
+	__u64 key[2];
+	__u32 answer; /* SYNs, here */
+	__u16 window; /* of answers */
+	__u16 mtu;    /* of the interface */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct cookie_settings);
+	__uint(max_entries, 1);
+} cookies SEC(".maps");
+
+/*
+ * Until when (CLOCK_MONOTONIC, ns) the SYNs of a receive queue are answered. A worker whose SYN queue is full writes it
+ * in shared memory. Load sets the size to the number of queues.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} floods SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, enum verdict);

@@ -7,6 +7,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "answer.h"
 #include "constants.h"
 #include "cursor.h"
 #include "flow.h"
@@ -39,12 +40,14 @@ static __always_inline enum verdict tcp_first_fragment(struct cursor *c, struct 
 static __always_inline enum verdict tcp_segment(struct cursor *c, struct packet *p)
 {
 	struct tcphdr tcp;
+	enum verdict v;
 
 	if (!pull_tcp(c, &tcp))
 		return PASS_MALFORMED;
 	p->src.port = tcp.source;
 	p->dst.port = tcp.dest;
-	return packet_verdict(p, is_syn(&tcp));
+	v = packet_verdict(p, is_syn(&tcp));
+	return v == REDIRECT_LISTENER && is_syn(&tcp) ? answer_syn(c, p, &tcp, v) : v;
 }
 
 /*
@@ -244,6 +247,8 @@ static __always_inline int act(struct xdp_md *ctx, enum verdict v)
 			v = DROP_NO_SOCKET;
 	} else if (v <= LAST_DROP) {
 		action = XDP_DROP;
+	} else if (v == ANSWER_SYN_COOKIE) {
+		action = XDP_TX;
 	}
 	frames = bpf_map_lookup_elem(&verdicts, &v);
 	if (frames)
