@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +23,7 @@ func answering() Config {
 // flood has the SYNs of queue 0 answered until a time; 0: not.
 func flood(t testing.TB, s *Steer, until uint64) {
 	t.Helper()
-	if err := s.maps.Floods.Put(uint32(0), until); err != nil {
+	if err := s.maps.AnswerUntil.Put(uint32(0), until); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -178,6 +179,8 @@ func TestNoSYNCookies(t *testing.T) {
 	}
 	off, small := answering(), answering()
 	off.Cookies.Answer, small.Cookies.MTU = false, 500
+	redirect := answering()
+	redirect.Cookies.Redirect = true
 	for _, frags := range []bool{false, true} {
 		s := steering(t, frags)
 		filter := newFilter(t, FilterConfig{Deny: prefixes("198.51.100.7/32")})
@@ -207,6 +210,10 @@ func TestNoSYNCookies(t *testing.T) {
 		for name, c := range map[string]Config{"left to the worker": off, "MTU too small": small, "not configured": testConfig} {
 			configure(t, s, c)
 			check(name, ours, 0, RedirectListener)
+		}
+		configure(t, s, redirect)
+		if action, err := s.Program().Run(&ebpf.RunOptions{Data: ours}); action != xdpRedirect || err != nil {
+			t.Errorf("action %d, %v, instead of sending it back by XDP_REDIRECT", action, err)
 		}
 	}
 }

@@ -36,18 +36,30 @@ type Cookies struct {
 	Key    CookieKey
 	Window uint16 // that the answers announce
 	MTU    int    // of the interface, from 576 on
-	// Answer has the program answer, as long as [Steer.Floods] say so; otherwise SYNs go to the socket as ever.
+	// Answer has the program answer, until the time of [Steer.AnswerUntil]; otherwise SYNs go to the socket as ever.
 	Answer bool
+	// Redirect has answers sent by XDP_REDIRECT to the interface that the SYN came from, not by XDP_TX. veth needs that: for
+	// XDP_TX it does not wake its other end when that has NAPI by GRO, and its ring is full for good (Linux 6.18).
+	Redirect bool
 }
 
 func (c *Cookies) settings() (s steerCookieSettings) {
 	s.Key[0], s.Key[1] = binary.LittleEndian.Uint64(c.Key[:]), binary.LittleEndian.Uint64(c.Key[8:])
 	s.Window, s.Mtu = c.Window, uint16(c.MTU)
 	if c.Answer && c.MTU >= minCookieMTU {
-		s.Answer = 1
+		s.Answer = answerTX
+		if c.Redirect {
+			s.Answer = answerRedirect
+		}
 	}
 	return s
 }
+
+// enum answer of src/constants.h.
+const (
+	answerTX = 1 + iota
+	answerRedirect
+)
 
 // minCookieMTU is what every IPv4 host takes (RFC 791 3.1); with less there is nothing to announce.
 const minCookieMTU = 576

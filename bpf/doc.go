@@ -56,12 +56,12 @@
 //
 // # SYN cookies
 //
-// While a worker asks for it ([Steer.Floods]) because its SYN queue is full, SYNs that came in on its queue are answered here
+// While a worker asks for it ([Steer.AnswerUntil]) because its SYN queue is full, SYNs that came in on its queue are answered here
 // ([AnswerSYNCookie]), in the frame that they came in, which goes back by XDP_TX, instead of the way through ring, worker
 // and a send call. The cookies are those that the workers make and judge ([CookieKey]), so that the ACK can go to any
 // of them as ever. Lists and limits come first. Tagged frames, IP options and extension headers are left to the worker, and
-// so is everything else that is not a plain SYN. On veth a frame sent so is lost unless the peer has NAPI: an XDP program, or
-// `ethtool -K PEER gro on`.
+// so is everything else that is not a plain SYN. On veth, where XDP_REDIRECT takes the place of XDP_TX ([Cookies].Redirect), a
+// frame sent so is lost unless the peer has NAPI: an XDP program, or `ethtool -K PEER gro on`.
 //
 // # Not done here
 //

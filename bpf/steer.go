@@ -76,7 +76,7 @@ func Load(o Options) (*Steer, error) {
 	}
 	delete(spec.Programs, other)
 	spec.Maps[steerMapSockets].MaxEntries = uint32(o.Queues)
-	spec.Maps[steerMapFloods].MaxEntries = uint32(o.Queues)
+	spec.Maps[steerMapAnswerUntil].MaxEntries = uint32(o.Queues)
 
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, &LoadError{Frags: o.Frags, Hint: hint(err), Err: err}
@@ -160,9 +160,9 @@ func (s *Steer) SetSocket(queue uint32, fd int) error {
 	return nil
 }
 
-// Floods is the descriptor of memory to map: for each receive queue a word, the time (CLOCK_MONOTONIC, ns) until which its
+// AnswerUntil is the descriptor of memory to map: for each receive queue a word, the time (CLOCK_MONOTONIC, ns) until which its
 // SYNs to listeners are answered with SYN cookies by the program, as Config.Cookies says. It belongs to s.
-func (s *Steer) Floods() int { return s.maps.Floods.FD() }
+func (s *Steer) AnswerUntil() int { return s.maps.AnswerUntil.FD() }
 
 // Counters returns the verdicts so far, summed over the CPUs. It makes a system call a verdict and disturbs no frame.
 func (s *Steer) Counters() (Counters, error) {

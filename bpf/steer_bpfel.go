@@ -103,9 +103,9 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	steerMapAddresses      = "addresses"
+	steerMapAnswerUntil    = "answer_until"
 	steerMapBackends       = "backends"
 	steerMapCookies        = "cookies"
-	steerMapFloods         = "floods"
 	steerMapFragments      = "fragments"
 	steerMapLimits         = "limits"
 	steerMapListeners      = "listeners"
@@ -168,18 +168,18 @@ type steerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
-	Addresses *ebpf.MapSpec `ebpf:"addresses"`
-	Backends  *ebpf.MapSpec `ebpf:"backends"`
-	Cookies   *ebpf.MapSpec `ebpf:"cookies"`
-	Floods    *ebpf.MapSpec `ebpf:"floods"`
-	Fragments *ebpf.MapSpec `ebpf:"fragments"`
-	Limits    *ebpf.MapSpec `ebpf:"limits"`
-	Listeners *ebpf.MapSpec `ebpf:"listeners"`
-	Lists     *ebpf.MapSpec `ebpf:"lists"`
-	Ports     *ebpf.MapSpec `ebpf:"ports"`
-	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
-	Sources   *ebpf.MapSpec `ebpf:"sources"`
-	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
+	Addresses   *ebpf.MapSpec `ebpf:"addresses"`
+	AnswerUntil *ebpf.MapSpec `ebpf:"answer_until"`
+	Backends    *ebpf.MapSpec `ebpf:"backends"`
+	Cookies     *ebpf.MapSpec `ebpf:"cookies"`
+	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
+	Limits      *ebpf.MapSpec `ebpf:"limits"`
+	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
+	Lists       *ebpf.MapSpec `ebpf:"lists"`
+	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
+	Sources     *ebpf.MapSpec `ebpf:"sources"`
+	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // steerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -208,26 +208,26 @@ func (o *steerObjects) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
-	Addresses *ebpf.Map `ebpf:"addresses"`
-	Backends  *ebpf.Map `ebpf:"backends"`
-	Cookies   *ebpf.Map `ebpf:"cookies"`
-	Floods    *ebpf.Map `ebpf:"floods"`
-	Fragments *ebpf.Map `ebpf:"fragments"`
-	Limits    *ebpf.Map `ebpf:"limits"`
-	Listeners *ebpf.Map `ebpf:"listeners"`
-	Lists     *ebpf.Map `ebpf:"lists"`
-	Ports     *ebpf.Map `ebpf:"ports"`
-	Sockets   *ebpf.Map `ebpf:"sockets"`
-	Sources   *ebpf.Map `ebpf:"sources"`
-	Verdicts  *ebpf.Map `ebpf:"verdicts"`
+	Addresses   *ebpf.Map `ebpf:"addresses"`
+	AnswerUntil *ebpf.Map `ebpf:"answer_until"`
+	Backends    *ebpf.Map `ebpf:"backends"`
+	Cookies     *ebpf.Map `ebpf:"cookies"`
+	Fragments   *ebpf.Map `ebpf:"fragments"`
+	Limits      *ebpf.Map `ebpf:"limits"`
+	Listeners   *ebpf.Map `ebpf:"listeners"`
+	Lists       *ebpf.Map `ebpf:"lists"`
+	Ports       *ebpf.Map `ebpf:"ports"`
+	Sockets     *ebpf.Map `ebpf:"sockets"`
+	Sources     *ebpf.Map `ebpf:"sources"`
+	Verdicts    *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.Addresses,
+		m.AnswerUntil,
 		m.Backends,
 		m.Cookies,
-		m.Floods,
 		m.Fragments,
 		m.Limits,
 		m.Listeners,

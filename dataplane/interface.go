@@ -229,6 +229,13 @@ func (i *Interface) Steer(c bpf.Config) error {
 	return nil
 }
 
+// AnswersFD is the descriptor to give to [OpenAnswers], in this process or another. It belongs to i.
+func (i *Interface) AnswersFD() int { return i.steer.AnswerUntil() }
+
+// AnswersByVeth reports whether frames that the program sends back go through veth's own ring, and arrive only if the other end has
+// NAPI: an XDP program, or GRO switched on (veth_xdp_xmit). Generic mode sends them as any other.
+func (l LinkInfo) AnswersByVeth() bool { return l.Driver == "veth" && l.Mode == ModeNative }
+
 // Counters are the program's verdicts, summed over CPUs.
 func (i *Interface) Counters() (bpf.Counters, error) { return i.steer.Counters() }
 

@@ -66,6 +66,9 @@ type Link struct {
 	More []Device
 	// Placement chooses the ports of backend connections; nil: any port.
 	Placement Placement
+	// AnswerSYNs has XDP answer the SYNs of these queues with SYN cookies until a time
+	// of the system's monotonic clock; 0: no more. Nil: there is nobody to do it.
+	AnswerSYNs func(until time.Duration)
 }
 
 // Config is what New needs. Zero values of the scalar fields mean defaults.

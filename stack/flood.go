@@ -13,9 +13,11 @@ import (
 // netstack does for one costs 5 to 20 us, so that 50,000 a second are enough to starve a
 // worker. Therefore:
 //
-//   - A SYN that finds the SYN queue full is answered here with netstack's SYN cookie,
-//     straight into a TX frame. Like netstack's, the answer has no window
-//     scale and no SACK; it has no timestamps either.
+//   - A SYN that finds the SYN queue full is answered here with a SYN cookie, straight into
+//     a TX frame. Like netstack's, the answer has no window scale and no SACK; it has no
+//     timestamps either. From then on XDP answers the SYNs of the queue in the same way, if
+//     it can. After floodTime the next one comes here again, and says whether the SYN queue
+//     is still full: so that ends by itself, also when the worker does.
 //   - Of these SYNs no more are answered than there is time for: they are dropped while
 //     frames wait, for the segments of connections are among those. Who meant one sends
 //     it again.
@@ -86,6 +88,17 @@ func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
 	return true
 }
 
+// answerSYNs has XDP answer what comes on the queues of l until a loop time; 0: no more.
+func (s *Stack) answerSYNs(l *link, until time.Duration) {
+	if l.AnswerSYNs == nil {
+		return
+	}
+	if until > 0 {
+		until += s.epoch
+	}
+	l.AnswerSYNs(until)
+}
+
 // answerCookie answers a SYN to a listener whose SYN queue is full. It reports false when
 // netstack has to judge it.
 func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
@@ -104,7 +117,11 @@ func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
 		return true
 	case accepted >= capacity:
 		counters.ListenOverflowSynDrop.Increment()
+		l.stack.answerSYNs(l, 0)
 		return true
+	}
+	if len(l.stack.refusing) == 0 {
+		l.stack.answerSYNs(l, l.flooded)
 	}
 	mss := encodeMSS(header.ParseSynOptions(s.tcp[header.TCPMinimumSize:], false).MSS)
 	cookie := l.stack.cookies.Cookie(s.cookieFlow(), s.tcp.SequenceNumber(), l.stack.cookieTime(), mss)

@@ -86,6 +86,9 @@ func (l *Listener) Refuse(on bool) {
 	s.refusing = slices.DeleteFunc(s.refusing, func(e netstack.TransportEndpoint) bool { return e == ep })
 	if on {
 		s.refusing = append(s.refusing, ep)
+		for _, k := range s.links {
+			s.answerSYNs(k, 0)
+		}
 	}
 }
 

@@ -48,6 +48,7 @@ type Stack struct {
 	listeners  []*Listener                  // that are open
 	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
 	cookies    bpf.CookieKey
+	epoch      time.Duration      // system's monotonic time when loop time began
 	routes     []hopRoute         // as netstack's, most specific first
 	tables     []endpointTable    // of netstack
 	received   *tcpip.StatCounter // netstack's count of valid segments
@@ -95,7 +96,7 @@ func New(c Config) (*Stack, error) {
 		s.batch = defaultBatch
 	}
 	s.clock = newClock(s.wakeIfAsleep)
-	s.clock.epoch = c.Epoch + cookieLead
+	s.clock.epoch, s.epoch = c.Epoch+cookieLead, c.Epoch
 	s.poller = &Poller{stack: s}
 	s.peers = newPeers(&c)
 	s.tick()

@@ -133,6 +133,15 @@ static __always_inline void put_syn_ack(struct syn_ack *to, const struct packet 
 	to->tcp.check = ~fold(sum + sum_words(to, sizeof(*to) / 4));
 }
 
+/* The action that sends an answer. */
+static __always_inline int send_back(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	const struct cookie_settings *settings = bpf_map_lookup_elem(&cookies, &zero);
+
+	return settings && settings->answer == ANSWER_REDIRECT ? bpf_redirect(ctx->ingress_ifindex, 0) : XDP_TX;
+}
+
 /*
  * Makes the frame of a SYN to a listener the answer, unless no worker asked for that or it is not a plain one; what is not
  * answered gets verdict otherwise. The checksum of the SYN is not looked at: nothing is kept of it, and whom a damaged one
@@ -142,7 +151,7 @@ static __always_inline enum verdict answer_syn(struct cursor *c, struct packet *
 {
 	__u32 ip_end = p->family == FAMILY_IPV4 ? ANSWERED_IPV4 : ANSWERED_IPV6, queue = c->ctx->rx_queue_index, zero = 0;
 	const struct cookie_settings *settings = bpf_map_lookup_elem(&cookies, &zero);
-	__u64 *until = bpf_map_lookup_elem(&floods, &queue);
+	__u64 *until = bpf_map_lookup_elem(&answer_until, &queue);
 	struct ethernet *ethernet;
 	struct syn_ack *answer;
 	__u32 bytes, cookie;
@@ -150,7 +159,7 @@ static __always_inline enum verdict answer_syn(struct cursor *c, struct packet *
 	__be32 next;
 	void *end;
 
-	if (!settings || !settings->answer || !until || *until <= bpf_ktime_get_ns())
+	if (!settings || settings->answer == ANSWER_NOT || !until || *until <= bpf_ktime_get_ns())
 		return otherwise;
 	if (c->at != ip_end + sizeof(*tcp) || tcp->doff < 5 || ip_end + tcp->doff * 4 > c->end || tcp->rst || tcp->fin || !plausible_source(p))
 		return otherwise;

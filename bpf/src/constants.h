@@ -104,6 +104,13 @@ enum port_role {
 	ROLE_FILTER = 8,     /* what comes for a listener passes the lists and the limits first */
 } __attribute__((packed));
 
+/* How SYNs are answered here, if at all. */
+enum answer {
+	ANSWER_NOT,
+	ANSWER_TX,
+	ANSWER_REDIRECT, /* to the interface that they came from: veth forgets to wake its other end for XDP_TX (veth_xdp_flush) */
+};
+
 /* What the lists say of an address. */
 enum listed {
 	LISTED_NOT,

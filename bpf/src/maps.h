@@ -150,7 +150,7 @@ struct {
 /* SYN cookies. The master writes the settings. */
 struct cookie_settings {
 	__u64 key[2];
-	__u32 answer; /* SYNs, here */
+	__u32 answer; /* enum answer */
 	__u16 window; /* of answers */
 	__u16 mtu;    /* of the interface */
 };
@@ -172,7 +172,7 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_MMAPABLE);
-} floods SEC(".maps");
+} answer_until SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

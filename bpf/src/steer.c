@@ -248,7 +248,7 @@ static __always_inline int act(struct xdp_md *ctx, enum verdict v)
 	} else if (v <= LAST_DROP) {
 		action = XDP_DROP;
 	} else if (v == ANSWER_SYN_COOKIE) {
-		action = XDP_TX;
+		action = send_back(ctx);
 	}
 	frames = bpf_map_lookup_elem(&verdicts, &v);
 	if (frames)

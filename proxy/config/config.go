@@ -324,7 +324,19 @@ type Filter struct {
 	PacketBurst     int // at once; 0: as many as PacketRate
 	IPv4Prefix      int // bits of an IPv4 source that are its prefix
 	IPv6Prefix      int // bits of an IPv6 source that are its prefix
+
+	SYNCookies SYNCookies // who sends them
 }
+
+// SYNCookies says who answers SYNs with SYN cookies when a SYN queue is full.
+type SYNCookies string
+
+// The values of filter.syn_cookies.
+const (
+	SYNCookiesAuto SYNCookies = "auto" // the XDP program where that is known to arrive
+	SYNCookiesXDP  SYNCookies = "xdp"  // the XDP program
+	SYNCookiesLoop SYNCookies = "loop" // the event loop of the worker
+)
 
 // Log says what is logged and where.
 type Log struct {

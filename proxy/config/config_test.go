@@ -85,6 +85,7 @@ func TestValuesHaveNames(t *testing.T) {
 		"zero_copy":              {string(ZeroCopyAuto), string(ZeroCopyOn), string(ZeroCopyOff)},
 		"rx_checksum":            {string(RXChecksumAuto), string(RXChecksumVerify), string(RXChecksumTrust)},
 		"tx_checksum":            {string(TXChecksumAuto), string(TXChecksumSoftware), string(TXChecksumOffload)},
+		"filter.syn_cookies":     {string(SYNCookiesAuto), string(SYNCookiesXDP), string(SYNCookiesLoop)},
 		"wait":                   {string(WaitSleep), string(WaitSpin)},
 		"tcp.congestion_control": {string(Cubic), string(Reno)},
 		"x_forwarded":            {string(XForwardedAppend), string(XForwardedReplace), string(XForwardedOff)},

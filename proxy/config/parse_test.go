@@ -60,7 +60,7 @@ func TestParseExample(t *testing.T) {
 	}
 	want.Limits = Limits{MaxConnections: 65536, RequestLineBytes: 8 << 10, FieldsBytes: 32 << 10, FieldCount: 100, KeepAliveRequests: 1000, ChunkExtensionBytes: 256, ChunkOverheadBytes: 16 << 10, TrailerBytes: 8 << 10, TrailerCount: 32,
 		Client: ClientLimits{Status: 429, PrefixIPv4: 32, PrefixIPv6: 64, Entries: 65536}}
-	want.Filter = Filter{IPv4Prefix: 32, IPv6Prefix: 64}
+	want.Filter = Filter{IPv4Prefix: 32, IPv6Prefix: 64, SYNCookies: SYNCookiesAuto}
 	want.Forwarded = ForwardedOff
 	want.Log = Log{Level: slog.LevelInfo, Access: "/var/log/ringroad/access.log", Format: Combined}
 	equal(t, got, want)

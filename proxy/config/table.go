@@ -504,6 +504,11 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Filter.IPv6Prefix },
 	},
 	{
+		path: "filter.syn_cookies", kind: word, def: "auto", values: []string{"auto", "xdp", "loop"},
+		about: "Who answers SYNs with SYN cookies while a SYN queue is full. `xdp`: the XDP program, for a fraction of what it costs the event `loop` of the worker, which sends the first and all that are not plain. `auto` is `xdp` except on veth in native mode, where an answer of the program is lost unless the other end has GRO on (`ethtool -K PEER gro on`, from Linux 5.13) or an XDP program.",
+		at:    func(s *scope) any { return &s.config.Filter.SYNCookies },
+	},
+	{
 		path: "error_pages.STATUS", kind: file,
 		about: "File with the body of the proxy's own answers with a status from 400 to 599, at most 32KiB; read at the start and at each reload. Its extension says what it is: .html, .txt, .json, .xml or .svg. Errors that backends answer pass unchanged.",
 		at:    func(s *scope) any { return &s.config.ErrorPages },

@@ -134,6 +134,7 @@ func (m *master) instruct(c *child) error {
 		Index: c.index, Workers: len(m.children), Master: os.Getpid(), Links: c.links,
 		Reload: m.reloadMessage(), CPU: c.cpu, Identity: m.identity,
 		HasAccessLog: m.access != nil, HasProfile: c.profile != nil,
+		Cookies: m.cookies,
 	}
 	fds := []int{fdOf(c.pageFile), fdOf(m.clients)}
 	if len(m.children) > 1 {
@@ -147,6 +148,9 @@ func (m *master) instruct(c *child) error {
 	}
 	if c.profile != nil {
 		fds = append(fds, fdOf(c.profile))
+	}
+	for _, i := range m.interfaces {
+		fds = append(fds, i.AnswersFD())
 	}
 	err := c.channel.Send(worker.Message{Kind: worker.MessageStart, Start: &s}, fds...)
 	if c.profile != nil {

@@ -152,6 +152,11 @@ func (m *master) refit(k int, was, is dataplane.LinkState) {
 	if len(m.config.RSS.Key.Bytes) > 0 {
 		m.readRSS(len(m.children)) // followRSS asks the NIC alone
 	}
+	if m.announced {
+		if err := m.steer(); err != nil { // what the program answers has the MTU in it
+			m.log.Error("cannot steer by the new MTU of an interface", "interface", is.Name, "error", err)
+		}
+	}
 	if m.drained {
 		return // what starts later knows
 	}

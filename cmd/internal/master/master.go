@@ -9,6 +9,7 @@ package master
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,9 +89,10 @@ type master struct {
 	rss        []*dataplane.RSS // of each interface; nil: unknown
 	identity   sandbox.Identity
 	children   []*child
-	clients    *os.File   // table of limits.client
-	memory     *os.File   // of handover between workers; nil: one worker
-	bells      []*os.File // an eventfd for each worker
+	clients    *os.File      // table of limits.client
+	cookies    bpf.CookieKey // of SYN cookies
+	memory     *os.File      // of handover between workers; nil: one worker
+	bells      []*os.File    // an eventfd for each worker
 	steered    steered
 	filter     *bpf.Filter   // in use; nil: none
 	access     *os.File      // nil: none
@@ -155,6 +157,7 @@ func (m *master) open() (err error) {
 	if m.pages, err = proxy.ReadPages(c); err != nil {
 		return err
 	}
+	rand.Read(m.cookies[:]) //nolint:errcheck // it never fails
 	if m.filter, err = filter.Open(&c.Filter); err != nil {
 		return err
 	}

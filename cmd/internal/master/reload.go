@@ -3,6 +3,7 @@ package master
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -81,11 +82,28 @@ func (m *master) steer() error {
 	for k, i := range m.interfaces {
 		c := s
 		c.Addresses = m.links[k].own()
+		c.Cookies = m.cookiesOn(k)
 		if err := i.Steer(c); err != nil {
 			return fmt.Errorf("steer on %s: %w", i.Name(), err)
 		}
 	}
 	return nil
+}
+
+// cookiesOn is how interface k answers SYNs with cookies.
+func (m *master) cookiesOn(k int) bpf.Cookies {
+	c := bpf.Cookies{
+		Redirect: m.interfaces[k].Link().AnswersByVeth(),
+		Key:      m.cookies, MTU: m.links[k].state.MTU,
+		Window: uint16(min(m.config.TCP.ReceiveBuffer.DefaultBytes, math.MaxUint16)),
+	}
+	switch m.config.Filter.SYNCookies {
+	case config.SYNCookiesXDP:
+		c.Answer = true
+	case config.SYNCookiesAuto:
+		c.Answer = !c.Redirect
+	}
+	return c
 }
 
 // openToTraffic begins to steer, when all workers serve for the first time, and

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"ringroad/bpf"
 	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/sandbox"
 	"ringroad/cmd/internal/trace"
@@ -68,8 +69,8 @@ const CPUProfile = "profile"
 
 // Start is all that a worker needs to know. Its message has the descriptors of
 // the page, of the table of clients, of the handover memory and bells (with more than
-// one worker), of the access log and of the CPU profile (if there is one), in this
-// order.
+// one worker), of the access log and of the CPU profile (if there is one), and of the
+// answers of each link, in this order.
 type Start struct {
 	Index    int              `json:"index"`
 	Workers  int              `json:"workers"`
@@ -77,6 +78,7 @@ type Start struct {
 	Links    []Link           `json:"links"`  // in the order of the configuration
 	Reload   Reload           `json:"reload"`
 	CPU      int              `json:"cpu"` // to run on; -1: any
+	Cookies  bpf.CookieKey    `json:"cookies"`
 	Identity sandbox.Identity `json:"identity"`
 
 	HasAccessLog bool `json:"has_access_log"`
@@ -130,12 +132,14 @@ type Queue struct {
 type files struct {
 	page, clients, memory, access, profile *os.File
 	bells                                  []*os.File
+	answers                                []*os.File // of each link
 }
 
 // close lets go of what has been mapped or duplicated: another worker's bell must
 // not wake this one.
 func (f *files) close() {
 	closeAll(f.bells)
+	closeAll(f.answers)
 	f.page.Close()    //nolint:errcheck // it was mapped
 	f.clients.Close() //nolint:errcheck // it was mapped
 	if f.memory != nil {
@@ -155,6 +159,7 @@ func (s *Start) split(list []*os.File) (f files, ok bool) {
 			want++
 		}
 	}
+	want += len(s.Links)
 	if len(list) != want {
 		return f, false
 	}
@@ -175,6 +180,7 @@ func (s *Start) split(list []*os.File) (f files, ok bool) {
 	if s.HasProfile {
 		f.profile = take()
 	}
+	f.answers = list
 	return f, true
 }
 

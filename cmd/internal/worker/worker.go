@@ -14,6 +14,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
@@ -109,6 +110,9 @@ func (w *Worker) build(o Options) (err error) {
 			TrustChecksum: trustChecksum(c.RXChecksum, l.Driver),
 			Placement:     w.placement(l.RSS),
 		}
+		if links[i].AnswerSYNs, err = l.answerSYNs(o.files.answers[i]); err != nil {
+			return err
+		}
 		for _, q := range l.queues[1:] {
 			links[i].More = append(links[i].More, q)
 		}
@@ -120,8 +124,9 @@ func (w *Worker) build(o Options) (err error) {
 		Links: links, Resolver: w.neighbours, Waiter: w.waiter,
 		Worker: w.index, Workers: w.workers,
 		FirstPort: c.BackendPorts.First, LastPort: c.BackendPorts.Last,
-		TCP:  tcpOptions(&c.TCP),
-		Spin: spin(c),
+		TCP:       tcpOptions(&c.TCP),
+		Spin:      spin(c),
+		CookieKey: o.Cookies,
 	}
 	if w.workers > 1 {
 		w.handover, err = dataplane.OpenHandover(dataplane.HandoverOptions{
@@ -137,6 +142,7 @@ func (w *Worker) build(o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	s.Epoch = epoch
 	if w.stack, err = stack.New(s); err != nil { // its clock begins here
 		return err
 	}
@@ -182,6 +188,19 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 		}
 	}
 	return all, nil
+}
+
+// answerSYNs has the XDP program answer the SYNs of the worker's queues of l.
+func (l *link) answerSYNs(f *os.File) (func(until time.Duration), error) {
+	answers, err := dataplane.OpenAnswers(f, slices.Max(l.Queues)+1)
+	if err != nil {
+		return nil, err
+	}
+	return func(until time.Duration) {
+		for _, q := range l.Queues {
+			answers.Until(q, until)
+		}
+	}, nil
 }
 
 // placement chooses source ports for a NIC that places flows by r; nil: nothing is
