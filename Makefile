@@ -61,7 +61,7 @@ matrix: ## compare with nginx over links with loss, reordering, duplicates and d
 	@$(GO) run ./hack/matrix $(MATRIX_FLAGS)
 
 flood: ## floods against ringroad and nginx: what open connections keep, whether new ones succeed, memory (root, three minutes; FLOOD_FLAGS: -kinds syn,ack, -d 2s, -only ringroad)
-	@hack/install ip=iproute2 nginx=nginx
+	@hack/install ip=iproute2 nginx=nginx ethtool=ethtool
 	@$(GO) run ./hack/flood $(FLOOD_FLAGS)
 
 pgo: ## train the profile that the build is optimised with (root, a minute)

@@ -146,6 +146,7 @@ var running = control.Status{
 		Failed: time.Date(2026, 9, 8, 9, 0, 0, 0, time.UTC), Error: "a.yaml:1:1: one\na.yaml:2:1: two",
 	},
 	Interfaces: []control.Interface{{Name: "eth0", State: control.LinkUp, MTU: 1500, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, Driver: "igb", Mode: "native", ZeroCopy: true, Queues: 4,
+		SYNCookiesByXDP: true, SYNCookies: 1234,
 		TXChecksum: true, TXChecksumReason: "driver igb announces tx-checksum", Features: &control.Features{XDP: []string{"basic", "redirect"}, TXMetadata: []string{"tx-timestamp", "tx-checksum"}, ZeroCopySegments: 1}},
 		{Name: "e1", State: control.LinkNoCarrier, Since: time.Date(2026, 9, 8, 8, 0, 0, 0, time.UTC), MTU: 1500, Driver: "veth", Mode: "generic", Reason: "generic mode always copies", Queues: 2}},
 	Listeners: []string{"0.0.0.0:80", "[::]:80"},
@@ -167,9 +168,11 @@ configuration  /etc/ringroad.yaml, generation 2, loaded 2026-09-07 11:00:00
                  a.yaml:2:1: two
 interfaces     eth0: igb, native, zero-copy, queues 4, MTU 1500
                  checksums of what is sent: offload (driver igb announces tx-checksum)
+                 SYN cookies when a SYN queue is full: by XDP, 1234 so far
                  features: XDP basic redirect; RX metadata none; TX metadata tx-timestamp tx-checksum; zero-copy frames of up to 1 descriptors
                e1: veth, generic, copies (generic mode always copies), queues 2, MTU 1500
                  no carrier since 2026-09-08 08:00:00
+                 SYN cookies when a SYN queue is full: by the loop
                  features: not known, Linux 6.3 would tell
 listeners      0.0.0.0:80, [::]:80
 upstreams      app: 10.0.0.2:8080, 10.0.0.3:8080

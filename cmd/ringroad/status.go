@@ -88,6 +88,11 @@ func statusText(s *control.Status) string {
 			}
 			line("", fmt.Sprintf("  checksums of what is sent: %s (%s)", by, i.TXChecksumReason))
 		}
+		if i.SYNCookiesByXDP {
+			line("", fmt.Sprintf("  SYN cookies when a SYN queue is full: by XDP, %d so far", i.SYNCookies))
+		} else {
+			line("", "  SYN cookies when a SYN queue is full: by the loop")
+		}
 		line("", "  features: "+i.Features.String())
 	}
 	if s.Filter != nil {

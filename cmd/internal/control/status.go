@@ -81,6 +81,8 @@ type Interface struct {
 	// TXChecksum says that checksums of what is sent are left to the interface.
 	TXChecksum       bool      `json:"tx_checksum"`
 	TXChecksumReason string    `json:"tx_checksum_reason"` // why they are, or are not
+	SYNCookiesByXDP  bool      `json:"syn_cookies_by_xdp"` // a SYN is answered there while a SYN queue is full
+	SYNCookies       uint64    `json:"syn_cookies"`        // that were answered so
 	Features         *Features `json:"features"`           // nil: the kernel does not tell, Linux 6.3 is needed
 }
 

@@ -80,6 +80,7 @@ var fulls = []full{
 	{"handed_full", of(handover, "handed_full"), "frames for another worker were lost because its ring was full", "`ringroad top` shows the worker that falls behind"},
 	{"checksum_errors", of(stackCounters, "checksum_errors"), "segments had a bad checksum and were dropped", "on veth: ethtool -K PEER tx off, or rx_checksum: auto"},
 	{"syn_cookies_sent", of(stackCounters, "syn_cookies_sent"), "SYN cookies were sent because the SYN queue was full", "listeners[].backlog: larger"},
+	{"answer_syn_cookie", verdict("answer_syn_cookie"), "SYNs were answered with cookies by XDP because the SYN queue was full", "listeners[].backlog: larger"},
 	{"syn_dropped", of(stackCounters, "syn_dropped"), "SYNs were dropped because the accept queue was full", "listeners[].backlog: larger, or workers: more"},
 	{"ack_dropped", of(stackCounters, "ack_dropped"), "handshakes were dropped because the accept queue was full", "listeners[].backlog: larger, or workers: more"},
 	{"accept_pauses", of(proxyCounters, "accept_pauses"), "times accepting paused because all connections were in use", "limits.max_connections: larger"},

@@ -81,11 +81,13 @@ func (m *master) status() control.Status {
 	for k, i := range m.interfaces {
 		zeroCopy, reason := m.got(k, func(q *worker.Queue) (bool, string) { return q.ZeroCopy, q.Reason })
 		txChecksum, txReason := m.got(k, func(q *worker.Queue) (bool, string) { return q.TXChecksum, q.TXChecksumReason })
+		counters, _ := i.Counters() // zero when the interface has gone
 		l := &m.links[k]
 		s.Interfaces = append(s.Interfaces, control.Interface{
 			Name: l.state.Name, State: linkState(l.state), Since: l.since, MTU: l.state.MTU, Addresses: l.addresses,
 			Driver: i.Driver(), Mode: i.Mode().String(), ZeroCopy: zeroCopy, Reason: reason, Queues: l.state.RXQueues,
 			TXChecksum: txChecksum, TXChecksumReason: txReason, Features: control.NewFeatures(i.Link().Features),
+			SYNCookiesByXDP: m.cookiesOn(k).Answer, SYNCookies: counters[bpf.AnswerSYNCookie],
 		})
 	}
 	s.Filter = m.filterStatus()

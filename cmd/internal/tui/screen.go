@@ -91,6 +91,13 @@ func (v *view) title(now *Reading) string {
 	if s.Filter != nil {
 		text += "  filter refused " + count(s.Filter.Refused())
 	}
+	cookies := uint64(0)
+	for _, i := range s.Interfaces {
+		cookies += i.SYNCookies
+	}
+	if cookies > 0 {
+		text += "  SYNs answered by XDP " + count(cookies)
+	}
 	if v.paused {
 		text = "PAUSED  " + text
 	}
