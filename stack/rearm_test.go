@@ -175,8 +175,8 @@ func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 		p.next("a full window", covers(window*packetBytes))
 		// The window's first packet is lost. At the third duplicate ACK it is sent
 		// again, and the rest of the data for the first time: they are lost.
-		for _, n := range []int{8, 9, 12} {
-			p.acknowledge(packetBytes, [2]int{6*packetBytes + 1, n * packetBytes})
+		for _, n := range []int{3, 4, 9} {
+			p.acknowledge(packetBytes, [2]int{2 * packetBytes, n * packetBytes})
 		}
 		p.next("the lost packet again", covers(packetBytes))
 		p.next("the last packet", covers(packets*packetBytes-1))
