@@ -7,7 +7,7 @@
 //  2. RX descriptor -> frame owned by the worker (package dataplane, as are steps 6 to 8).
 //
 // The C side is in src: constants.h (protocol numbers, limits, verdicts), cursor.h (bounds checks), parse.h (headers),
-// flow.h (what is ours), filter.h (who may send), cookie.h and answer.h (SYN cookies), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
+// flow.h (what is ours), filter.h (who may send), flood.h (what is refused in a flood), cookie.h and answer.h (SYN cookies), maps.h, and steer.c, which joins them into two programs: one for frames in one buffer and one
 // for frames in several (xdp.frags), needed for an MTU above one page. It is dual licensed GPL-2.0 and BSD-2-Clause; the
 // object is committed, and `go generate` with Debian 12's clang-14 and libbpf-dev makes it again, byte for byte.
 // Little-endian machines only.
@@ -62,6 +62,16 @@
 // of them as ever. Lists and limits come first. Tagged frames, IP options and extension headers are left to the worker, and
 // so is everything else that is not a plain SYN. On veth, where XDP_REDIRECT takes the place of XDP_TX ([Cookies].Redirect), a
 // frame sent so is lost unless the peer has NAPI: an XDP program, or `ethtool -K PEER gro on`.
+//
+// # Floods
+//
+// [Flows] is memory that programs and workers share. A worker marks in it which connections are open, by a hash with a
+// random key, and says when there is a flood of packets that belong to none. Until then the program asks nothing, a test of
+// one word. In a flood it refuses what finds its slot empty: [DropStray], [DropStrayACK], [DropStrayFragment],
+// [DropStrayICMP]. A SYN to a listener passes, and of ACKs to one that bring a valid
+// SYN cookie so many a second. Fragments and ICMP errors have limits even if their connection is open. A slot is shared by all connections
+// with the same hash, so a stray passes with the probability that its slot is in use; one of an open connection never
+// finds it empty.
 //
 // # Not done here
 //

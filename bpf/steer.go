@@ -15,6 +15,8 @@ import (
 type Options struct {
 	Frags  bool // the program for frames in several buffers (Linux 5.18), for an MTU above one page
 	Queues int  // receive queues of the interface, at least 1: the size of the socket map
+	// Flows is where workers say what is open. Nil: nobody does, and nothing is refused for it.
+	Flows *Flows
 }
 
 // Steer is one loaded steering program with its maps, for one interface. It steers nothing until Configure and SetSocket
@@ -81,7 +83,11 @@ func Load(o Options) (*Steer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, &LoadError{Frags: o.Frags, Hint: hint(err), Err: err}
 	}
-	collection, err := ebpf.NewCollection(spec)
+	var co ebpf.CollectionOptions
+	if o.Flows != nil {
+		co.MapReplacements = o.Flows.replace(spec)
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, co)
 	if err != nil {
 		return nil, &LoadError{Frags: o.Frags, Hint: hint(err), Err: err}
 	}

@@ -33,6 +33,23 @@ type steerEndpoint struct {
 	Zero    uint16
 }
 
+type steerFlood struct {
+	_      structs.HostLayout
+	Until  uint64
+	Key    [2]uint64
+	Mask   uint32
+	Words  uint32
+	Unused [4]uint64
+	Cpu    [256]struct {
+		_         structs.HostLayout
+		Refused   uint64
+		Acks      uint64
+		Fragments uint64
+		Errors    uint64
+		Unused    [4]uint64
+	}
+}
+
 type steerFragment struct {
 	_   structs.HostLayout
 	Src steerAddress
@@ -83,19 +100,23 @@ const (
 	steerVerdictDROP_DENIED           steerVerdict = 7
 	steerVerdictDROP_CONNECTION_RATE  steerVerdict = 8
 	steerVerdictDROP_PACKET_RATE      steerVerdict = 9
-	steerVerdictLAST_DROP             steerVerdict = 9
-	steerVerdictANSWER_SYN_COOKIE     steerVerdict = 10
-	steerVerdictPASS_GROUP_MAC        steerVerdict = 11
-	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 12
-	steerVerdictPASS_NOT_IP           steerVerdict = 13
-	steerVerdictPASS_MALFORMED        steerVerdict = 14
-	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 15
-	steerVerdictPASS_NOT_TCP          steerVerdict = 16
-	steerVerdictPASS_OTHER_PORT       steerVerdict = 17
-	steerVerdictPASS_ICMP             steerVerdict = 18
-	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 19
-	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 20
-	steerVerdictNUM_VERDICTS          steerVerdict = 21
+	steerVerdictDROP_STRAY_ACK        steerVerdict = 10
+	steerVerdictDROP_STRAY            steerVerdict = 11
+	steerVerdictDROP_STRAY_FRAGMENT   steerVerdict = 12
+	steerVerdictDROP_STRAY_ICMP       steerVerdict = 13
+	steerVerdictLAST_DROP             steerVerdict = 13
+	steerVerdictANSWER_SYN_COOKIE     steerVerdict = 14
+	steerVerdictPASS_GROUP_MAC        steerVerdict = 15
+	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 16
+	steerVerdictPASS_NOT_IP           steerVerdict = 17
+	steerVerdictPASS_MALFORMED        steerVerdict = 18
+	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 19
+	steerVerdictPASS_NOT_TCP          steerVerdict = 20
+	steerVerdictPASS_OTHER_PORT       steerVerdict = 21
+	steerVerdictPASS_ICMP             steerVerdict = 22
+	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 23
+	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 24
+	steerVerdictNUM_VERDICTS          steerVerdict = 25
 )
 
 // Names of all BPF objects in the ELF.
@@ -106,6 +127,8 @@ const (
 	steerMapAnswerUntil    = "answer_until"
 	steerMapBackends       = "backends"
 	steerMapCookies        = "cookies"
+	steerMapFlood          = "flood"
+	steerMapFlows          = "flows"
 	steerMapFragments      = "fragments"
 	steerMapLimits         = "limits"
 	steerMapListeners      = "listeners"
@@ -172,6 +195,8 @@ type steerMapSpecs struct {
 	AnswerUntil *ebpf.MapSpec `ebpf:"answer_until"`
 	Backends    *ebpf.MapSpec `ebpf:"backends"`
 	Cookies     *ebpf.MapSpec `ebpf:"cookies"`
+	Flood       *ebpf.MapSpec `ebpf:"flood"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
 	Limits      *ebpf.MapSpec `ebpf:"limits"`
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
@@ -212,6 +237,8 @@ type steerMaps struct {
 	AnswerUntil *ebpf.Map `ebpf:"answer_until"`
 	Backends    *ebpf.Map `ebpf:"backends"`
 	Cookies     *ebpf.Map `ebpf:"cookies"`
+	Flood       *ebpf.Map `ebpf:"flood"`
+	Flows       *ebpf.Map `ebpf:"flows"`
 	Fragments   *ebpf.Map `ebpf:"fragments"`
 	Limits      *ebpf.Map `ebpf:"limits"`
 	Listeners   *ebpf.Map `ebpf:"listeners"`
@@ -228,6 +255,8 @@ func (m *steerMaps) Close() error {
 		m.AnswerUntil,
 		m.Backends,
 		m.Cookies,
+		m.Flood,
+		m.Flows,
 		m.Fragments,
 		m.Limits,
 		m.Listeners,

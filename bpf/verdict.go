@@ -17,6 +17,10 @@ const (
 	DropDenied          = Verdict(steerVerdictDROP_DENIED)
 	DropConnectionRate  = Verdict(steerVerdictDROP_CONNECTION_RATE)
 	DropPacketRate      = Verdict(steerVerdictDROP_PACKET_RATE)
+	DropStrayACK        = Verdict(steerVerdictDROP_STRAY_ACK)
+	DropStray           = Verdict(steerVerdictDROP_STRAY)
+	DropStrayFragment   = Verdict(steerVerdictDROP_STRAY_FRAGMENT)
+	DropStrayICMP       = Verdict(steerVerdictDROP_STRAY_ICMP)
 	AnswerSYNCookie     = Verdict(steerVerdictANSWER_SYN_COOKIE)
 	PassGroupMAC        = Verdict(steerVerdictPASS_GROUP_MAC)
 	PassVLANDepth       = Verdict(steerVerdictPASS_VLAN_DEPTH)
@@ -47,6 +51,10 @@ var verdicts = [NumVerdicts]struct{ name, help string }{
 	DropDenied:          {"drop_denied", "packets to a listener, dropped because the lists of the filter deny their source"},
 	DropConnectionRate:  {"drop_connection_rate", "SYNs to a listener, dropped because their source prefix opens connections too fast"},
 	DropPacketRate:      {"drop_packet_rate", "packets to a listener, dropped because their source prefix sends too many"},
+	DropStrayACK:        {"drop_stray_ack", "ACKs of no open connection, dropped in a flood of packets that belong to none, but for those that may end a handshake"},
+	DropStray:           {"drop_stray", "RSTs, FINs and other TCP segments of no open connection, dropped in such a flood"},
+	DropStrayFragment:   {"drop_stray_fragment", "fragments of no open connection or beyond a limit, dropped in such a flood"},
+	DropStrayICMP:       {"drop_stray_icmp", "ICMP errors about no open connection or beyond a limit, dropped in such a flood"},
 	AnswerSYNCookie:     {"answer_syn_cookie", "SYNs to a listener whose SYN queue is full, answered by the XDP program with a SYN cookie"},
 	PassGroupMAC:        {"pass_group_mac", "frames to a broadcast or multicast MAC address, passed to the kernel"},
 	PassVLANDepth:       {"pass_vlan_depth", "frames with more than two VLAN tags, passed to the kernel"},

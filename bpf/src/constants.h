@@ -92,6 +92,23 @@
 /* How often a CPU tries to take its turn at a bucket that others change at the same moment. */
 #define BUCKET_TRIES 4
 
+/*
+ * What a CPU lets through a second, and at once, while there is a flood: ACKs that may bring a SYN cookie back, fragments,
+ * ICMP errors. The stack judges the first by two hashes, 2 us, and takes as many of the others (strangeLimit).
+ */
+#define FLOOD_ACKS 20000
+#define FLOOD_ACKS_BURST 2000
+#define FLOOD_FRAGMENTS 2000
+#define FLOOD_FRAGMENTS_BURST 1000
+#define FLOOD_ERRORS 2000
+#define FLOOD_ERRORS_BURST 1000
+
+/* CPUs that count by themselves; more share. A power of two. */
+#define FLOOD_CPUS 256
+
+/* A slot of the flow table has a byte for each worker: at most so many words. */
+#define MAX_FLOW_WORDS 32
+
 /* One byte for each port of each family says which look-ups a segment to that port is worth. */
 #define FAMILY_IPV4 0
 #define FAMILY_IPV6 1
@@ -134,7 +151,11 @@ enum verdict {
 	DROP_DENIED,
 	DROP_CONNECTION_RATE,
 	DROP_PACKET_RATE,
-	LAST_DROP = DROP_PACKET_RATE,
+	DROP_STRAY_ACK,
+	DROP_STRAY,
+	DROP_STRAY_FRAGMENT,
+	DROP_STRAY_ICMP,
+	LAST_DROP = DROP_STRAY_ICMP,
 	ANSWER_SYN_COOKIE,
 	PASS_GROUP_MAC,
 	PASS_VLAN_DEPTH,

@@ -9,6 +9,7 @@
 
 #include "constants.h"
 #include "filter.h"
+#include "flood.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -53,11 +54,13 @@ static __always_inline void fragment_key(struct fragment *key, const struct pack
 }
 
 /* The verdict on a TCP packet; opens tells that it may open a connection. */
-static __always_inline enum verdict packet_verdict(struct packet *p, bool opens)
+static __always_inline enum verdict packet_verdict(struct packet *p, enum kind kind, bool opens)
 {
 	enum verdict v = flow_verdict(p);
 
-	return p->filter ? admit(p, &p->src.address, opens) : v;
+	if (is_redirect(v))
+		v = in_flood(p, kind, v);
+	return p->filter && is_redirect(v) ? admit(p, &p->src.address, opens) : v;
 }
 
 /*
@@ -90,7 +93,7 @@ static __always_inline enum verdict later_fragment(const struct fragment *key, s
 		return PASS_UNKNOWN_FRAGMENT;
 	if (*seen & FRAGMENT_FILTER)
 		v = admit(p, &p->src.address, false);
-	return is_redirect(v) ? REDIRECT_FRAGMENT : v;
+	return is_redirect(v) ? in_flood(p, KIND_LATER_FRAGMENT, REDIRECT_FRAGMENT) : v;
 }
 
 #endif

@@ -174,6 +174,48 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } answer_until SEC(".maps");
 
+/* What one CPU has done in floods; a cache line. The times are those of buckets (CLOCK_MONOTONIC, ns). */
+struct flood_cpu {
+	__u64 refused; /* packets */
+	__u64 acks;
+	__u64 fragments;
+	__u64 errors;
+	__u64 unused[4];
+};
+
+/*
+ * Whether there is a flood of packets that belong to no connection. Workers say so through memory that they share with
+ * the program, without a system call. Master writes key, mask and words before the first worker starts.
+ */
+struct flood {
+	__u64 until;  /* CLOCK_MONOTONIC, ns; 0: there is none */
+	__u64 key[2]; /* of the hash of flows: random, so that nobody can aim at a slot */
+	__u32 mask;   /* slots less one */
+	__u32 words;  /* of a slot */
+	__u64 unused[4];
+	struct flood_cpu cpu[FLOOD_CPUS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flood);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} flood SEC(".maps");
+
+/*
+ * The open connections of all workers: a slot is found by the hash of a flow, and is 0 if none of its connections is
+ * open. Each worker has a byte of its own, so that it writes without a lock. Load sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} flows SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, enum verdict);

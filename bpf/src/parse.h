@@ -16,6 +16,7 @@ struct packet {
 	struct endpoint dst;
 	__u32 family; /* FAMILY_IPV4 or FAMILY_IPV6 */
 	__u32 filter; /* to a listener, through the lists and the limits */
+	__u32 seq, ack; /* of a whole segment */
 };
 
 static __always_inline bool is_vlan(__be16 type)

@@ -10,6 +10,7 @@
 #include "answer.h"
 #include "constants.h"
 #include "cursor.h"
+#include "flood.h"
 #include "flow.h"
 #include "maps.h"
 #include "parse.h"
@@ -33,7 +34,7 @@ static __always_inline enum verdict tcp_first_fragment(struct cursor *c, struct 
 		return DROP_TINY_FRAGMENT;
 	p->src.port = ports.src;
 	p->dst.port = ports.dst;
-	return packet_verdict(p, !pull_tcp(&whole, &tcp) || is_syn(&tcp));
+	return packet_verdict(p, KIND_FRAGMENT, !pull_tcp(&whole, &tcp) || is_syn(&tcp));
 }
 
 /* A segment shorter than a TCP header passes: the kernel discards it without an answer (tcp_v4_rcv). */
@@ -46,7 +47,9 @@ static __always_inline enum verdict tcp_segment(struct cursor *c, struct packet 
 		return PASS_MALFORMED;
 	p->src.port = tcp.source;
 	p->dst.port = tcp.dest;
-	v = packet_verdict(p, is_syn(&tcp));
+	p->seq = bpf_ntohl(tcp.seq);
+	p->ack = bpf_ntohl(tcp.ack_seq);
+	v = packet_verdict(p, kind_of(&tcp), is_syn(&tcp));
 	return v == REDIRECT_LISTENER && is_syn(&tcp) ? answer_syn(c, p, &tcp, v) : v;
 }
 
@@ -70,7 +73,7 @@ static __always_inline enum verdict quoted_flow(struct cursor *c, struct packet 
 		if (!is_redirect(v))
 			return v;
 	}
-	return REDIRECT_ICMP;
+	return in_flood(p, KIND_ERROR, REDIRECT_ICMP);
 }
 
 static __always_inline enum verdict icmp(struct cursor *c, struct packet *p)
