@@ -19,6 +19,8 @@ import (
 type InterfaceOptions struct {
 	Name string
 	Mode Mode // default ModeAuto
+	// Flows is where workers say which connections are open; nil: nowhere.
+	Flows *bpf.Flows
 }
 
 // Interface is a network interface with the steering program attached. The program goes away with Close, or with the
@@ -81,7 +83,7 @@ func (i *Interface) open(o InterfaceOptions) error {
 	}
 	// Queues that are allocated may come into use (ethtool -L).
 	i.queues = max(i.link.RXQueues, a.NumRxQueues)
-	if i.steer, err = bpf.Load(bpf.Options{Frags: i.link.Frags, Queues: i.queues}); err != nil {
+	if i.steer, err = bpf.Load(bpf.Options{Frags: i.link.Frags, Queues: i.queues, Flows: o.Flows}); err != nil {
 		return err
 	}
 	if err := i.attach(o.Mode); err != nil {

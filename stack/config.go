@@ -85,7 +85,10 @@ type Config struct {
 	// Handover joins the workers. Nil: a frame for another worker is answered
 	// as one for nobody.
 	Handover Handover
-	TCP      TCPOptions
+	// Flows tells the XDP program which connections are open. Nil: it is not told, and
+	// floods come to the stack.
+	Flows Flows
+	TCP   TCPOptions
 	// Batch is the most frames taken from one queue in a turn. Default 32: at
 	// 1,000 connections 128 cost a tenth of the requests and 512 half of them,
 	// because what was injected has left the cache when its session runs. Frames

@@ -44,6 +44,15 @@ func (t endpointTable) len() int {
 	return len(*t.all)
 }
 
+// each calls f with each of them, under the lock.
+func (t endpointTable) each(f func(id *netstack.TransportEndpointID)) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for id := range *t.all {
+		f(&id)
+	}
+}
+
 // queuesOf is how many handshakes of a listener are under way, how many connections wait to
 // be accepted, and what the accept queue holds: one more than the backlog, and than the SYN
 // queue holds.

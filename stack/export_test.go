@@ -3,7 +3,10 @@ package stack
 import (
 	"time"
 
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"ringroad/bpf"
 )
 
 // RoundTrip is netstack's smoothed round trip time of c, 0 before it is measured.
@@ -68,3 +71,23 @@ func (s *Stack) Suspects() bool {
 	}
 	return false
 }
+
+// IsOpen reports whether the stack has a connection, or one in TIME_WAIT, for this flow. It does not wait
+// for a link that is in use, perhaps by the caller: then TIME_WAIT is not looked at.
+func (s *Stack) IsOpen(f *bpf.Flow) bool {
+	k := flowKey{local: f.Local, remote: f.Remote, ports: uint32(f.LocalPort)<<16 | uint32(f.RemotePort)}
+	found := false
+	for _, t := range s.tables {
+		t.each(func(id *netstack.TransportEndpointID) { found = found || id.RemotePort != 0 && flowKeyOf(id) == k })
+	}
+	for _, l := range s.links {
+		if l.mu.TryLock() {
+			found = found || l.timeWait.find(&k) != nil
+			l.mu.Unlock()
+		}
+	}
+	return found
+}
+
+// SweepFlows is what the stack does when many connections were opened.
+func (s *Stack) SweepFlows() { s.sweepFlows() }

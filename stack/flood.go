@@ -26,6 +26,7 @@ import (
 //     limits as well (net.inet.icmp.icmplim). What completes a handshake by a valid cookie
 //     is not one of them.
 //   - So are packets that the lean path does not take: fragments, IP options, ICMP errors.
+//   - When there are more than that the XDP program drops them (open.go).
 
 // Limits of a link, a second. What they allow costs some percent of a processor.
 var (
@@ -75,6 +76,10 @@ func (l *link) isStray(s *segment, listener *tcp.Endpoint) bool {
 // refusesStray drops s, for which there is no connection, if it is a stray and one too many.
 func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
 	if !l.isStray(s, listener) {
+		if l.stack.flows != nil && s.tcp[header.TCPFlagsOffset]&syn == 0 {
+			key := s.flowKey()
+			l.stack.flows.mark(&key) // of a cookie; netstack is about to make the connection
+		}
 		return false
 	}
 	a, most := &l.refused, refusalLimit

@@ -19,7 +19,12 @@ type flooded struct {
 }
 
 func newFlooded(t *testing.T, v6 bool) *flooded {
-	f := &flooded{puppet: newPuppet(t, v6, false)}
+	return floodedOf(t, v6, nil)
+}
+
+// floodedOf is one whose configuration configure changes.
+func floodedOf(t *testing.T, v6 bool, configure func(*stack.Config)) *flooded {
+	f := &flooded{puppet: puppetWith(t, configure, v6, false, serveEcho)}
 	f.l.LoseToClient(func(frame []byte) bool {
 		s := frameTCP(frame)
 		switch {

@@ -32,6 +32,7 @@ type Stack struct {
 	poller   *Poller
 	watched  watchQueue // connections with output on its way
 	peers    *peers     // nil: alone
+	flows    *openFlows // nil: the XDP program is not told
 	tcp      TCPOptions
 	batch    int
 	spin     time.Duration
@@ -99,6 +100,9 @@ func New(c Config) (*Stack, error) {
 	s.clock.epoch, s.epoch = c.Epoch+cookieLead, c.Epoch
 	s.poller = &Poller{stack: s}
 	s.peers = newPeers(&c)
+	if c.Flows != nil {
+		s.flows = &openFlows{Flows: c.Flows}
+	}
 	s.tick()
 	s.net = netstack.New(netstack.Options{
 		NetworkProtocols: []netstack.NetworkProtocolFactory{
@@ -195,6 +199,9 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 		s.stats.TurnLength.ObserveTime(now - s.began)
 	}
 	s.began, s.turning = now, true
+	if s.flows != nil {
+		s.tendFlows(now)
+	}
 	if g := s.resolver.Generation(); g != s.generation {
 		s.updateRoutes()
 	}

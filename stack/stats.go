@@ -22,6 +22,9 @@ type LoopStats struct {
 	BytesWritten  uint64 `name:"bytes_written" unit:"bytes" kind:"counter" help:"Bytes written to send buffers."`
 	TimersRearmed uint64 `name:"timers_rearmed" unit:"timers" kind:"counter" help:"Retransmission timers that netstack had lost, armed again."`
 
+	Floods     uint64 `name:"floods" unit:"floods" kind:"counter" help:"Times that a flood of packets without a connection began, as this worker saw it: XDP drops them until it ends."`
+	FloodGuard uint64 `name:"flood_guard" unit:"floods" kind:"gauge" help:"1 while XDP drops packets without a connection."`
+
 	TurnLength Histogram `name:"turn_length" unit:"nanoseconds" kind:"histogram" help:"How long turns of the event loop took, but for those that the loop went to sleep after."`
 	Batch      Histogram `name:"batch" unit:"frames" kind:"histogram" help:"How many frames came in a turn that received any, from all queues and other workers."`
 }
@@ -114,7 +117,13 @@ type TCPStats struct {
 }
 
 // LoopStats returns the loop's counters.
-func (s *Stack) LoopStats() LoopStats { return s.stats }
+func (s *Stack) LoopStats() LoopStats {
+	st := s.stats
+	if s.flows != nil && s.flows.Guarding() {
+		st.FloodGuard = 1
+	}
+	return st
+}
 
 // HandoverStats returns the counters of handing over; all zero when alone.
 func (s *Stack) HandoverStats() HandoverStats {
@@ -141,10 +150,6 @@ func (s *Stack) LinkStats(index int) LinkStats {
 // TCPStats returns netstack's counters.
 func (s *Stack) TCPStats() TCPStats {
 	t := s.net.Stats().TCP
-	endpoints := 0
-	for _, table := range s.tables {
-		endpoints += table.len()
-	}
 	s.countQueues()
 	timers, most := s.clock.len()
 	return TCPStats{
@@ -171,7 +176,7 @@ func (s *Stack) TCPStats() TCPStats {
 		SegmentsDropped:     s.dropped(),
 		Timers:              uint64(timers),
 		TimersHighWater:     uint64(most),
-		Endpoints:           uint64(endpoints),
+		Endpoints:           uint64(s.endpoints()),
 	}
 }
 

@@ -163,6 +163,15 @@ func (t *timeWaitTable) expire(now uint32) {
 	}
 }
 
+// each calls f with each entry.
+func (t *timeWaitTable) each(f func(*waiting)) {
+	for p := t.head; p != t.tail; p++ {
+		if w := t.at(p); !w.dead {
+			f(w)
+		}
+	}
+}
+
 func millis(d time.Duration) uint32 { return uint32(d / time.Millisecond) }
 
 // noteOurFIN is told of a FIN that leaves. If the peer's has not come before, the

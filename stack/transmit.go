@@ -50,6 +50,9 @@ func (l *link) carryACK(o *outgoing) bool {
 		l.forget(&key)
 	}
 	if flags&header.TCPFlagSyn != 0 {
+		if l.stack.flows != nil {
+			l.stack.flows.mark(&key)
+		}
 		// No state for a handshake: a flood of SYNs must not fill the table.
 		if l.stack.peers != nil && flags&header.TCPFlagAck != 0 {
 			l.stack.peers.noteHandshake(&key, t)

@@ -136,7 +136,8 @@ func (m *master) instruct(c *child) error {
 		HasAccessLog: m.access != nil, HasProfile: c.profile != nil,
 		Cookies: m.cookies,
 	}
-	fds := []int{fdOf(c.pageFile), fdOf(m.clients)}
+	flows := m.flows.FDs()
+	fds := []int{fdOf(c.pageFile), fdOf(m.clients), flows[0], flows[1]}
 	if len(m.children) > 1 {
 		fds = append(fds, fdOf(m.memory))
 		for _, b := range m.bells {

@@ -91,6 +91,7 @@ type master struct {
 	children   []*child
 	clients    *os.File      // table of limits.client
 	cookies    bpf.CookieKey // of SYN cookies
+	flows      *bpf.Flows    // which connections are open
 	memory     *os.File      // of handover between workers; nil: one worker
 	bells      []*os.File    // an eventfd for each worker
 	steered    steered
@@ -178,8 +179,11 @@ func (m *master) open() (err error) {
 	for _, f := range doctor.Ports(c) {
 		m.log.Warn(f.Text, "check", f.Check, "subject", f.Subject, "remedy", f.Remedy)
 	}
+	if m.flows, err = bpf.NewFlows(); err != nil {
+		return err
+	}
 	for _, name := range c.Interfaces {
-		i, err := dataplane.OpenInterface(dataplane.InterfaceOptions{Name: name, Mode: modes[c.XDPMode]})
+		i, err := dataplane.OpenInterface(dataplane.InterfaceOptions{Name: name, Mode: modes[c.XDPMode], Flows: m.flows})
 		if err != nil {
 			return err
 		}

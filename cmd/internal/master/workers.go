@@ -45,6 +45,9 @@ func (m *master) startWorkers() error {
 	if m.clients, err = worker.NewClientMemory(m.config.Limits.Client.Entries, n); err != nil {
 		return err
 	}
+	if err := m.flows.Divide(n); err != nil {
+		return err
+	}
 	if err := m.openHandover(n); err != nil {
 		return err
 	}

@@ -68,9 +68,9 @@ type Profile struct {
 const CPUProfile = "profile"
 
 // Start is all that a worker needs to know. Its message has the descriptors of
-// the page, of the table of clients, of the handover memory and bells (with more than
-// one worker), of the access log and of the CPU profile (if there is one), and of the
-// answers of each link, in this order.
+// the page, of the table of clients, of the two parts of the table of open connections,
+// of the handover memory and bells (with more than one worker), of the access log and
+// of the CPU profile (if there is one), and of the answers of each link, in this order.
 type Start struct {
 	Index    int              `json:"index"`
 	Workers  int              `json:"workers"`
@@ -130,9 +130,9 @@ type Queue struct {
 
 // files are the descriptors of a Start.
 type files struct {
-	page, clients, memory, access, profile *os.File
-	bells                                  []*os.File
-	answers                                []*os.File // of each link
+	page, clients, flood, flows, memory, access, profile *os.File
+	bells                                                []*os.File
+	answers                                              []*os.File // of each link
 }
 
 // close lets go of what has been mapped or duplicated: another worker's bell must
@@ -142,6 +142,8 @@ func (f *files) close() {
 	closeAll(f.answers)
 	f.page.Close()    //nolint:errcheck // it was mapped
 	f.clients.Close() //nolint:errcheck // it was mapped
+	f.flood.Close()   //nolint:errcheck // it was mapped
+	f.flows.Close()   //nolint:errcheck // it was mapped
 	if f.memory != nil {
 		f.memory.Close() //nolint:errcheck // it was mapped
 	}
@@ -150,7 +152,7 @@ func (f *files) close() {
 // split names the descriptors that came with s; ok is false when they are not as
 // many as they should be.
 func (s *Start) split(list []*os.File) (f files, ok bool) {
-	want := 2
+	want := 4
 	if s.Workers > 1 {
 		want += 1 + s.Workers
 	}
@@ -167,7 +169,7 @@ func (s *Start) split(list []*os.File) (f files, ok bool) {
 		first, list = list[0], list[1:]
 		return first
 	}
-	f.page, f.clients = take(), take()
+	f.page, f.clients, f.flood, f.flows = take(), take(), take(), take()
 	if s.Workers > 1 {
 		f.memory = take()
 		for range s.Workers {

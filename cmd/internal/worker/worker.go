@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"ringroad/bpf"
 	"ringroad/cmd/internal/capture"
 	"ringroad/cmd/internal/trace"
 	"ringroad/dataplane"
@@ -92,6 +93,10 @@ func (w *Worker) build(o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	flows, err := bpf.OpenFlows(o.files.flood, o.files.flows, w.index)
+	if err != nil {
+		return err
+	}
 	queues, err := w.openQueues(o)
 	if err != nil {
 		return err
@@ -124,6 +129,7 @@ func (w *Worker) build(o Options) (err error) {
 		Links: links, Resolver: w.neighbours, Waiter: w.waiter,
 		Worker: w.index, Workers: w.workers,
 		FirstPort: c.BackendPorts.First, LastPort: c.BackendPorts.Last,
+		Flows:     flows,
 		TCP:       tcpOptions(&c.TCP),
 		Spin:      spin(c),
 		CookieKey: o.Cookies,
