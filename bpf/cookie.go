@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"encoding/binary"
-	"math/bits"
 )
 
 // CookieKey is the secret of SYN cookies, which the program and all workers share: whoever gets the ACK can judge it.
@@ -54,43 +53,16 @@ func (k *CookieKey) Valid(f *CookieFlow, cookie, seq uint32, now uint8) bool {
 	return now-time <= cookieMaxAge && (v-k.Hash(f, time, CookieInner))&cookieDataMask < cookieValues
 }
 
-// sipHash is SipHash-2-4 (Aumasson and Bernstein, 2012).
+// sipHash is SipHash-2-4.
 func (k *CookieKey) sipHash(b []byte) uint64 {
-	k0, k1 := binary.LittleEndian.Uint64(k[:]), binary.LittleEndian.Uint64(k[8:])
-	v := sipState{k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573}
+	v := newSIP(binary.LittleEndian.Uint64(k[:]), binary.LittleEndian.Uint64(k[8:]))
 	last := uint64(len(b)) << 56
 	for ; len(b) >= 8; b = b[8:] {
-		v.add(binary.LittleEndian.Uint64(b))
+		v.add(binary.LittleEndian.Uint64(b), 2)
 	}
 	for i, c := range b {
 		last |= uint64(c) << (8 * i)
 	}
-	v.add(last)
-	v.c ^= 0xff
-	for range 4 {
-		v.round()
-	}
-	return v.a ^ v.b ^ v.c ^ v.d
-}
-
-type sipState struct{ a, b, c, d uint64 }
-
-func (v *sipState) add(m uint64) {
-	v.d ^= m
-	v.round()
-	v.round()
-	v.a ^= m
-}
-
-func (v *sipState) round() {
-	v.a += v.b
-	v.b = bits.RotateLeft64(v.b, 13) ^ v.a
-	v.a = bits.RotateLeft64(v.a, 32)
-	v.c += v.d
-	v.d = bits.RotateLeft64(v.d, 16) ^ v.c
-	v.a += v.d
-	v.d = bits.RotateLeft64(v.d, 21) ^ v.a
-	v.c += v.b
-	v.b = bits.RotateLeft64(v.b, 17) ^ v.c
-	v.c = bits.RotateLeft64(v.c, 32)
+	v.add(last, 2)
+	return v.sum(4)
 }

@@ -117,37 +117,13 @@ func (t *FlowTable) at(f *Flow) int {
 // hash is flow_hash of the C side.
 func (o *steerFlood) hash(f *Flow) uint64 {
 	port := func(n uint16) uint64 { return uint64(bits.ReverseBytes16(n)) } // as it is in the packet
-	h := sip{o.Key[0] ^ 0x736f6d6570736575, o.Key[1] ^ 0x646f72616e646f6d, o.Key[0] ^ 0x6c7967656e657261, o.Key[1] ^ 0x7465646279746573}
-	h.word(binary.LittleEndian.Uint64(f.Remote[:]))
-	h.word(binary.LittleEndian.Uint64(f.Remote[8:]))
-	h.word(binary.LittleEndian.Uint64(f.Local[:]))
-	h.word(binary.LittleEndian.Uint64(f.Local[8:]))
-	h.word(port(f.LocalPort)<<16 | port(f.RemotePort))
-	h[2] ^= 0xff
-	h.round()
-	h.round()
-	h.round()
-	return h[0] ^ h[1] ^ h[2] ^ h[3]
-}
-
-// sip is the state of SipHash.
-type sip [4]uint64
-
-func (h *sip) word(m uint64) {
-	h[3] ^= m
-	h.round()
-	h[0] ^= m
-}
-
-func (h *sip) round() {
-	h[0] += h[1]
-	h[1] = bits.RotateLeft64(h[1], 13) ^ h[0]
-	h[0] = bits.RotateLeft64(h[0], 32)
-	h[2] += h[3]
-	h[3] = bits.RotateLeft64(h[3], 16) ^ h[2]
-	h[0] += h[3]
-	h[3] = bits.RotateLeft64(h[3], 21) ^ h[0]
-	h[2] += h[1]
-	h[1] = bits.RotateLeft64(h[1], 17) ^ h[2]
-	h[2] = bits.RotateLeft64(h[2], 32)
+	h := newSIP(o.Key[0], o.Key[1])
+	for _, word := range [...]uint64{
+		binary.LittleEndian.Uint64(f.Remote[:]), binary.LittleEndian.Uint64(f.Remote[8:]),
+		binary.LittleEndian.Uint64(f.Local[:]), binary.LittleEndian.Uint64(f.Local[8:]),
+		port(f.LocalPort)<<16 | port(f.RemotePort),
+	} {
+		h.add(word, 1)
+	}
+	return h.sum(3)
 }
