@@ -89,11 +89,12 @@ type master struct {
 	rss        []*dataplane.RSS // of each interface; nil: unknown
 	identity   sandbox.Identity
 	children   []*child
-	clients    *os.File      // table of limits.client
-	cookies    bpf.CookieKey // of SYN cookies
-	flows      *bpf.Flows    // which connections are open
-	memory     *os.File      // of handover between workers; nil: one worker
-	bells      []*os.File    // an eventfd for each worker
+	clients    *os.File       // table of limits.client
+	cookies    bpf.CookieKey  // of SYN cookies
+	flows      *bpf.Flows     // which connections are open
+	resident   *worker.Memory // of this process
+	memory     *os.File       // of handover between workers; nil: one worker
+	bells      []*os.File     // an eventfd for each worker
 	steered    steered
 	filter     *bpf.Filter   // in use; nil: none
 	access     *os.File      // nil: none
@@ -150,6 +151,9 @@ func (m *master) open() (err error) {
 		return fmt.Errorf("open interface %s: %w", c.Interfaces[0], err)
 	}
 	if m.identity, err = sandbox.Lookup(c.User); err != nil {
+		return err
+	}
+	if m.resident, err = worker.NewMemory(); err != nil {
 		return err
 	}
 	if err := doctor.LocalBackends(c); err != nil {
@@ -417,9 +421,7 @@ func (m *master) announce() {
 	}
 	m.log.Info("ready", "listeners", listeners, "interfaces", m.config.Interfaces, "upstreams", upstreams, "workers", len(m.children))
 	m.tellManager(notify.Ready(m.statusLine()))
-	if err := worker.ForgetStart(); err != nil {
-		m.log.Debug("the master stays larger than it must be", "error", err)
-	}
+	m.resident.Started()
 }
 
 // statusLine is what `systemctl status` shows.

@@ -275,4 +275,5 @@ func (m *master) check() {
 	}
 	m.writeStats()
 	m.tellManager(notify.Alive())
+	m.resident.Tick()
 }

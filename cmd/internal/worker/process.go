@@ -115,9 +115,7 @@ func (p *process) start() error {
 	if p.worker, err = New(o); err != nil {
 		return err
 	}
-	if err := ForgetStart(); err != nil {
-		log.Debug("the worker stays larger than it must be", "error", err)
-	}
+	p.worker.memory.Started()
 	if err := sandbox.Enter(sandbox.Options{Identity: s.Identity, Parent: s.Master, Log: log}); err != nil {
 		return errors.Join(err, p.worker.close())
 	}

@@ -75,7 +75,7 @@ type queue struct {
 // New binds the sockets, builds the stack and listens. Frames may come once the
 // master has entered the sockets; they are answered once Run runs.
 func New(o Options) (*Worker, error) {
-	w := &Worker{index: o.Index, workers: o.Workers, log: o.Log, memory: NewMemory()}
+	w := &Worker{index: o.Index, workers: o.Workers, log: o.Log}
 	if err := w.build(o); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -84,6 +84,9 @@ func New(o Options) (*Worker, error) {
 
 func (w *Worker) build(o Options) (err error) {
 	c := o.Config
+	if w.memory, err = NewMemory(); err != nil {
+		return err
+	}
 	w.ports.First, w.ports.Last = stack.PortBlock(c.BackendPorts.First, c.BackendPorts.Last, w.index, w.workers)
 	if w.page, err = OpenPage(o.files.page, o.Links); err != nil {
 		return err
