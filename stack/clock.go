@@ -14,6 +14,10 @@ import (
 // 6 % of the worker's time.
 const readings = 32
 
+// clockStep is the least time between two calls, ns: as much as a large segment has
+// packets, which get times of their own when it is split (sack.go).
+const clockStep = 64
+
 // clock is netstack's tcpip.Clock. Readings are fresh to the time of two requests,
 // because RACK (RFC 8985) mistakes a time read once a turn for reordering and
 // resends 14 to 25 % of a body; timers run on the loop, so that what they send
@@ -25,7 +29,7 @@ type clock struct {
 	// workers judge SYN cookies by one time.
 	epoch time.Duration
 
-	reading atomic.Int64 // last reading, ns since base, and one for each call since
+	reading atomic.Int64 // last reading, ns since base, and clockStep for each call since
 
 	mu    sync.Mutex
 	queue timerQueue
@@ -55,10 +59,10 @@ func (c *clock) set(now time.Duration) {
 // first (detectLoss in rack.go has the comparison of RFC 8985 6.2 the wrong way
 // round), and for lost when the other is acknowledged.
 func (c *clock) recent() time.Duration {
-	r := c.reading.Add(1)
-	if r%readings == 0 {
+	r := c.reading.Add(clockStep)
+	if r/clockStep%readings == 0 {
 		c.set(c.elapsed())
-		r = c.reading.Add(1)
+		r = c.reading.Add(clockStep)
 	}
 	return time.Duration(r)
 }

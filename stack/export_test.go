@@ -30,6 +30,16 @@ func (c *Conn) ProbeDelay() time.Duration {
 	return snd.probe.target.Sub(snd.state.LastSendTime)
 }
 
+// LoseTimers leaves c without the timers of what is not acknowledged.
+func (c *Conn) LoseTimers() {
+	ep := c.endpoint.(*tcp.Endpoint)
+	ep.LockUser()
+	defer ep.UnlockUser()
+	snd, _ := senderOf(ep)
+	const orphaned = 3 // tcp.timerStateOrphaned
+	snd.resend.state, snd.probe.state = orphaned, orphaned
+}
+
 // Watched is how many connections the stack looks at for a lost timer.
 func (s *Stack) Watched() int { return len(s.watched.entries) - s.watched.head }
 

@@ -120,6 +120,9 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 	if count == nil && l.suspects() && l.intact(s) {
 		l.judgeRecovery(s, ep)
 	}
+	if count == nil && !opening && flags&(rst|syn|ack) == ack {
+		l.markSACKed(s, ep)
+	}
 	if count == nil || !l.intact(s) {
 		return take // what is not intact netstack drops and counts
 	}

@@ -20,6 +20,8 @@ type scripted struct {
 	local    netip.AddrPort
 	remote   netip.AddrPort
 	seq, ack uint32 // its next sequence number, and the stack's first
+	heard    int    // bytes of the stack's data that it acknowledged
+	echo     uint32 // timestamp of the latest segment heard that was not out of order then
 	answers  chan answer
 }
 
@@ -29,17 +31,17 @@ type answer struct {
 	seq   int
 	bytes int
 	flags header.TCPFlags
+	stamp uint32
 }
 
 const (
 	scriptedMSS = 1460
-	// packetBytes is what netstack puts into a packet: it leaves room for a SACK
-	// option of its own.
-	packetBytes = scriptedMSS - 36
+	// packetBytes is what netstack puts into a packet: it leaves room for options of
+	// its own.
+	packetBytes = scriptedMSS - 40
 )
 
-// connectScripted opens a connection with selective acknowledgments, without
-// timestamps.
+// connectScripted opens a connection with selective acknowledgments and timestamps.
 func connectScripted(l *loop) *scripted {
 	p := &scripted{
 		l: l, local: netip.MustParseAddrPort("10.1.0.2:40000"), remote: netip.MustParseAddrPort("10.1.0.1:80"),
@@ -52,16 +54,17 @@ func connectScripted(l *loop) *scripted {
 			first = t.SequenceNumber() + 1
 			p.ack = first
 		}
-		p.answers <- answer{int(int32(t.SequenceNumber() - first)), len(t.Payload()), t.Flags()}
+		p.answers <- answer{int(int32(t.SequenceNumber() - first)), len(t.Payload()), t.Flags(), t.ParsedOptions().TSVal}
 		return false
 	})
-	options := make([]byte, 12)
+	options := make([]byte, 20)
 	header.EncodeMSSOption(scriptedMSS, options)
 	header.EncodeSACKPermittedOption(options[4:])
-	options[6], options[7], options[11] = header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionNOP
-	header.EncodeWSOption(4, options[8:])
+	header.EncodeTSOption(scriptedStamp, 0, options[6:])
+	options[16] = header.TCPOptionNOP
+	header.EncodeWSOption(4, options[17:])
 	p.send(header.TCPFlagSyn, 0, options, nil)
-	p.next("SYN and ACK", func(a answer) bool { return a.flags == header.TCPFlagSyn|header.TCPFlagAck })
+	p.echo = p.next("SYN and ACK", func(a answer) bool { return a.flags == header.TCPFlagSyn|header.TCPFlagAck }).stamp
 	p.seq++
 	p.acknowledge(0)
 	return p
@@ -70,9 +73,10 @@ func connectScripted(l *loop) *scripted {
 // acknowledge acknowledges the first n bytes of the stack's data, and blocks of
 // bytes behind them.
 func (p *scripted) acknowledge(n int, blocks ...[2]int) {
-	var options []byte
+	p.heard = n
+	options := p.stamps()
 	if len(blocks) > 0 {
-		options = []byte{header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionSACK, byte(2 + 8*len(blocks))}
+		options = append(options, header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionSACK, byte(2+8*len(blocks)))
 		for _, b := range blocks {
 			options = binary.BigEndian.AppendUint32(options, p.ack+uint32(b[0]))
 			options = binary.BigEndian.AppendUint32(options, p.ack+uint32(b[1]))
@@ -85,9 +89,20 @@ func (p *scripted) acknowledge(n int, blocks ...[2]int) {
 // stack has processed both.
 func (p *scripted) say(n int) {
 	p.l.t.Helper()
-	p.send(header.TCPFlagAck|header.TCPFlagPsh, p.ack+uint32(n), nil, []byte("x"))
+	p.heard = n
+	p.send(header.TCPFlagAck|header.TCPFlagPsh, p.ack+uint32(n), p.stamps(), []byte("x"))
 	p.seq++
 	p.next("an acknowledgment", func(a answer) bool { return a.bytes == 0 && a.flags == header.TCPFlagAck })
+}
+
+// scriptedStamp is the timestamp of every segment of the peer.
+const scriptedStamp = 1
+
+// stamps is the timestamp option of a segment.
+func (p *scripted) stamps() []byte {
+	b := []byte{header.TCPOptionNOP, header.TCPOptionNOP, 11: 0}
+	header.EncodeTSOption(scriptedStamp, p.echo, b[2:])
+	return b
 }
 
 func (p *scripted) send(flags header.TCPFlags, ack uint32, options, data []byte) {
@@ -119,6 +134,9 @@ func (p *scripted) next(what string, is func(answer) bool) answer {
 	for {
 		select {
 		case a := <-p.answers:
+			if a.seq <= p.heard {
+				p.echo = a.stamp // RFC 7323 4.3
+			}
 			if is(a) {
 				return a
 			}
@@ -134,8 +152,7 @@ func covers(n int) func(answer) bool {
 	return func(a answer) bool { return a.seq <= n && n < a.seq+a.bytes }
 }
 
-// After a loss netstack counts packets as delivered that are not, and has no timer
-// for them once its tail loss probe is out. They must be resent all the same, by a
+// What is lost again when it was sent again, and its probe, must be resent all the same, by a
 // connection that lives and by one that was closed.
 func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 	for _, closed := range []bool{false, true} {
@@ -188,14 +205,40 @@ func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 			l.eventually("all is acknowledged", func() bool { return c.Info().Sent == 0 })
 		}
 		l.do(func() {
-			if n := l.Stack.LoopStats().TimersRearmed; n != 1 {
-				t.Errorf("%d timers were armed again, want 1", n)
-			}
 			if i := c.Info(); !closed && (i.Retransmits < 3 || i.SlowStartThreshold == 0) {
 				t.Errorf("after the losses: %+v", i)
 			}
 		})
 	}
+}
+
+// netstack can lose its retransmission timer: what is on its way then must be resent all the same.
+func TestLostTimerIsArmedAgain(t *testing.T) {
+	accepted := make(chan *stack.Conn, 1)
+	l := start(t, nil, func(l *loop, e stack.Event) {
+		if ln, ok := e.Data.(*stack.Listener); ok {
+			if c, err := ln.Accept(); err == nil {
+				l.Stack.Poller().AddConn(c, 0, c)
+				accepted <- c
+			}
+		}
+	})
+	l.listen("10.1.0.1:80")
+	p := connectScripted(l)
+	c := <-accepted
+	l.do(func() {
+		if _, err := c.Write(make([]byte, packetBytes)); err != nil {
+			t.Error(err)
+		}
+		c.LoseTimers()
+	})
+	p.next("the packet", covers(0))
+	p.next("the packet again", covers(0))
+	l.do(func() {
+		if n := l.Stack.LoopStats().TimersRearmed; n != 1 {
+			t.Errorf("%d timers were armed again, want 1", n)
+		}
+	})
 }
 
 // A connection is looked at only as long as it has something to send, closed or

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	gsync "gvisor.dev/gvisor/pkg/sync"
@@ -77,6 +78,11 @@ func sendACK(snd unsafe.Pointer)
 //
 //go:linkname pushBack gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*protectedWriteList).PushBack
 func pushBack(list unsafe.Pointer, s *netSegment)
+
+// splitSegment leaves size bytes in g, and puts the rest behind it in the list.
+//
+//go:linkname splitSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).splitSeg
+func splitSegment(snd unsafe.Pointer, g *netSegment, size int)
 
 // getSendParams is what the next segment acknowledges, and the window it announces, scaled.
 //
@@ -183,6 +189,22 @@ func (c *connection) calm() bool {
 	return *(*tcpip.CongestionControlState)(unsafe.Add(c.snd, congestionField.Offset)) == tcpip.Open
 }
 
+// firstSegment is the first of what is not acknowledged, nil when there is nothing.
+func (c *connection) firstSegment() *netSegment {
+	return *(**netSegment)(unsafe.Add(c.snd, writeListField.Offset+listField.Offset+headField.Offset))
+}
+
+// next is the segment behind s in a list, nil at its end.
+func (s *netSegment) next() *netSegment {
+	return *(**netSegment)(unsafe.Add(unsafe.Pointer(s), entryField.Offset+nextField.Offset))
+}
+
+// rack is the state of loss detection, and the least round trip of the connection.
+func (c *connection) rack() (state *tcp.TCPRACKState, least time.Duration) {
+	at := unsafe.Add(c.snd, rackField.Offset)
+	return (*tcp.TCPRACKState)(unsafe.Add(at, rackStateField.Offset)), *(*time.Duration)(unsafe.Add(at, minRTTField.Offset))
+}
+
 func (c *connection) pushUnacknowledged(s *netSegment) {
 	pushBack(unsafe.Add(c.snd, writeListField.Offset), s)
 }
@@ -256,6 +278,11 @@ var (
 	sendBufferField      = fieldOf(sendQueueField.Type, "TCPSndBufState", reflect.Struct)
 	congestionField      = fieldOf(senderField.Type.Elem(), "state", reflect.TypeFor[tcpip.CongestionControlState]().Kind())
 	writeListField       = fieldOf(senderField.Type.Elem(), "writeList", reflect.Struct)
+	listField            = fieldOf(writeListField.Type, "writeList", reflect.Struct)
+	headField            = fieldOf(listField.Type, "head", reflect.Pointer)
+	entryField           = fieldOf(headField.Type.Elem(), "segmentEntry", reflect.Struct)
+	nextField            = fieldOf(entryField.Type, "next", reflect.Pointer)
+	minRTTField          = fieldOf(rackField.Type, "minRTT", reflect.Int64)
 	routeField           = fieldOf(reflect.TypeFor[tcp.Endpoint](), "route", reflect.Pointer)
 	hashField            = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
 

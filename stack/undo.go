@@ -103,27 +103,16 @@ func (r *resending) spurious(s *segment) bool {
 // reportsTwice reports whether the first SACK block of t tells of data that came twice
 // (RFC 2883 4).
 func reportsTwice(t header.TCP) bool {
-	options := t[header.TCPMinimumSize:]
-	for len(options) > 1 && options[0] != header.TCPOptionEOL {
-		if options[0] == header.TCPOptionNOP {
-			options = options[1:]
-			continue
-		}
-		n := int(options[1])
-		if n < 2 || n > len(options) {
-			return false
-		}
-		if options[0] == header.TCPOptionSACK && n >= 10 {
-			be := binary.BigEndian
-			start, end := be.Uint32(options[2:]), be.Uint32(options[6:])
-			if int32(start-t.AckNumber()) < 0 {
-				return true
-			}
-			return n >= 18 && int32(start-be.Uint32(options[10:])) >= 0 && int32(be.Uint32(options[14:])-end) >= 0
-		}
-		options = options[n:]
+	blocks := sackBlocks(t)
+	if len(blocks) < sackBlockBytes {
+		return false
 	}
-	return false
+	be := binary.BigEndian
+	start, end := be.Uint32(blocks), be.Uint32(blocks[4:])
+	if int32(start-t.AckNumber()) < 0 {
+		return true
+	}
+	return len(blocks) >= 2*sackBlockBytes && int32(start-be.Uint32(blocks[8:])) >= 0 && int32(be.Uint32(blocks[12:])-end) >= 0
 }
 
 // undo gives ep the congestion window back that it had before the recovery that began
