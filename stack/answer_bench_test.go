@@ -66,7 +66,7 @@ func BenchmarkAnswer(b *testing.B) {
 		p := &peers[i]
 		*p = benchPeer{port: uint16(5000 + i), seq: 1000}
 		d.peers[p.port-5000] = p
-		d.in = append(d.in, p.frame(header.TCPFlagSyn, nil, 2, 4, 0x05, 0xb4))
+		d.in = append(d.in, p.frame(header.TCPFlagSyn, nil, 2, 4, 0x05, 0xb4, 4, 2, 1, 1))
 		for p.ack == 0 {
 			turn()
 		}
@@ -112,6 +112,7 @@ type benchPeer struct {
 	port     uint16
 	seq, ack uint32
 	stamp    uint32
+	echo     uint32 // timestamp of what came last
 	buf      [2048]byte
 }
 
@@ -130,6 +131,7 @@ func (p *benchPeer) frame(flags header.TCPFlags, data []byte, options ...byte) [
 	o := t[20+len(options):]
 	copy(o, []byte{1, 1, 8, 10})
 	binary.BigEndian.PutUint32(o[4:], p.stamp)
+	binary.BigEndian.PutUint32(o[8:], p.echo)
 	copy(o[12:], data)
 	return f
 }
@@ -155,6 +157,7 @@ func (d *benchDevice) Reserve() (f dataplane.TXFrame, b []byte, ok bool) {
 func (d *benchDevice) Submit(_ dataplane.TXFrame, n int) {
 	t := header.TCP(d.out[34:n])
 	p := d.peers[t.DestinationPort()-5000]
+	p.echo = t.ParsedOptions().TSVal
 	p.ack = t.SequenceNumber() + uint32(n-34-int(t.DataOffset()))
 	if t.Flags()&header.TCPFlagSyn != 0 {
 		p.ack++

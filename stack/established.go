@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -145,10 +146,86 @@ func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.
 	s.rcvdTime = l.stack.clock.NowMonotonic()
 	s.dataMemSize = p.MemSize()
 	setOwner(s, ep, receiveQueue)
-	_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
+	if !c.advance(s) {
+		_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
+	}
 	decRef(s)
 	if c.receive.state.RcvNxt != c.send.MaxSentAck && !l.owe(c) {
 		sendACK(c.snd)
 	}
 	ep.ResumeWork()
+}
+
+// advance does what handleSegment would do with s, which predict let pass, when that is
+// little: nothing is in flight behind what s acknowledges, which is one segment at most,
+// and nothing was lost, reordered or kept from being sent. It reports false, and has done
+// nothing, otherwise.
+//
+// One thing it does not: the congestion window does not grow while one segment at a time
+// is all that fills it, as in tcp_is_cwnd_limited in the kernel (RFC 7661 4.1).
+func (c *connection) advance(s *netSegment) bool {
+	k, ep := c.internals(), c.endpoint
+	snd, rcv, buf := c.send, c.receive.state, c.sendBuffer()
+	sent := *k.unacknowledged
+	acked := int(snd.SndUna.Size(s.ackNumber))
+	if s.ackNumber != snd.SndNxt || acked > snd.MaxPayloadSize || !c.nothingWaits() || !c.calm() || snd.FastRecovery.Active ||
+		*k.zeroWindowProbing || *k.probeOut || *k.sacked > 0 || k.sack.NumBlocks > 0 || len(*c.receive.pending) > 0 ||
+		s.window == 0 || ep.SocketOptions().GetKeepAlive() || buf.SndBufUsed >= int(ep.SocketOptions().GetSendBufferSize())/2 {
+		return false
+	}
+	if acked > 0 && (sent[0] != sent[1] || sent[0].xmitCount != 1 || sent[0].pkt.Data().Size() != acked) {
+		return false
+	}
+
+	// The receiver's part: receiver.handleRcvdSegment and consumeSegment.
+	*k.lastACK = s.rcvdTime
+	if n := s.pkt.Data().Size(); n > 0 {
+		readyToRead(ep, s)
+		rcv.RcvNxt.UpdateForward(seqnum.Size(n))
+		updateReceiverRTT(c.receive.rcv, s.rcvdTime)
+	}
+
+	// The sender's: sender.handleRcvdSegment.
+	if ep.SendTSOk && s.sequenceNumber.LessThanEq(snd.MaxSentAck) {
+		ep.RecentTS = s.parsedOptions.TSVal // not older: see predicts
+	}
+	snd.DupAckCount = 0
+	snd.SndWnd = s.window << snd.SndWndScale
+	if acked == 0 {
+		return true
+	}
+	if ep.SendTSOk && s.parsedOptions.TSEcr != 0 {
+		updateRTO(c.snd, ep.TSOffset.Elapsed(s.rcvdTime, s.parsedOptions.TSEcr))
+	} else if !ep.SendTSOk && snd.RTTMeasureSeqNum.LessThan(s.ackNumber) {
+		updateRTO(c.snd, sinceStart(s.rcvdTime)-sinceStart(snd.RTTMeasureTime))
+		snd.RTTMeasureSeqNum = snd.SndNxt
+	}
+	snd.SndUna = s.ackNumber
+	if ep.SACKPermitted {
+		k.noteDelivered(sent[0], s.rcvdTime)
+	}
+	c.removeUnacknowledged(sent[0])
+	decRef(sent[0])
+	buf.SndBufUsed -= acked
+	snd.Outstanding, snd.SackedOut = 0, 0
+	*k.firstResent = tcpip.MonotonicTime{}
+	k.resend.disable()
+	k.probe.disable()
+	return true
+}
+
+// noteDelivered is told at the time that s arrived, which was sent once: rackControl.update
+// and detectReorder.
+func (k *internals) noteDelivered(s *netSegment, at tcpip.MonotonicTime) {
+	end := s.sequenceNumber.Add(seqnum.Size(s.pkt.Data().Size()))
+	k.rack.RTT = sinceStart(at) - sinceStart(s.xmitTime)
+	if *k.minRTT == 0 || k.rack.RTT < *k.minRTT {
+		*k.minRTT = k.rack.RTT
+	}
+	if k.rack.XmitTime.Before(s.xmitTime) {
+		k.rack.XmitTime, k.rack.EndSequence = s.xmitTime, end
+	}
+	if k.rack.FACK.LessThan(end) {
+		k.rack.FACK = end
+	}
 }

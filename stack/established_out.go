@@ -151,7 +151,26 @@ func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now
 	snd.MaxSentAck = acknowledged
 	snd.SndNxt = sequence.Add(seqnum.Size(len(p)))
 	snd.Outstanding++
-	afterSending(c.snd, true, true)
+	c.armAfterSending(now)
+}
+
+// armAfterSending is sender.postXmit for a connection that sends returned true for and that
+// has sent a segment: the probe is due after two round trips (sender.schedulePTO).
+func (c *connection) armAfterSending(now tcpip.MonotonicTime) {
+	k, ep := c.internals(), c.endpoint
+	if !ep.SACKPermitted || *k.sacked > 0 || !k.rtt.SRTTInited || ep.SocketOptions().GetKeepAlive() {
+		afterSending(c.snd, true, true)
+		return
+	}
+	due := 2 * k.rtt.SRTT
+	if c.send.Outstanding == 1 {
+		due += worstDelayedACK
+	}
+	if k.resend.enabled() {
+		due = min(due, sinceStart(k.resend.target)-sinceStart(now))
+		k.resend.disable()
+	}
+	k.probe.enable(now, due)
 }
 
 // putIP writes the IP header of a TCP segment of n bytes, as the lean endpoints do, and

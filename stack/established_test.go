@@ -64,6 +64,81 @@ func TestNextSegmentsOfConnectionsTakeTheShortWay(t *testing.T) {
 	}
 }
 
+// What the short way does to a connection is what netstack does, but for the congestion
+// window, which one segment at a time does not fill.
+func TestShortWayInLeavesTheStateThatNetstackWouldLeave(t *testing.T) {
+	for _, sack := range []bool{false, true} {
+		for _, stamp := range []uint32{0, 100} {
+			run := func(long bool) (states []string, window uint64) {
+				var c *stack.Conn
+				p := puppetOf(t, false, false, func(l *loop, e stack.Event) {
+					if ln, ok := e.Data.(*stack.Listener); ok {
+						c, _ = ln.Accept()
+						if long {
+							c.GoLongWay()
+						}
+					}
+				})
+				p.stamp = stamp
+				var options []byte
+				if sack {
+					options = []byte{4, 2, 1, 1}
+				}
+				p.connect(options...)
+				p.l.eventually("accepted", func() bool { return c != nil })
+				note := func() { p.l.do(func() { states = append(states, c.State()) }) }
+				received := uint64(2) // frames
+				say := func(data string) {
+					p.say(header.TCPFlagAck, data)
+					p.raw.seq += uint32(len(data))
+					received++
+					p.l.eventually("received", func() bool { return p.l.Stack.LinkStats(1).RXFrames == received })
+					note()
+				}
+				write := func(data string) {
+					p.l.do(func() {
+						if _, err := c.Write([]byte(data)); err != nil {
+							t.Error(err)
+						}
+					})
+					p.raw.ack += uint32(len(data))
+					note()
+				}
+				say("a request")
+				p.l.do(func() {
+					if n, err := c.Read(make([]byte, 100)); n != 9 || err != nil && !errors.Is(err, stack.ErrWouldBlock) {
+						t.Errorf("read %d bytes, %v", n, err)
+					}
+				})
+				note()
+				write("an answer")
+				p.stamp += stamp / 50
+				say("the next request acknowledges it")
+				say("and one more, to be answered by nothing")
+				p.raw.window--
+				say("")
+				write("two answers")
+				write("at once")
+				say("")
+				write("an answer")
+				say("")
+				p.l.do(func() { window = c.Info().CongestionWindow })
+				return states, window
+			}
+			want, grown := run(true)
+			got, window := run(false)
+			for i := range want {
+				if got[i] != want[i] {
+					t.Errorf("SACK %v, timestamps %v: after step %d the short way leaves\n%snetstack\n%s", sack, stamp > 0, i, got[i], want[i])
+				}
+			}
+			if window >= grown {
+				t.Errorf("SACK %v, timestamps %v: the congestion window is %d by the short way, %d by netstack", sack, stamp > 0, window, grown)
+			}
+		}
+	}
+}
+
 // ACKs are owed as they are held: one is made when its time comes, and at once for
 // a second full segment.
 func TestOwedACKsLeaveInTime(t *testing.T) {

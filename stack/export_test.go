@@ -1,8 +1,10 @@
 package stack
 
 import (
+	"fmt"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -36,8 +38,8 @@ func (c *Conn) LoseTimers() {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	snd, _ := senderOf(ep)
-	const orphaned = 3 // tcp.timerStateOrphaned
-	snd.resend.state, snd.probe.state = orphaned, orphaned
+	snd.resend.disable()
+	snd.probe.disable()
 }
 
 // Watched is how many connections the stack looks at for a lost timer.
@@ -101,3 +103,24 @@ func (s *Stack) IsOpen(f *bpf.Flow) bool {
 
 // SweepFlows is what the stack does when many connections were opened.
 func (s *Stack) SweepFlows() { s.sweepFlows() }
+
+// GoLongWay has netstack handle the segments that c receives, as those of connections that
+// send keep-alives.
+func (c *Conn) GoLongWay() {
+	c.endpoint.(*tcp.Endpoint).SocketOptions().SetKeepAlive(true)
+}
+
+// State is what netstack knows of c, without times, what they depend on, and the congestion window.
+func (c *Conn) State() string {
+	ep := c.endpoint.(*tcp.Endpoint)
+	ep.LockUser()
+	defer ep.UnlockUser()
+	k, _ := connectionOf(ep)
+	i, snd, rcv := k.internals(), *k.send, *k.receive.state
+	first := snd.SndUna // its own numbers count from what is not acknowledged: they begin anywhere
+	return fmt.Sprintln(snd.SndNxt-first, snd.RTTMeasureSeqNum-first, snd.Outstanding, snd.SackedOut, snd.SndWnd, snd.DupAckCount, snd.FastRecovery.Active,
+		rcv.RcvNxt, ep.RcvBufUsed, receiveMemory(ep), ep.RecentTS, k.sendBuffer().SndBufUsed,
+		i.unacknowledged[0] != nil, i.unacknowledged[0] == i.unacknowledged[1], k.nothingWaits(), k.calm(),
+		i.rack.FACK-first, i.rack.XmitTime == tcpip.MonotonicTime{} || i.rack.EndSequence == i.rack.FACK, i.rack.XmitTime == tcpip.MonotonicTime{}, i.rack.RTT > 0, *i.minRTT > 0, i.rack.Reord,
+		i.rtt.SRTTInited, i.resend.enabled(), i.probe.enabled(), *i.firstResent == tcpip.MonotonicTime{})
+}

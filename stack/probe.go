@@ -28,5 +28,5 @@ func (s *Stack) delayProbe(ep *tcp.Endpoint) {
 	if t.Outstanding < 2 || t.SndUna.Size(t.SndNxt) > seqnum.Size(t.MaxPayloadSize) {
 		return
 	}
-	snd.probe.enable(s.clock, min(2*snd.rtt.SRTT+worstDelayedACK, t.RTO))
+	snd.probe.enable(s.clock.NowMonotonic(), min(2*snd.rtt.SRTT+worstDelayedACK, t.RTO))
 }

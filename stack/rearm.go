@@ -132,6 +132,6 @@ func (s *Stack) armRetransmission(ep *tcp.Endpoint) (acknowledged, armed bool) {
 	case snd.resend.enabled() || snd.probe.enabled():
 		return false, false
 	}
-	snd.resend.enable(s.clock, snd.state.RTO)
+	snd.resend.enable(s.clock.NowMonotonic(), snd.state.RTO)
 	return false, true
 }

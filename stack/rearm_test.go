@@ -182,12 +182,12 @@ func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 				}
 			})
 		}
-		// The first packet opens the congestion window to 11, and the next write
-		// fills it with one large segment.
+		// The first packet makes the round trip known. The congestion window, which it
+		// does not fill, stays what it is, and the next write fills it with one large segment.
 		write(1)
 		p.next("the first packet", covers(0))
 		p.say(packetBytes)
-		const packets, window = 14, 11
+		const packets, window = 13, 10
 		write(packets - 1)
 		p.next("a full window", covers(window*packetBytes))
 		// The window's first packet is lost. At the third duplicate ACK it is sent

@@ -94,6 +94,26 @@ func getSendParams(rcv unsafe.Pointer) (seqnum.Value, seqnum.Size)
 //go:linkname afterSending gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).postXmit
 func afterSending(snd unsafe.Pointer, dataSent, shouldScheduleProbe bool)
 
+// readyToRead puts s into the receive queue of ep, with a reference of its own, and tells who reads.
+//
+//go:linkname readyToRead gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).readyToRead
+func readyToRead(ep *tcp.Endpoint, s *netSegment)
+
+// updateReceiverRTT is told that data came at the time.
+//
+//go:linkname updateReceiverRTT gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*receiver).updateRTT
+func updateReceiverRTT(rcv unsafe.Pointer, at tcpip.MonotonicTime)
+
+// updateRTO takes a sample of the round-trip time.
+//
+//go:linkname updateRTO gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).updateRTO
+func updateRTO(snd unsafe.Pointer, rtt time.Duration)
+
+// removeFrom takes s off a list of what is not acknowledged.
+//
+//go:linkname removeFrom gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*protectedWriteList).Remove
+func removeFrom(list unsafe.Pointer, s *netSegment)
+
 // windowCrossed tells whether what was read opens a small window enough to say so, for
 // an endpoint whose lock and receive queue's lock are held.
 //
@@ -209,6 +229,43 @@ func (c *connection) pushUnacknowledged(s *netSegment) {
 	pushBack(unsafe.Add(c.snd, writeListField.Offset), s)
 }
 
+func (c *connection) removeUnacknowledged(s *netSegment) {
+	removeFrom(unsafe.Add(c.snd, writeListField.Offset), s)
+}
+
+// internals are what advance and armAfterSending need of an endpoint besides.
+type internals struct {
+	unacknowledged    *[2]*netSegment // head and tail of the list of what was sent and is to be
+	sacked            *seqnum.Size    // bytes that were acknowledged selectively
+	zeroWindowProbing *bool
+	probeOut          *bool // a tail loss probe is not acknowledged
+	rack              *tcp.TCPRACKState
+	minRTT            *time.Duration
+	rtt               *tcp.TCPRTTState
+	resend, probe     *senderTimer
+	firstResent       *tcpip.MonotonicTime
+	lastACK           *tcpip.MonotonicTime
+	sack              *tcp.SACKInfo // what is sent in SACK options
+}
+
+func (c *connection) internals() internals {
+	ep, snd, rack := unsafe.Pointer(c.endpoint), c.snd, unsafe.Add(c.snd, rackField.Offset)
+	return internals{
+		unacknowledged:    (*[2]*netSegment)(unsafe.Add(snd, writeListField.Offset+listField.Offset)),
+		sacked:            (*seqnum.Size)(unsafe.Add(*(*unsafe.Pointer)(unsafe.Add(ep, scoreboardField.Offset)), sackedField.Offset)),
+		zeroWindowProbing: (*bool)(unsafe.Add(snd, zeroWindowProbingField.Offset)),
+		probeOut:          (*bool)(unsafe.Add(rack, probeOutField.Offset)),
+		rack:              (*tcp.TCPRACKState)(unsafe.Add(rack, rackStateField.Offset)),
+		minRTT:            (*time.Duration)(unsafe.Add(rack, minRTTField.Offset)),
+		rtt:               (*tcp.TCPRTTState)(unsafe.Add(snd, rttField.Offset+rttStateField.Offset)),
+		resend:            (*senderTimer)(unsafe.Add(snd, resendField.Offset)),
+		probe:             (*senderTimer)(unsafe.Add(snd, probeField.Offset)),
+		firstResent:       (*tcpip.MonotonicTime)(unsafe.Add(snd, firstResentField.Offset)),
+		lastACK:           (*tcpip.MonotonicTime)(unsafe.Add(c.receive.rcv, lastACKField.Offset)),
+		sack:              (*tcp.SACKInfo)(unsafe.Add(ep, sackField.Offset)),
+	}
+}
+
 func (c *connection) sendParameters() (next seqnum.Value, window seqnum.Size) {
 	return getSendParams(c.receive.rcv)
 }
@@ -265,28 +322,36 @@ func hashOf(ep *tcp.Endpoint) uint32 {
 
 // Where the fields are. A netstack that has others makes the program panic at once.
 var (
-	receiverField        = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcv", reflect.Pointer)
-	receiverStateField   = fieldOf(receiverField.Type.Elem(), "TCPReceiverState", reflect.Struct)
-	pendingSegmentsField = fieldOf(receiverField.Type.Elem(), "pendingRcvdSegments", reflect.Slice)
-	segmentQueueField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "segmentQueue", reflect.Struct)
-	queueListField       = fieldOf(segmentQueueField.Type, "list", reflect.Struct)
-	_                    = fieldOf(queueListField.Type, "head", reflect.Pointer)
-	receiveQueueField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueue", reflect.Struct)
-	receiveMutexField    = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueueMu", reflect.Struct)
-	receiveMemoryField   = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvMemUsed", reflect.Struct)
-	sendQueueField       = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sndQueueInfo", reflect.Struct)
-	sendBufferField      = fieldOf(sendQueueField.Type, "TCPSndBufState", reflect.Struct)
-	congestionField      = fieldOf(senderField.Type.Elem(), "state", reflect.TypeFor[tcpip.CongestionControlState]().Kind())
-	writeListField       = fieldOf(senderField.Type.Elem(), "writeList", reflect.Struct)
-	listField            = fieldOf(writeListField.Type, "writeList", reflect.Struct)
-	headField            = fieldOf(listField.Type, "head", reflect.Pointer)
-	entryField           = fieldOf(headField.Type.Elem(), "segmentEntry", reflect.Struct)
-	nextField            = fieldOf(entryField.Type, "next", reflect.Pointer)
-	minRTTField          = fieldOf(rackField.Type, "minRTT", reflect.Int64)
-	routeField           = fieldOf(reflect.TypeFor[tcp.Endpoint](), "route", reflect.Pointer)
-	hashField            = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
+	receiverField          = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcv", reflect.Pointer)
+	receiverStateField     = fieldOf(receiverField.Type.Elem(), "TCPReceiverState", reflect.Struct)
+	pendingSegmentsField   = fieldOf(receiverField.Type.Elem(), "pendingRcvdSegments", reflect.Slice)
+	segmentQueueField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "segmentQueue", reflect.Struct)
+	queueListField         = fieldOf(segmentQueueField.Type, "list", reflect.Struct)
+	_                      = fieldOf(queueListField.Type, "head", reflect.Pointer)
+	receiveQueueField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueue", reflect.Struct)
+	receiveMutexField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueueMu", reflect.Struct)
+	receiveMemoryField     = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvMemUsed", reflect.Struct)
+	sendQueueField         = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sndQueueInfo", reflect.Struct)
+	sendBufferField        = fieldOf(sendQueueField.Type, "TCPSndBufState", reflect.Struct)
+	congestionField        = fieldOf(senderField.Type.Elem(), "state", reflect.TypeFor[tcpip.CongestionControlState]().Kind())
+	writeListField         = fieldOf(senderField.Type.Elem(), "writeList", reflect.Struct)
+	listField              = fieldOf(writeListField.Type, "writeList", reflect.Struct)
+	headField              = fieldOf(listField.Type, "head", reflect.Pointer)
+	entryField             = fieldOf(headField.Type.Elem(), "segmentEntry", reflect.Struct)
+	nextField              = fieldOf(entryField.Type, "next", reflect.Pointer)
+	minRTTField            = fieldOf(rackField.Type, "minRTT", reflect.Int64)
+	routeField             = fieldOf(reflect.TypeFor[tcp.Endpoint](), "route", reflect.Pointer)
+	hashField              = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
+	scoreboardField        = fieldOf(reflect.TypeFor[tcp.Endpoint](), "scoreboard", reflect.Pointer)
+	sackedField            = fieldOf(scoreboardField.Type.Elem(), "sacked", reflect.TypeFor[seqnum.Size]().Kind())
+	sackField              = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sack", reflect.Struct)
+	zeroWindowProbingField = fieldOf(senderField.Type.Elem(), "zeroWindowProbing", reflect.Bool)
+	firstResentField       = fieldOf(senderField.Type.Elem(), "firstRetransmittedSegXmitTime", reflect.Struct)
+	probeOutField          = fieldOf(rackField.Type, "tlpRxtOut", reflect.Bool)
+	lastACKField           = fieldOf(receiverField.Type.Elem(), "lastRcvdAckTime", reflect.Struct)
 
 	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), receiveQueueField.Type)
+	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), listField.Type)
 	_ = sameLayout(reflect.TypeFor[struct{ mu gsync.Mutex }](), receiveMutexField.Type)
 	_ = sameLayout(reflect.TypeFor[netSegment](), writeNextField.Type.Elem())
 )

@@ -56,22 +56,35 @@ type senderTimer struct {
 	callback    func()
 }
 
-// senderTimerEnabled is tcp.timerStateEnabled.
-const senderTimerEnabled = 2
+// The states of a timer. One that is orphaned was disabled with the clock's timer running,
+// which does nothing then.
+const (
+	senderTimerDisabled = 1 + iota
+	senderTimerEnabled
+	senderTimerOrphaned
+)
 
 func (t *senderTimer) enabled() bool { return t.state == senderTimerEnabled }
 
-// enable is tcp.timer.enable. The clock's timer is always set anew: there may be
-// one of an earlier use.
-func (t *senderTimer) enable(c *clock, d time.Duration) {
-	t.target = c.NowMonotonic().Add(d)
-	t.clockTarget = t.target
-	if t.timer == nil {
-		t.timer = c.AfterFunc(d, t.callback)
-	} else {
-		t.timer.Reset(d)
+// enable is tcp.timer.enable, at now: the clock's timer is let run when it is due earlier.
+func (t *senderTimer) enable(now tcpip.MonotonicTime, d time.Duration) {
+	t.target = monotonic(sinceStart(now) + d)
+	if t.state == senderTimerDisabled || t.target.Before(t.clockTarget) {
+		t.clockTarget = t.target
+		if t.timer == nil {
+			t.timer = t.clock.AfterFunc(d, t.callback)
+		} else {
+			t.timer.Reset(d)
+		}
 	}
 	t.state = senderTimerEnabled
+}
+
+// disable is tcp.timer.disable.
+func (t *senderTimer) disable() {
+	if t.state != senderTimerDisabled {
+		t.state = senderTimerOrphaned
+	}
 }
 
 // Where the fields are. A netstack that has others makes the program panic at once.

@@ -39,11 +39,11 @@ func TestWindowIsGivenBackAfterARecoveryFromNoLoss(t *testing.T) {
 					}
 				})
 			}
-			// As in TestTailIsResentWhenTheProbeIsLostToo: a window of 11 packets.
+			// As in TestTailIsResentWhenTheProbeIsLostToo: a window of 10 packets.
 			write(1)
 			p.next("the first packet", covers(0))
 			p.say(packetBytes)
-			const window = 11
+			const window = 10
 			write(window)
 			p.next("a full window", covers(window*packetBytes))
 			for _, n := range []int{3, 4, 9} {
