@@ -19,11 +19,17 @@ import (
 // and a TCP header with timestamps.
 const heldBytes = header.IPv6MinimumSize + header.TCPMinimumSize + header.TCPOptionTSLength + 2
 
-// fullSegment is how much new data makes a full segment on a link. Not more than
-// the usual MTU: behind a link with a larger one may be a path that has not, whose
-// sender waits for the ACK of every second of its own segments.
-func fullSegment(mtu int) uint32 {
-	return uint32(min(mtu, 1500) - header.IPv4MinimumSize - header.TCPMinimumSize)
+// atOnce is how much new data the peer of f is told of at once: two full segments behind
+// headers of so many bytes, or two as large as the last that was known to be full (the
+// kernel's rcv_mss): a sender whose window is two segments waits for this ACK. Not more
+// than the usual MTU lets them be: behind a link with a larger one may be a path that has
+// not.
+func (l *link) atOnce(f *flow, headers int) uint32 {
+	full := uint32(min(l.Link.MTU, 1500) - headers)
+	if f.full != 0 {
+		full = min(full, f.full)
+	}
+	return 2 * full
 }
 
 // heldACK is a flow's pure ACK that has not been sent. The bytes are kept, not
@@ -63,22 +69,26 @@ func (q *heldQueue) push(e heldEntry) {
 	q.entries = append(q.entries, e)
 }
 
-// mayHold says whether p, with the TCP header t and nothing behind it, may
-// wait: an ACK of new data below two full segments that carries nothing else.
-// Duplicate ACKs, window updates, closed windows and SACK blocks must leave at
-// once (RFC 5681 4.2, RFC 2018 4).
-func (f *flow) mayHold(t header.TCP, segmentBytes uint32) bool {
-	if t[header.TCPFlagsOffset] != byte(header.TCPFlagAck) || !f.known {
+// mayHold says whether a segment of f with the TCP header t and no data may wait: an ACK
+// of less new data than leaves at once, that carries nothing else. Duplicate ACKs, those
+// that fill a gap, window updates, closed windows and SACK blocks must leave at once
+// (RFC 5681 4.2, RFC 2018 4).
+func (f *flow) mayHold(t header.TCP, atOnce uint32) bool {
+	if t[header.TCPFlagsOffset] != byte(header.TCPFlagAck) || !f.known || f.gap || hasSACK(t) || t.WindowSize() == 0 {
 		return false
 	}
-	if len(t) > header.TCPMinimumSize+header.TCPOptionTSLength+2 || t.WindowSize() == 0 {
-		return false
-	}
-	advance := t.AckNumber() - f.lastACK
 	if f.held.active && t.AckNumber() == f.held.number {
 		return false // repeats the held one: the peer has to see it
 	}
-	return advance != 0 && advance < 2*segmentBytes
+	advance := t.AckNumber() - f.lastACK
+	return advance != 0 && advance < atOnce
+}
+
+// hasSACK reports whether a header of netstack's has SACK blocks: it puts timestamps before
+// them, and nothing else.
+func hasSACK(t header.TCP) bool {
+	const n = header.TCPMinimumSize + timestampBytes
+	return len(t) > n || len(t) == n && t[header.TCPMinimumSize+2] == header.TCPOptionSACK
 }
 
 // hold keeps the ACK p for the flow in slot, replacing an older one.
@@ -107,15 +117,14 @@ func (l *link) begin(slot int32, number uint32) {
 }
 
 // owe is hold for an ACK that was not made yet, by the rules of mayHold: a connection
-// that just took data owes it. It reports false when it has to leave at once. The caller
-// holds the endpoint's lock.
-func (l *link) owe(c *connection) bool {
+// that just took data owes it, of which full bytes came in one segment that had to be
+// full; 0: none is known to. It reports false when the ACK has to leave at once. The
+// caller holds the endpoint's lock.
+func (l *link) owe(c *connection, full int) bool {
 	ep, number := c.endpoint, uint32(c.receive.state.RcvNxt)
 	last := uint32(c.send.MaxSentAck)
-	atOnce := 2 * fullSegment(l.Link.MTU)
-	if l.stack.tcp.AckDelay <= 0 || number-last >= atOnce || len(*c.receive.pending) > 0 ||
-		c.receive.state.RcvNxt.Size(c.receive.state.RcvAcc) < seqnum.Size(atOnce) {
-		return false // in the last case the peer may wait for a larger window
+	if l.stack.tcp.AckDelay <= 0 || len(*c.receive.pending) > 0 {
+		return false
 	}
 	key := flowKeyOf(&ep.ID)
 	l.mu.Lock()
@@ -124,7 +133,12 @@ func (l *link) owe(c *connection) bool {
 	if made := f.held.active && f.held.debtor == nil; !made {
 		f.known, f.lastACK = true, last
 	}
-	may := number-f.lastACK < atOnce
+	if full > 0 {
+		f.full = uint32(full)
+	}
+	atOnce := l.atOnce(f, c.ipHeaderBytes()+c.headerBytes())
+	may := !f.gap && number-f.lastACK < atOnce &&
+		c.receive.state.RcvNxt.Size(c.receive.state.RcvAcc) >= seqnum.Size(atOnce) // else the peer may wait for a larger window
 	if may {
 		f.held.debtor = ep
 		l.begin(slot, number)

@@ -43,7 +43,7 @@ func (l *link) enter(s *segment, ep *tcp.Endpoint) bool {
 	if len(s.payload) > 0 {
 		o.Payload = buffer.MakeWithView(l.viewOf(s.payload))
 	}
-	l.process(&c, s.id, s.tcp, netstack.NewPacketBuffer(o))
+	l.process(&c, s.id, s.tcp, netstack.NewPacketBuffer(o), 0)
 	return true
 }
 
@@ -58,7 +58,7 @@ func (l *link) enterMerged(m *merge) bool {
 	if !ok {
 		return false
 	}
-	l.process(&c, m.id, m.tcp, m.packet)
+	l.process(&c, m.id, m.tcp, m.packet, m.first) // it had no PSH: there was more to say
 	return true
 }
 
@@ -128,8 +128,9 @@ func (c *connection) predicts(t header.TCP, n int) bool {
 }
 
 // process has TCP process a segment that predict let pass, and releases the lock. It
-// takes over the packet, whose data is the payload.
-func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.TCP, p *netstack.PacketBuffer) {
+// takes over the packet, whose data is the payload; full is how much data the peer's full
+// segments have, 0: it is not known.
+func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.TCP, p *netstack.PacketBuffer, full int) {
 	l.stats.RXLean++
 	l.stats.RXEstablished++
 	l.stack.received.Increment()
@@ -150,7 +151,7 @@ func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.
 		_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
 	}
 	decRef(s)
-	if c.receive.state.RcvNxt != c.send.MaxSentAck && !l.owe(c) {
+	if c.receive.state.RcvNxt != c.send.MaxSentAck && !l.owe(c, full) {
 		sendACK(c.snd)
 	}
 	ep.ResumeWork()

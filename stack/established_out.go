@@ -132,6 +132,14 @@ func (c *connection) headerBytes() int {
 	return header.TCPMinimumSize
 }
 
+// ipHeaderBytes is the length of the IP header before it.
+func (c *connection) ipHeaderBytes() int {
+	if c.endpoint.ID.LocalAddress.BitLen() == header.IPv4AddressSizeBits {
+		return header.IPv4MinimumSize
+	}
+	return header.IPv6MinimumSize
+}
+
 // noteSent does to the sending side what queueSegment, sendSegment and sendData do for a
 // segment of p that was just sent.
 func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now tcpip.MonotonicTime) {

@@ -27,7 +27,9 @@ type flow struct {
 	ended    bool          // FIN was sent
 	peerFIN  bool          // the peer's FIN came first, and is acknowledged
 	finCame  bool          // a FIN came that is not
+	gap      bool          // what last left told, in SACK blocks, of a gap in what came
 	lastACK  uint32        // the acknowledgment number that last left
+	full     uint32        // bytes of data in the peer's full segments; 0: not known
 	finEnd   uint32        // behind the FIN that came, and its timestamp; valid iff finCame
 	finStamp uint32
 	held     heldACK

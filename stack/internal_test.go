@@ -141,6 +141,24 @@ func TestFlowTableDoesNotOutgrowWhatEnds(t *testing.T) {
 	}
 }
 
+// A sender behind a smaller MTU waits for the ACK of its own second segment.
+func TestFullSegmentIsNotThatOfAJumboFrame(t *testing.T) {
+	for _, c := range []struct {
+		mtu     int
+		headers int
+		full    uint32 // that the peer is known to send
+		want    uint32
+	}{
+		{1500, 40, 0, 1460}, {1500, 52, 0, 1448}, {1500, 72, 0, 1428}, {1280, 40, 0, 1240}, {1500, 52, 1440, 1440},
+		{9000, 52, 0, 1448}, {9000, 52, 8948, 1448},
+	} {
+		l := &link{Link: Link{MTU: c.mtu}}
+		if got := l.atOnce(&flow{full: c.full}, c.headers); got != 2*c.want {
+			t.Errorf("MTU %d, headers of %d bytes, %d in a full segment: %d bytes, want 2 * %d", c.mtu, c.headers, c.full, got, c.want)
+		}
+	}
+}
+
 // TestMayHold is the table of RFC 9293 3.8.6.3, RFC 5681 4.2 and RFC 2018 4.
 func TestMayHold(t *testing.T) {
 	const mss = 1460
@@ -172,13 +190,13 @@ func TestMayHold(t *testing.T) {
 		h := header.TCP(make([]byte, header.TCPMinimumSize+c.options))
 		h.Encode(&header.TCPFields{AckNum: c.ack, Flags: c.flags, WindowSize: c.window, DataOffset: uint8(len(h))})
 		f := flow{known: c.known, lastACK: 1000, held: heldACK{active: c.held != 0, number: c.held}}
-		if got := f.mayHold(h, mss); got != c.want {
+		if got := f.mayHold(h, 2*mss); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
 	h := header.TCP(make([]byte, header.TCPMinimumSize))
 	h.Encode(&header.TCPFields{AckNum: 50, Flags: header.TCPFlagAck, WindowSize: 1, DataOffset: header.TCPMinimumSize})
-	if f := (flow{known: true, lastACK: 1<<32 - 50}); !f.mayHold(h, mss) {
+	if f := (flow{known: true, lastACK: 1<<32 - 50}); !f.mayHold(h, 2*mss) {
 		t.Error("new data across the wrap of the sequence space")
 	}
 }

@@ -73,20 +73,22 @@ func (l *link) carryACK(o *outgoing) bool {
 			return false
 		}
 	}
-	if p.Data().Size() == 0 && l.stack.tcp.AckDelay > 0 && !l.paying && f.mayHold(t, fullSegment(l.Link.MTU)) {
+	n := p.Data().Size()
+	if n == 0 && l.stack.tcp.AckDelay > 0 && !l.paying && f.mayHold(t, l.atOnce(f, len(ip)+len(t))) {
 		l.hold(slot, p, &o.hop)
 		return true
 	}
+	f.gap = hasSACK(t)
 	l.cancel(f)
-	if n := p.Data().Size(); n > 0 {
+	if n > 0 {
 		l.noteAnswer(f)
 		l.noteSent(f, t, n, int(p.GSOOptions.MSS))
 	}
 	f.known, f.lastACK = true, t.AckNumber()
 	if flags&header.TCPFlagFin != 0 {
 		f.ended = true
-		l.noteOurFIN(f, t, p.Data().Size())
-		return p.Data().Size() == 0 && l.mergeFIN(f, t)
+		l.noteOurFIN(f, t, n)
+		return n == 0 && l.mergeFIN(f, t)
 	}
 	o.flow = f
 	return false
