@@ -71,10 +71,13 @@ func (q *heldQueue) push(e heldEntry) {
 
 // mayHold says whether a segment of f with the TCP header t and no data may wait: an ACK
 // of less new data than leaves at once, that carries nothing else. Duplicate ACKs, those
-// that fill a gap, window updates, closed windows and SACK blocks must leave at once
-// (RFC 5681 4.2, RFC 2018 4).
+// that fill a gap, window updates, closed windows, SACK blocks and what came twice must
+// leave at once (RFC 5681 4.2, RFC 2018 4).
 func (f *flow) mayHold(t header.TCP, atOnce uint32) bool {
-	if t[header.TCPFlagsOffset] != byte(header.TCPFlagAck) || !f.known || f.gap || hasSACK(t) || t.WindowSize() == 0 {
+	if t[header.TCPFlagsOffset] != byte(header.TCPFlagAck) || !f.known || t.WindowSize() == 0 {
+		return false
+	}
+	if f.gap || hasSACK(t) || f.twice != (header.SACKBlock{}) {
 		return false
 	}
 	if f.held.active && t.AckNumber() == f.held.number {

@@ -65,6 +65,8 @@
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).
+//   - It does not tell a sender what came twice, which so learns that it sent again for
+//     nothing (dsack.go).
 //   - It takes segments and ICMP errors that a TCP must refuse (guard.go, icmp.go).
 //   - What belongs to no connection costs as much as what does (flood.go).
 //

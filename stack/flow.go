@@ -1,6 +1,10 @@
 package stack
 
-import "time"
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
 
 // flowIdle is how long a flow without output is remembered. Forgetting one that
 // holds nothing is always safe: its next pure ACK is sent at once.
@@ -34,6 +38,7 @@ type flow struct {
 	finStamp uint32
 	held     heldACK
 	tail     tail
+	twice    header.SACKBlock // came twice, and the peer was not told; valid iff not empty
 
 	resending resending
 }

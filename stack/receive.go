@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -318,6 +319,7 @@ func (l *link) flushMerge(i int) {
 	l.merges[last] = merge{}
 	l.merges = l.merges[:last]
 	if !l.enterMerged(&m) {
+		l.noteTwice(m.endpoint, seqnum.Value(m.tcp.SequenceNumber()), m.bytes, func() bool { return true })
 		l.queueAtOnce(m.endpoint, m.id, m.packet)
 		m.packet.DecRef()
 	}
@@ -363,6 +365,9 @@ func (l *link) queueJudged(s *segment, ep netstack.TransportEndpoint, r ruling) 
 	}
 	if s.tcp[header.TCPFlagsOffset]&(fin|syn|rst|ack) == fin|ack {
 		l.notePeerFIN(s, ep)
+	}
+	if r == take {
+		l.noteTwice(ep, seqnum.Value(s.tcp.SequenceNumber()), len(s.payload), func() bool { return l.intact(s) })
 	}
 	p := l.packetOf(s)
 	p.RXChecksumValidated = l.TrustChecksum || r == displaced

@@ -262,12 +262,17 @@ func (c *connection) internals() internals {
 		probe:             (*senderTimer)(unsafe.Add(snd, probeField.Offset)),
 		firstResent:       (*tcpip.MonotonicTime)(unsafe.Add(snd, firstResentField.Offset)),
 		lastACK:           (*tcpip.MonotonicTime)(unsafe.Add(c.receive.rcv, lastACKField.Offset)),
-		sack:              (*tcp.SACKInfo)(unsafe.Add(ep, sackField.Offset)),
+		sack:              sackOf(c.endpoint),
 	}
 }
 
 func (c *connection) sendParameters() (next seqnum.Value, window seqnum.Size) {
 	return getSendParams(c.receive.rcv)
+}
+
+// sackOf is what came out of order for ep, whose lock is held.
+func sackOf(ep *tcp.Endpoint) *tcp.SACKInfo {
+	return (*tcp.SACKInfo)(unsafe.Add(unsafe.Pointer(ep), sackField.Offset))
 }
 
 // routeOf is the route of ep, nil before it has one.
@@ -344,7 +349,7 @@ var (
 	hashField              = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
 	scoreboardField        = fieldOf(reflect.TypeFor[tcp.Endpoint](), "scoreboard", reflect.Pointer)
 	sackedField            = fieldOf(scoreboardField.Type.Elem(), "sacked", reflect.TypeFor[seqnum.Size]().Kind())
-	sackField              = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sack", reflect.Struct)
+	sackField              = typedField[tcp.SACKInfo](reflect.TypeFor[tcp.Endpoint](), "sack")
 	zeroWindowProbingField = fieldOf(senderField.Type.Elem(), "zeroWindowProbing", reflect.Bool)
 	firstResentField       = fieldOf(senderField.Type.Elem(), "firstRetransmittedSegXmitTime", reflect.Struct)
 	probeOutField          = fieldOf(rackField.Type, "tlpRxtOut", reflect.Bool)

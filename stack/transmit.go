@@ -20,8 +20,9 @@ type outgoing struct {
 	packet *netstack.PacketBuffer
 	hop    [16]byte
 	sent   int
-	flow   *flow         // nil unless it is written at once
-	until  time.Duration // valid iff it waits for a neighbour
+	flow   *flow            // nil unless it is written at once
+	twice  header.SACKBlock // to be reported; valid iff not empty
+	until  time.Duration    // valid iff it waits for a neighbour
 }
 
 // send takes a packet from netstack (step 6). Called under mu.
@@ -78,7 +79,10 @@ func (l *link) carryACK(o *outgoing) bool {
 		l.hold(slot, p, &o.hop)
 		return true
 	}
-	f.gap = hasSACK(t)
+	if n == 0 && flags == header.TCPFlagAck {
+		o.twice = f.twice
+	}
+	f.gap, f.twice = hasSACK(t), header.SACKBlock{}
 	l.cancel(f)
 	if n > 0 {
 		l.noteAnswer(f)
@@ -191,6 +195,9 @@ func (l *link) write(o *outgoing) bool {
 	}
 	l.putEthernet(b, &mac, o.packet.NetworkProtocolNumber == header.IPv6ProtocolNumber)
 	n := gather(b[etherBytes:], o.packet)
+	if o.twice != (header.SACKBlock{}) {
+		n = reportTwice(b[etherBytes:], n, o.twice)
+	}
 	if o.packet.TransportProtocolNumber == header.TCPProtocolNumber {
 		l.submitTCP(frame, b, etherBytes+n)
 	} else {
@@ -219,14 +226,7 @@ func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 		copy(packet, ip)
 		copy(packet[len(ip):], t)
 		c.read(packet[len(ip)+len(t):])
-		if v6 {
-			header.IPv6(packet).SetPayloadLength(uint16(len(packet) - len(ip)))
-		} else {
-			h := header.IPv4(packet)
-			h.SetTotalLength(uint16(len(packet)))
-			h.SetChecksum(0)
-			h.SetChecksum(^h.CalculateChecksum())
-		}
+		putLength(packet)
 		segment := header.TCP(packet[len(ip):])
 		segment.SetSequenceNumber(segment.SequenceNumber() + uint32(o.sent))
 		f := flags
@@ -393,6 +393,18 @@ func ipBytes(packet []byte) int {
 		return header.IPv6MinimumSize
 	}
 	return int(packet[0]&0xf) * 4
+}
+
+// putLength puts the length of a packet into its IP header.
+func putLength(packet []byte) {
+	if packet[0]>>4 == header.IPv6Version {
+		header.IPv6(packet).SetPayloadLength(uint16(len(packet) - header.IPv6MinimumSize))
+		return
+	}
+	h := header.IPv4(packet)
+	h.SetTotalLength(uint16(len(packet)))
+	h.SetChecksum(0)
+	h.SetChecksum(^h.CalculateChecksum())
 }
 
 // putTCPChecksum fills the TCP checksum of a whole IP packet.
