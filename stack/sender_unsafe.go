@@ -12,7 +12,7 @@ import (
 )
 
 // sender is the sending side of a netstack endpoint, tcp.sender, as far as rearm.go,
-// undo.go, handshake.go and buffers.go need it. It is guarded by the endpoint's lock.
+// undo.go, congestion.go, probe.go, handshake.go and buffers.go need it. It is guarded by the endpoint's lock.
 type sender struct {
 	state         *tcp.TCPSenderState
 	rtt           *tcp.TCPRTTState
@@ -28,19 +28,32 @@ type cubicState struct {
 	events *int // congestion events since the last time-out
 }
 
-// cubic returns the state of s under CUBIC; ok is false under another congestion control.
-func (s *sender) cubic() (c cubicState, ok bool) {
-	p := reflect.NewAt(ccField.Type, unsafe.Add(s.at, ccField.Offset)).Elem().Elem()
+// cubic returns the congestion control of s, and replaces netstack's by it first; ok is false
+// under another one than CUBIC.
+func (s *sender) cubic() (c *cubic, ok bool) {
+	current := (*congestionControl)(unsafe.Add(s.at, ccField.Offset))
+	if c, ok = (*current).(*cubic); ok {
+		return c, true
+	}
+	p := reflect.NewAt(ccField.Type, unsafe.Pointer(current)).Elem().Elem()
 	if p.Kind() != reflect.Pointer || p.Type().Elem().Name() != "cubicState" {
-		return c, false
+		return nil, false
 	}
 	state, ok := p.Type().Elem().FieldByName("TCPCubicState")
 	events, also := p.Type().Elem().FieldByName("numCongestionEvents")
 	if !ok || !also || state.Type != reflect.TypeFor[tcp.TCPCubicState]() || events.Type.Kind() != reflect.Int {
-		return c, false
+		return nil, false
 	}
 	at := p.UnsafePointer()
-	return cubicState{(*tcp.TCPCubicState)(unsafe.Add(at, state.Offset)), (*int)(unsafe.Add(at, events.Offset))}, true
+	c = &cubic{
+		congestionControl: *current,
+		cubicState:        cubicState{(*tcp.TCPCubicState)(unsafe.Add(at, state.Offset)), (*int)(unsafe.Add(at, events.Offset))},
+		send:              s.state,
+		srtt:              &s.rtt.SRTT,
+	}
+	c.restart()
+	*current = c
+	return c, true
 }
 
 // unsent reports whether there are segments that wait to be sent.
@@ -100,6 +113,8 @@ var (
 	rackStateField = fieldOf(rackField.Type, "TCPRACKState", reflect.Struct)
 	ccField        = fieldOf(senderField.Type.Elem(), "cc", reflect.Interface)
 
+	_ = sameMethods(reflect.TypeFor[congestionControl](), ccField.Type)
+
 	handshakeField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "h", reflect.Pointer)
 	ackNumField    = fieldOf(handshakeField.Type.Elem(), "ackNum", reflect.Uint32)
 	issField       = fieldOf(handshakeField.Type.Elem(), "iss", reflect.Uint32)
@@ -150,6 +165,19 @@ func fieldOf(t reflect.Type, name string, kind reflect.Kind) reflect.StructField
 		panic(fmt.Sprintf("netstack's %v has no field %s of kind %v: sender_unsafe.go has to follow", t, name, kind))
 	}
 	return f
+}
+
+// sameMethods panics unless two interfaces have the same methods, so that a value of one is
+// one of the other.
+func sameMethods(ours, theirs reflect.Type) bool {
+	same := ours.NumMethod() == theirs.NumMethod()
+	for i := 0; same && i < ours.NumMethod(); i++ {
+		same = ours.Method(i).Name == theirs.Method(i).Name && ours.Method(i).Type == theirs.Method(i).Type
+	}
+	if !same {
+		panic(fmt.Sprintf("netstack's %v has other methods than expected: congestion.go has to follow", theirs))
+	}
+	return true
 }
 
 // timerField is a field of the sender that is laid out as senderTimer.

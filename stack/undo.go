@@ -140,6 +140,8 @@ func (s *Stack) undo(ep *tcp.Endpoint, began time.Duration) bool {
 	// A new epoch of cubic from here on (RFC 9438 4.9.1).
 	w := float64(t.SndCwnd)
 	c.state.WMax, c.state.WLastMax, c.state.K, c.state.T = w, w, 0, s.clock.NowMonotonic()
+	c.shrunk, c.threshold = false, 0
+	c.restart()
 	t.FastRecovery.Active, t.FastRecovery.MaxCwnd, t.DupAckCount = false, 0, 0
 	t.FastRecovery.Last = seqnum.Value(uint32(t.SndUna) - 1)
 	snd.rack.Reord = true
