@@ -92,9 +92,9 @@ func (c *clock) run(now time.Duration) int {
 			c.mu.Unlock()
 			return fired
 		}
-		t := heap.Pop(&c.queue).(*timer)
+		fire := heap.Pop(&c.queue).(*timer).fire
 		c.mu.Unlock()
-		t.fire()
+		fire()
 		fired++
 	}
 }
@@ -118,7 +118,7 @@ func (c *clock) len() (now, most int) {
 
 type timer struct {
 	clock *clock
-	fire  func()
+	fire  func()        // guarded by clock.mu
 	at    time.Duration // guarded by clock.mu
 	index int           // in the queue, -1: not queued; guarded by clock.mu
 }
@@ -150,6 +150,13 @@ func (t *timer) Reset(d time.Duration) {
 	if first {
 		c.wake()
 	}
+}
+
+// refire has f called instead of what was to be called.
+func (t *timer) refire(f func()) {
+	t.clock.mu.Lock()
+	t.fire = f
+	t.clock.mu.Unlock()
 }
 
 // timerQueue is a heap.Interface ordered by due time.

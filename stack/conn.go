@@ -26,6 +26,7 @@ type Conn struct {
 	failure       error // the connection's fatal error, once known
 	closed        bool
 	measured      bool         // the handshake's round trip was looked at
+	probed        bool         // probeByPackets was called
 	zeroWindows   uint64       // counted so far
 	full          *uint64      // counts them; nil: nobody wants to know
 	first         seqnum.Value // sequence number of the first byte written; valid iff numbered
@@ -146,6 +147,10 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		if c.writeShort(p[n:]) {
 			n = len(p)
 			break
+		}
+		if !c.probed {
+			c.probed = true
+			probeByPackets(c.endpoint.(*tcp.Endpoint))
 		}
 		r.Reset(p[n:])
 		k, terr := c.endpoint.Write(r, tcpip.WriteOptions{Atomic: true})

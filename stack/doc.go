@@ -61,7 +61,11 @@
 //   - It can lose its retransmission timer after a loss, and the connection
 //     stalls for good (rearm.go).
 //   - It takes the wait for a lost SYN for the round trip (handshake.go).
-//   - It sends an answer again whose ACK the peer delays, when FIN is behind it (probe.go).
+//   - It sends an answer again whose ACK the peer delays, when FIN is behind it, and probes
+//     the first packet of the last segment instead of the last one (probe.go).
+//   - It does not see what is lost within a large segment, or lost a second time, and keeps new
+//     data back while it looks for losses (sack.go).
+//   - Its CUBIC hardly lets a small window grow, and shrinks one twice for a loss (congestion.go).
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).

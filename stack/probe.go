@@ -30,3 +30,40 @@ func (s *Stack) delayProbe(ep *tcp.Endpoint) {
 	}
 	snd.probe.enable(s.clock.NowMonotonic(), min(2*snd.rtt.SRTT+worstDelayedACK, t.RTO))
 }
+
+// probeByPackets has the tail loss probe of ep be its last packet (RFC 8985 7.3). netstack
+// sends the first one of its last segment, which may have many: the acknowledgment of that
+// tells nothing of what is lost behind it, and there is no second probe.
+func probeByPackets(ep *tcp.Endpoint) {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	snd, ok := senderOf(ep)
+	if !ok {
+		return
+	}
+	send := snd.probe.callback
+	snd.probe.callback = func() {
+		splitTail(ep)
+		send()
+	}
+	if t, ok := snd.probe.timer.(*timer); ok {
+		t.refire(snd.probe.callback)
+	}
+}
+
+// splitTail makes the last packet that ep sent a segment of its own.
+func splitTail(ep *tcp.Endpoint) {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	c, ok := connectionOf(ep)
+	if !ok {
+		return
+	}
+	var last *netSegment
+	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {
+		last = g
+	}
+	if last != nil && last.pkt.Data().Size() > c.send.MaxPayloadSize {
+		c.split(last, (c.packets(last)-1)*c.send.MaxPayloadSize)
+	}
+}

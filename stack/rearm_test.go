@@ -3,6 +3,7 @@ package stack_test
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -68,6 +69,29 @@ func connectScripted(l *loop) *scripted {
 	p.seq++
 	p.acknowledge(0)
 	return p
+}
+
+// serveScripted is a connection of a scripted client, and what writes so many packets on it.
+func serveScripted(t *testing.T, minRTO time.Duration) (p *scripted, conn *stack.Conn, write func(packets int)) {
+	accepted := make(chan *stack.Conn, 1)
+	l := start(t, func(c *stack.Config) { c.TCP.MinRTO = minRTO }, func(l *loop, e stack.Event) {
+		if ln, ok := e.Data.(*stack.Listener); ok {
+			if c, err := ln.Accept(); err == nil {
+				l.Stack.Poller().AddConn(c, 0, c)
+				accepted <- c
+			}
+		}
+	})
+	l.listen("10.1.0.1:80")
+	p = connectScripted(l)
+	conn = <-accepted
+	return p, conn, func(packets int) {
+		l.do(func() {
+			if n, err := conn.Write(make([]byte, packets*packetBytes)); err != nil {
+				t.Errorf("wrote %d bytes, %v", n, err)
+			}
+		})
+	}
 }
 
 // acknowledge acknowledges the first n bytes of the stack's data, and blocks of
@@ -147,41 +171,28 @@ func (p *scripted) next(what string, is func(answer) bool) answer {
 	}
 }
 
+// nextOf waits for answers that match, each one of is, in any order.
+func (p *scripted) nextOf(what string, is ...func(answer) bool) {
+	p.l.t.Helper()
+	p.next(what, func(a answer) bool {
+		is = slices.DeleteFunc(is, func(is func(answer) bool) bool { return is(a) })
+		return len(is) == 0
+	})
+}
+
 // covers matches a segment with the byte at offset n of the stack's data.
 func covers(n int) func(answer) bool {
 	return func(a answer) bool { return a.seq <= n && n < a.seq+a.bytes }
 }
 
-// What is lost again when it was sent again, and its probe, must be resent all the same, by a
-// connection that lives and by one that was closed.
-func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
+// What is lost a second time is sent a third time, by a connection that lives and by one
+// that was closed.
+func TestTailThatIsLostAgainIsResent(t *testing.T) {
 	for _, closed := range []bool{false, true} {
-		accepted := make(chan *stack.Conn, 1)
 		// The peer has its turn well before a retransmission timeout, also on a
 		// machine that is busy.
-		slow := func(c *stack.Config) { c.TCP.MinRTO = 2 * time.Second }
-		l := start(t, slow, func(l *loop, e stack.Event) {
-			if ln, ok := e.Data.(*stack.Listener); ok {
-				if c, err := ln.Accept(); err == nil {
-					l.Stack.Poller().AddConn(c, 0, c)
-					accepted <- c
-				}
-			}
-		})
-		l.listen("10.1.0.1:80")
-		p := connectScripted(l)
-		c := <-accepted
-		write := func(packets int) {
-			l.do(func() {
-				if n, err := c.Write(make([]byte, packets*packetBytes)); err != nil {
-					t.Errorf("wrote %d bytes, %v", n, err)
-				}
-				if closed && packets > 1 {
-					c.Read(make([]byte, 1)) //nolint:errcheck // what is left unread makes a reset
-					c.Close()
-				}
-			})
-		}
+		p, c, write := serveScripted(t, 2*time.Second)
+		l := p.l
 		// The first packet makes the round trip known. The congestion window, which it
 		// does not fill, stays what it is, and the next write fills it with one large segment.
 		write(1)
@@ -189,17 +200,22 @@ func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 		p.say(packetBytes)
 		const packets, window = 13, 10
 		write(packets - 1)
+		if closed {
+			l.do(func() {
+				c.Read(make([]byte, 1)) //nolint:errcheck // what is left unread makes a reset
+				c.Close()
+			})
+		}
 		p.next("a full window", covers(window*packetBytes))
-		// The window's first packet is lost. At the third duplicate ACK it is sent
-		// again, and the rest of the data for the first time: they are lost.
+		// The window's first packet is lost, and the rest of the data, which the selective
+		// acknowledgments let out.
 		for _, n := range []int{3, 4, 9} {
 			p.acknowledge(packetBytes, [2]int{2 * packetBytes, n * packetBytes})
 		}
-		p.next("the lost packet again", covers(packetBytes))
-		p.next("the last packet", covers(packets*packetBytes-1))
+		p.nextOf("the lost packet again, and the last", covers(packetBytes), covers(packets*packetBytes-1))
 		p.acknowledge((window + 1) * packetBytes)
-		p.next("the probe", covers((window+1)*packetBytes))
-		p.next("the packet once more", covers((window+1)*packetBytes))
+		p.next("the tail again", covers((window+1)*packetBytes))
+		p.next("the tail once more", covers((window+1)*packetBytes))
 		p.acknowledge(packets * packetBytes)
 		if !closed {
 			l.eventually("all is acknowledged", func() bool { return c.Info().Sent == 0 })
@@ -214,19 +230,8 @@ func TestTailIsResentWhenTheProbeIsLostToo(t *testing.T) {
 
 // netstack can lose its retransmission timer: what is on its way then must be resent all the same.
 func TestLostTimerIsArmedAgain(t *testing.T) {
-	accepted := make(chan *stack.Conn, 1)
-	l := start(t, nil, func(l *loop, e stack.Event) {
-		if ln, ok := e.Data.(*stack.Listener); ok {
-			if c, err := ln.Accept(); err == nil {
-				l.Stack.Poller().AddConn(c, 0, c)
-				accepted <- c
-			}
-		}
-	})
-	l.listen("10.1.0.1:80")
-	p := connectScripted(l)
-	c := <-accepted
-	l.do(func() {
+	p, c, _ := serveScripted(t, 200*time.Millisecond)
+	p.l.do(func() {
 		if _, err := c.Write(make([]byte, packetBytes)); err != nil {
 			t.Error(err)
 		}
@@ -234,8 +239,8 @@ func TestLostTimerIsArmedAgain(t *testing.T) {
 	})
 	p.next("the packet", covers(0))
 	p.next("the packet again", covers(0))
-	l.do(func() {
-		if n := l.Stack.LoopStats().TimersRearmed; n != 1 {
+	p.l.do(func() {
+		if n := p.l.Stack.LoopStats().TimersRearmed; n != 1 {
 			t.Errorf("%d timers were armed again, want 1", n)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -33,28 +34,35 @@ func (l *link) markSACKed(s *segment, ep *tcp.Endpoint) {
 	if !ok || !ep.SACKPermitted {
 		return
 	}
-	for ; len(blocks) >= sackBlockBytes; blocks = blocks[sackBlockBytes:] {
-		start, end := seqnum.Value(binary.BigEndian.Uint32(blocks)), seqnum.Value(binary.BigEndian.Uint32(blocks[4:]))
-		if c.send.SndUna.LessThan(start) && start.LessThan(end) && end.LessThanEq(c.send.SndNxt) {
-			l.markBlock(&c, start, end)
+	if snd, ok := senderOf(ep); ok {
+		snd.cubic()
+	}
+	var list [header.TCPMaxSACKBlocks]header.SACKBlock
+	sacked := list[:0]
+	for ; len(blocks) >= sackBlockBytes && len(sacked) < len(list); blocks = blocks[sackBlockBytes:] {
+		b := header.SACKBlock{Start: seqnum.Value(binary.BigEndian.Uint32(blocks)), End: seqnum.Value(binary.BigEndian.Uint32(blocks[4:]))}
+		if c.send.SndUna.LessThan(b.Start) && b.Start.LessThan(b.End) && b.End.LessThanEq(c.send.SndNxt) {
+			l.markBlock(&c, b)
+			sacked = append(sacked, b)
 		}
 	}
+	c.settle(sacked)
 }
 
 // markBlock does it for one block, of data that were sent and are not acknowledged.
-func (l *link) markBlock(c *connection, start, end seqnum.Value) {
+func (l *link) markBlock(c *connection, b header.SACKBlock) {
 	mss := c.send.MaxPayloadSize
-	for g := c.firstSegment(); g != nil && g.xmitCount > 0 && g.sequenceNumber.LessThan(end); g = g.next() {
-		n := g.pkt.Data().Size()
-		if g.acked || n == 0 || !start.LessThan(g.sequenceNumber.Add(seqnum.Size(n))) {
+	for g := c.firstSegment(); g != nil && g.xmitCount > 0 && g.sequenceNumber.LessThan(b.End); g = g.next() {
+		n := int(g.length())
+		if g.acked || !b.Start.LessThan(g.sequenceNumber.Add(seqnum.Size(n))) {
 			continue
 		}
 		// In whole packets: a peer shall not make segments of a few bytes (CVE-2019-11478).
 		from, to := 0, n
-		if g.sequenceNumber.LessThan(start) {
-			from = (int(g.sequenceNumber.Size(start)) + mss - 1) / mss * mss
+		if g.sequenceNumber.LessThan(b.Start) {
+			from = (int(g.sequenceNumber.Size(b.Start)) + mss - 1) / mss * mss
 		}
-		if size := int(g.sequenceNumber.Size(end)); size < n {
+		if size := int(g.sequenceNumber.Size(b.End)); size < n {
 			to = size / mss * mss
 		}
 		if from >= to {
@@ -71,11 +79,55 @@ func (l *link) markBlock(c *connection, start, end seqnum.Value) {
 	}
 }
 
+// settle splits what is not acknowledged before the last block in packets, so that loss
+// detection finds all that are lost at once, and counts what is in flight. netstack takes
+// what is selectively acknowledged off only in a recovery; before, the acknowledgments of
+// what came behind a loss have to let new data out (RFC 6675 4), whose acknowledgments
+// then tell of a retransmission that is lost, too.
+func (c *connection) settle(sacked []header.SACKBlock) {
+	top, flight := c.send.SndUna, 0
+	for _, b := range sacked {
+		if top.LessThan(b.End) {
+			top = b.End
+		}
+	}
+	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {
+		if g.acked || g.covered(sacked) {
+			continue
+		}
+		if g.sequenceNumber.LessThan(top) && c.packets(g) > 1 {
+			c.split(g, c.send.MaxPayloadSize)
+		}
+		flight += c.packets(g)
+	}
+	if s := c.congestion(); s == tcpip.Open || s == tcpip.Disorder {
+		c.send.Outstanding = flight
+	}
+}
+
+// covered reports whether one of the blocks has all of s.
+func (s *netSegment) covered(sacked []header.SACKBlock) bool {
+	for _, b := range sacked {
+		if b.Start.LessThanEq(s.sequenceNumber) && s.sequenceNumber.Add(s.length()).LessThanEq(b.End) {
+			return true
+		}
+	}
+	return false
+}
+
+// packets is how many g is sent as.
+func (c *connection) packets(g *netSegment) int {
+	return (int(g.length()) + c.send.MaxPayloadSize - 1) / c.send.MaxPayloadSize
+}
+
+// length is how many sequence numbers s has. A segment without data is a FIN.
+func (s *netSegment) length() seqnum.Size { return seqnum.Size(max(1, s.pkt.Data().Size())) }
+
 // split cuts g behind size bytes. No two pieces have the same time, nor that of another
 // segment: see clock.recent.
 func (c *connection) split(g *netSegment, size int) {
-	rest := (g.pkt.Data().Size() - size + c.send.MaxPayloadSize - 1) / c.send.MaxPayloadSize
 	splitSegment(c.snd, g, size)
+	rest := c.packets(g.next())
 	g.xmitTime = g.xmitTime.Add(-min(time.Duration(rest), clockStep-1))
 }
 
@@ -88,7 +140,7 @@ func (l *link) noteArrival(c *connection, g *netSegment) {
 		return
 	}
 	rack.XmitTime, rack.RTT = g.xmitTime, rtt
-	rack.EndSequence = g.sequenceNumber.Add(seqnum.Size(g.pkt.Data().Size()))
+	rack.EndSequence = g.sequenceNumber.Add(g.length())
 }
 
 // sackBlockBytes is the size of a SACK block.

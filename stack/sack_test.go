@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"ringroad/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 // A packet that is lost is sent again as soon as the acknowledgment of a later one tells,
@@ -21,26 +21,8 @@ func TestLossIsSeenInSelectiveAcknowledgments(t *testing.T) {
 		{"of a probe", []int{1, 1}, true, [2]int{2, 3}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			accepted := make(chan *stack.Conn, 1)
-			slow := func(c *stack.Config) { c.TCP.MinRTO = time.Minute }
-			l := start(t, slow, func(l *loop, e stack.Event) {
-				if ln, ok := e.Data.(*stack.Listener); ok {
-					if c, err := ln.Accept(); err == nil {
-						l.Stack.Poller().AddConn(c, 0, c)
-						accepted <- c
-					}
-				}
-			})
-			l.listen("10.1.0.1:80")
-			p := connectScripted(l)
-			conn := <-accepted
-			write := func(packets int) {
-				l.do(func() {
-					if n, err := conn.Write(make([]byte, packets*packetBytes)); err != nil {
-						t.Errorf("wrote %d bytes, %v", n, err)
-					}
-				})
-			}
+			p, conn, write := serveScripted(t, time.Minute)
+			l := p.l
 			write(1)
 			p.next("the first packet", covers(0))
 			p.say(packetBytes)
@@ -61,11 +43,76 @@ func TestLossIsSeenInSelectiveAcknowledgments(t *testing.T) {
 			p.next("the lost packet again", covers(packetBytes))
 			p.acknowledge(packets * packetBytes)
 			l.eventually("all is acknowledged", func() bool { return conn.Info().Sent == 0 })
-			l.do(func() {
-				if n := l.Stack.TCPStats().Timeouts; n != 0 {
-					t.Errorf("%d time-outs", n)
-				}
-			})
+			p.noTimeouts()
 		})
 	}
+}
+
+// noTimeouts fails the test if a retransmission time-out has come.
+func (p *scripted) noTimeouts() {
+	p.l.t.Helper()
+	p.l.do(func() {
+		if n := p.l.Stack.TCPStats().Timeouts; n != 0 {
+			p.l.t.Errorf("%d time-outs", n)
+		}
+	})
+}
+
+// What is selectively acknowledged is not in flight any more, and lets as much new data out
+// before anything is found lost (RFC 6675 4, RFC 3042). By their acknowledgment it is seen
+// that what was sent again is lost, too.
+func TestSelectiveAcknowledgmentsLetDataOut(t *testing.T) {
+	p, conn, write := serveScripted(t, time.Minute)
+	write(1)
+	p.next("the first packet", covers(0))
+	p.say(packetBytes)
+	const packets, window = 19, 10
+	write(packets - 1)
+	p.next("a full window", covers(window*packetBytes))
+	p.acknowledge(packetBytes, [2]int{2 * packetBytes, 4 * packetBytes})
+	p.nextOf("two packets more, and the lost one", covers((window+1)*packetBytes), covers((window+2)*packetBytes), covers(packetBytes))
+	sent, trip := time.Duration(0), time.Duration(0)
+	p.l.do(func() { sent, trip = p.l.Stack.Now(), conn.Info().RTT })
+	p.l.eventually("a round trip is over", func() bool { return p.l.Stack.Now() > sent+trip })
+	write(1)
+	p.acknowledge(packetBytes, [2]int{2 * packetBytes, (window + 3) * packetBytes})
+	p.nextOf("what the second acknowledgment lets out", covers((window+3)*packetBytes))
+	p.acknowledge(packetBytes, [2]int{2 * packetBytes, (window + 4) * packetBytes})
+	p.next("the lost packet once more", covers(packetBytes))
+	p.noTimeouts()
+}
+
+// The tail loss probe is the last packet, of a segment that has several, too: its
+// acknowledgment shows all that is lost before it.
+func TestTailLossProbeIsTheLastPacket(t *testing.T) {
+	p, _, write := serveScripted(t, time.Minute)
+	write(1)
+	p.next("the first packet", covers(0))
+	p.say(packetBytes)
+	write(3)
+	p.next("the last packet", covers(3*packetBytes))
+	probe := p.next("the probe", func(a answer) bool { return a.bytes > 0 })
+	if probe.seq != 3*packetBytes || probe.bytes != packetBytes {
+		t.Errorf("the probe is %+v", probe)
+	}
+	p.noTimeouts()
+}
+
+// What is lost before a FIN that was sent again is seen by the acknowledgment of that.
+func TestLossBeforeAProbedFINIsSeen(t *testing.T) {
+	p, conn, write := serveScripted(t, time.Minute)
+	write(1)
+	p.next("the first packet", covers(0))
+	p.say(packetBytes)
+	write(2)
+	p.l.do(conn.CloseWrite)
+	isFIN := func(a answer) bool { return a.flags&header.TCPFlagFin != 0 }
+	p.next("FIN", isFIN)
+	p.next("FIN again", isFIN)
+	sent, trip := time.Duration(0), time.Duration(0)
+	p.l.do(func() { sent, trip = p.l.Stack.Now(), conn.Info().RTT })
+	p.l.eventually("a round trip is over", func() bool { return p.l.Stack.Now() > sent+trip })
+	p.acknowledge(packetBytes, [2]int{3 * packetBytes, 3*packetBytes + 1})
+	p.nextOf("the lost packets again", covers(packetBytes), covers(2*packetBytes))
+	p.noTimeouts()
 }

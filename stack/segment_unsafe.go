@@ -205,8 +205,10 @@ func (c *connection) nothingWaits() bool {
 }
 
 // calm reports whether nothing was lost or reordered of late.
-func (c *connection) calm() bool {
-	return *(*tcpip.CongestionControlState)(unsafe.Add(c.snd, congestionField.Offset)) == tcpip.Open
+func (c *connection) calm() bool { return c.congestion() == tcpip.Open }
+
+func (c *connection) congestion() tcpip.CongestionControlState {
+	return *(*tcpip.CongestionControlState)(unsafe.Add(c.snd, congestionField.Offset))
 }
 
 // firstSegment is the first of what is not acknowledged, nil when there is nothing.

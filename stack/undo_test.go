@@ -19,27 +19,9 @@ func TestWindowIsGivenBackAfterARecoveryFromNoLoss(t *testing.T) {
 		threshold uint64 // slow start threshold at the end; 0: none, slow start goes on
 	}{{"overtaken", false, 0}, {"lost", true, 7}} {
 		t.Run(c.name, func(t *testing.T) {
-			accepted := make(chan *stack.Conn, 1)
-			slow := func(c *stack.Config) { c.TCP.MinRTO = 2 * time.Second }
-			l := start(t, slow, func(l *loop, e stack.Event) {
-				if ln, ok := e.Data.(*stack.Listener); ok {
-					if c, err := ln.Accept(); err == nil {
-						l.Stack.Poller().AddConn(c, 0, c)
-						accepted <- c
-					}
-				}
-			})
-			l.listen("10.1.0.1:80")
-			p := connectScripted(l)
-			conn := <-accepted
-			write := func(packets int) {
-				l.do(func() {
-					if n, err := conn.Write(make([]byte, packets*packetBytes)); err != nil {
-						t.Errorf("wrote %d bytes, %v", n, err)
-					}
-				})
-			}
-			// As in TestTailIsResentWhenTheProbeIsLostToo: a window of 10 packets.
+			p, conn, write := serveScripted(t, 2*time.Second)
+			l := p.l
+			// As in TestTailThatIsLostAgainIsResent: a window of 10 packets.
 			write(1)
 			p.next("the first packet", covers(0))
 			p.say(packetBytes)
