@@ -1,17 +1,14 @@
 package stack_test
 
 import (
-	"encoding/binary"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"ringroad/dataplane"
 	"ringroad/stack"
+	"ringroad/stack/stacktest"
 )
 
 // BenchmarkAnswer is one request taken in and answered on a kept connection, in turns
@@ -20,165 +17,165 @@ import (
 // process, which other programs on the machine disturb least.
 func BenchmarkAnswer(b *testing.B) {
 	const connections, batch = 64, 32
-	d := &benchDevice{}
-	s, err := stack.New(stack.Config{
-		Resolver: d, Waiter: d, Batch: batch,
-		Links: []stack.Link{{
-			Name: "e0", Index: 1, MTU: 1500, MAC: [6]byte{2, 0, 0, 0, 0, 1}, Device: d, TrustChecksum: true,
-			Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")},
-		}},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	l, err := s.Listen(netip.MustParseAddrPort("10.1.0.1:80"), 1024)
-	if err != nil {
-		b.Fatal(err)
-	}
-	s.Poller().AddListener(l, l)
-	request, answer, scratch := make([]byte, 200), make([]byte, 150), make([]byte, 4096)
-	events := make([]stack.Event, 64)
-	accepted := 0
-	turn := func() {
-		s.Turn()
-		for n := s.Poller().Wait(events); n > 0; n = s.Poller().Wait(events) {
-			for _, e := range events[:n] {
-				switch at := e.Data.(type) {
-				case *stack.Listener:
-					for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-						s.Poller().AddConn(c, stack.Readable, c)
-						accepted++
-					}
-				case *stack.Conn:
-					if n, _ := at.Read(scratch); n > 0 {
-						if _, err := at.Write(answer); err != nil {
-							b.Fatal(err)
-						}
-					}
-				}
-			}
+	s := newBenchServer(b, batch, false)
+	peers := make([]stacktest.Peer, connections)
+	answered := 0
+	s.net.Sent = func(t stacktest.Segment) {
+		peers[t.To-firstBenchPort].Take(&t)
+		if t.Bytes > 0 {
+			answered++
 		}
-		s.Flush()
 	}
-	peers := make([]benchPeer, connections)
 	for i := range peers {
 		p := &peers[i]
-		*p = benchPeer{port: uint16(5000 + i), seq: 1000}
-		d.peers[p.port-5000] = p
-		d.in = append(d.in, p.frame(header.TCPFlagSyn, nil, 2, 4, 0x05, 0xb4, 4, 2, 1, 1))
-		for p.ack == 0 {
-			turn()
+		*p = stacktest.Peer{Host: 2, Port: firstBenchPort + uint16(i), To: 80, Seq: 1000}
+		s.net.Put(p.Send(stacktest.SYN, ""))
+		for p.Ack == 0 {
+			s.turn()
 		}
-		p.seq++
-		d.in = append(d.in, p.frame(header.TCPFlagAck, nil))
-		for accepted <= i {
-			turn()
+		s.net.Put(p.Send(stacktest.ACK, ""))
+		for s.accepted <= i {
+			s.turn()
 		}
 	}
+	next := 0
 	round := func() {
-		for i := range batch {
-			p := &peers[(d.next+i)%connections]
-			d.in = append(d.in, p.frame(header.TCPFlagAck|header.TCPFlagPsh, request))
-			p.seq += uint32(len(request))
+		for range batch {
+			s.net.Put(peers[next%connections].Send(stacktest.ACK|stacktest.PSH, benchRequest))
+			next++
 		}
-		d.next += batch
-		turn()
+		s.turn()
 	}
 	for range 100 {
 		round()
 	}
-	before, answered := processorTime(), d.answered
+	before, first := processorTime(), answered
 	b.ResetTimer()
 	for n := 0; n < b.N; n += batch {
 		round()
 	}
 	b.StopTimer()
-	n := d.answered - answered
+	n := answered - first
 	if n < b.N*9/10 {
 		b.Fatalf("%d answers to %d requests", n, b.N)
 	}
 	b.ReportMetric(float64(processorTime()-before)/float64(n), "cpu-ns/op")
 }
 
+// BenchmarkConnection is a connection for one request, in turns of 32 frames of 24
+// connections: SYN of some, the ACK that ends the handshake and the request of others, and
+// the FIN of others that acknowledges the answer and the server's FIN. As many end as begin.
+// cpu-ns is as in BenchmarkAnswer.
+func BenchmarkConnection(b *testing.B) {
+	const batch = 32
+	s := newBenchServer(b, batch, true)
+	peers := make([]stacktest.Peer, 28232) // the ports that Linux gives clients
+	for i := range peers {
+		peers[i] = stacktest.Peer{Host: 2, Port: firstBenchPort + uint16(i), To: 80, Seq: 1000}
+	}
+	ended := 0
+	s.net.Sent = func(t stacktest.Segment) {
+		p := &peers[t.To-firstBenchPort]
+		p.Take(&t)
+		switch {
+		case t.Flags&stacktest.SYN != 0:
+			s.net.Put(p.Send(stacktest.ACK, ""), p.Send(stacktest.ACK|stacktest.PSH, benchRequest))
+		case t.Flags&stacktest.FIN != 0:
+			s.net.Put(p.Send(stacktest.ACK|stacktest.FIN, ""))
+		default:
+			ended++
+		}
+	}
+	next := 0
+	round := func() {
+		for range batch / 4 {
+			p := &peers[next%len(peers)]
+			p.Seq += 1 << 20 // of a new connection (RFC 9293 3.4.1)
+			s.net.Put(p.Send(stacktest.SYN, ""))
+			next++
+		}
+		s.turn()
+	}
+	for next < len(peers) { // all wait in TIME_WAIT then
+		round()
+	}
+	before, first := processorTime(), ended
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += batch / 4 {
+		round()
+	}
+	b.StopTimer()
+	n := ended - first
+	if n < b.N*9/10 || ended < next-100 {
+		b.Fatalf("%d of %d connections ended", n, b.N)
+	}
+	b.ReportMetric(float64(processorTime()-before)/float64(n), "cpu-ns/op")
+}
+
+const firstBenchPort = 32768
+
+var benchRequest, benchAnswer = strings.Repeat("r", 200), strings.Repeat("a", 150)
+
+// benchServer answers what it reads.
+type benchServer struct {
+	net      *stacktest.Direct
+	stack    *stack.Stack
+	listener *stack.Listener
+	closes   bool // behind the answer, as the proxy does (proxy/linger.go)
+	accepted int
+	events   [64]stack.Event
+	scratch  [4096]byte
+	answer   []byte
+}
+
+func newBenchServer(b *testing.B, batch int, closes bool) *benchServer {
+	d := new(stacktest.Direct)
+	s, err := stack.New(stack.Config{Resolver: d, Waiter: d, Batch: batch, Links: []stack.Link{d.Link()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(s.Close)
+	l, err := s.Listen(netip.MustParseAddrPort("10.1.0.1:80"), 1024)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Poller().AddListener(l, l)
+	return &benchServer{net: d, stack: s, listener: l, closes: closes, answer: []byte(benchAnswer)}
+}
+
+func (s *benchServer) turn() {
+	s.stack.Turn()
+	for n := s.stack.Poller().Wait(s.events[:]); n > 0; n = s.stack.Poller().Wait(s.events[:]) {
+		for _, e := range s.events[:n] {
+			switch at := e.Data.(type) {
+			case *stack.Listener:
+				for c, err := at.Accept(); err == nil; c, err = at.Accept() {
+					s.stack.Poller().AddConn(c, stack.Readable|stack.Writable, c)
+					s.accepted++
+				}
+			case *stack.Conn:
+				s.serve(at)
+			}
+		}
+	}
+	s.stack.Flush()
+}
+
+// serve answers, or closes at the end of what the client sends.
+func (s *benchServer) serve(c *stack.Conn) {
+	n, err := c.Read(s.scratch[:])
+	if n > 0 {
+		if _, err := c.Write(s.answer); err == nil && s.closes {
+			c.CloseWrite()
+		}
+	} else if err != stack.ErrWouldBlock {
+		c.Close()
+	}
+}
+
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano())
-}
-
-// benchPeer is a client that acknowledges with its next request.
-type benchPeer struct {
-	port     uint16
-	seq, ack uint32
-	stamp    uint32
-	echo     uint32 // timestamp of what came last
-	buf      [2048]byte
-}
-
-func (p *benchPeer) frame(flags header.TCPFlags, data []byte, options ...byte) []byte {
-	p.stamp++
-	f := p.buf[:14+20+20+12+len(options)+len(data)]
-	copy(f, []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0})
-	ip := header.IPv4(f[14:])
-	if ip[0] == 0 || flags&header.TCPFlagPsh == 0 || ip.TotalLength() != uint16(len(f)-14) {
-		ip.Encode(&header.IPv4Fields{TotalLength: uint16(len(f) - 14), TTL: 64, Protocol: 6, SrcAddr: tcpip.AddrFrom4([4]byte{10, 1, 0, 2}), DstAddr: tcpip.AddrFrom4([4]byte{10, 1, 0, 1})})
-		ip.SetChecksum(^ip.CalculateChecksum())
-	}
-	t := header.TCP(f[34:])
-	t.Encode(&header.TCPFields{SrcPort: p.port, DstPort: 80, SeqNum: p.seq, AckNum: p.ack, DataOffset: uint8(32 + len(options)), Flags: flags, WindowSize: 60000})
-	copy(t[20:], options)
-	o := t[20+len(options):]
-	copy(o, []byte{1, 1, 8, 10})
-	binary.BigEndian.PutUint32(o[4:], p.stamp)
-	binary.BigEndian.PutUint32(o[8:], p.echo)
-	copy(o[12:], data)
-	return f
-}
-
-// benchDevice is a device, and the waiter and resolver that it never needs.
-type benchDevice struct {
-	in       [][]byte
-	out      [2048]byte
-	next     int
-	answered int
-	peers    [64]*benchPeer
-}
-
-func (d *benchDevice) Waiting() int       { return len(d.in) }
-func (d *benchDevice) Peek(max int) int   { return min(max, len(d.in)) }
-func (d *benchDevice) Frame(i int) []byte { return d.in[i] }
-func (d *benchDevice) Chained() bool      { return false }
-func (d *benchDevice) More(int) bool      { return false }
-func (d *benchDevice) Release(n int)      { d.in = d.in[:copy(d.in, d.in[n:])] }
-func (d *benchDevice) Reserve() (f dataplane.TXFrame, b []byte, ok bool) {
-	return f, d.out[:], true
-}
-func (d *benchDevice) Submit(_ dataplane.TXFrame, n int) {
-	t := header.TCP(d.out[34:n])
-	p := d.peers[t.DestinationPort()-5000]
-	p.echo = t.ParsedOptions().TSVal
-	p.ack = t.SequenceNumber() + uint32(n-34-int(t.DataOffset()))
-	if t.Flags()&header.TCPFlagSyn != 0 {
-		p.ack++
-	}
-	if n > 100 {
-		d.answered++
-	}
-}
-func (d *benchDevice) TXChecksum() bool                               { return false }
-func (d *benchDevice) SubmitPartial(f dataplane.TXFrame, n, _, _ int) { d.Submit(f, n) }
-func (d *benchDevice) Discard(dataplane.TXFrame)                      {}
-func (d *benchDevice) Unpublished() int                               { return 0 }
-func (d *benchDevice) Kick() error                                    { return nil }
-func (d *benchDevice) Pending() int                                   { return 0 }
-func (d *benchDevice) Poll() bool                                     { return false }
-func (d *benchDevice) Wait(time.Duration)                             {}
-func (d *benchDevice) Wake()                                          {}
-func (d *benchDevice) Lookup(int, netip.Addr) ([6]byte, bool)         { return [6]byte{2, 0, 0, 0, 0, 2}, true }
-func (d *benchDevice) Provoke(int, netip.Addr)                        {}
-func (d *benchDevice) Generation() uint64                             { return 1 }
-func (d *benchDevice) Changed() <-chan struct{}                       { return nil }
-func (d *benchDevice) Routes() []dataplane.Route {
-	return []dataplane.Route{{Prefix: netip.MustParsePrefix("10.1.0.0/24"), IfIndex: 1, Source: netip.MustParseAddr("10.1.0.1")}}
 }

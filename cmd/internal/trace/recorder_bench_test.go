@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"encoding/binary"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -16,6 +15,7 @@ import (
 	"ringroad/proxy"
 	"ringroad/proxy/config"
 	"ringroad/stack"
+	"ringroad/stack/stacktest"
 )
 
 // BenchmarkFollowed is a relayed request on kept connections, of 64 clients whose
@@ -37,13 +37,10 @@ func BenchmarkFollowed(b *testing.B) {
 
 func benchmarkFollowed(b *testing.B, o Options) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	d := &wire{peers: map[uint32]*wirePeer{}}
+	d := newWire()
 	s, err := stack.New(stack.Config{
 		Resolver: d, Waiter: d, FirstPort: 50000, LastPort: 59999,
-		Links: []stack.Link{{
-			Name: "e0", Index: 1, MTU: 1500, MAC: [6]byte{2, 0, 0, 0, 0, 1}, Device: d, TrustChecksum: true,
-			Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")},
-		}},
+		Links: []stack.Link{d.Link()},
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -126,113 +123,45 @@ const (
 	wireAnswer  = "HTTP/1.1 200 OK\r\nServer: benchmark\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Length: 0\r\n\r\n"
 )
 
-// wirePeer is a client, or the server's end of a connection.
-type wirePeer struct {
-	wire     *wire
-	server   bool
-	port     uint16 // of the worker's peer, or of the worker where it is a server
-	seq, ack uint32
-	stamp    uint32
-	frames   [2][512]byte // of which the later may be made while the other is read
-	next     int
+// wire is the network: peers that answer what is sent at once.
+type wire struct {
+	stacktest.Direct
+	answered int
+	peers    map[uint16]*stacktest.Peer // by port of the client, or of the worker where it is a server
 }
 
-// wire is the network: a device whose peers answer what is sent at once. It is the
-// waiter and the resolver too.
-type wire struct {
-	in       [][]byte
-	out      [2048]byte
-	answered int
-	peers    map[uint32]*wirePeer
+func newWire() *wire {
+	d := &wire{peers: map[uint16]*stacktest.Peer{}}
+	d.Sent = d.answer
+	return d
 }
 
 func (d *wire) connect(port uint16) {
-	p := &wirePeer{wire: d, port: port, seq: 1000}
-	d.peers[uint32(port)] = p
-	p.send(flagSYN, "", 2, 4, 0x05, 0xb4)
-	p.seq++
+	d.peers[port] = &stacktest.Peer{Host: 2, Port: port, To: 80, Seq: 1000}
+	d.Put(d.peers[port].Send(flagSYN, ""))
 }
 
-func (p *wirePeer) send(flags byte, data string, options ...byte) {
-	be := binary.BigEndian
-	p.stamp++
-	p.next ^= 1
-	from, sport, dport := byte(2), p.port, uint16(80)
-	if p.server {
-		from, sport, dport = 3, 8080, p.port
-	}
-	n := 20 + 32 + len(options) + len(data)
-	f := append(p.frames[p.next][:0], 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0)
-	f = append(f, 0x45, 0, byte(n>>8), byte(n), 0, 0, 0, 0, 64, 6, 0, 0, 10, 1, 0, from, 10, 1, 0, 1)
-	sum := uint32(0)
-	for i := 14; i < len(f); i += 2 {
-		sum += uint32(be.Uint16(f[i:]))
-	}
-	be.PutUint16(f[24:], ^uint16(sum>>16+sum)) // of addresses such as these it carries over once
-	f = be.AppendUint16(be.AppendUint16(f, sport), dport)
-	f = be.AppendUint32(be.AppendUint32(f, p.seq), p.ack)
-	f = append(f, byte(32+len(options))<<2, flags, 0xf0, 0, 0, 0, 0, 0)
-	f = append(f, options...)
-	f = be.AppendUint32(append(f, 1, 1, 8, 10), p.stamp)
-	f = append(append(f, 0, 0, 0, 0), data...)
-	p.seq += uint32(len(data))
-	p.wire.in = append(p.wire.in, f)
-}
-
-// Submit has the peer answer.
-func (d *wire) Submit(_ dataplane.TXFrame, n int) {
-	t, be := d.out[34:n], binary.BigEndian
-	key, flags := uint32(be.Uint16(t[2:])), t[13]
-	server := key == 8080
+// answer has a peer answer.
+func (d *wire) answer(t stacktest.Segment) {
+	port, server := t.To, t.To == 8080
 	if server {
-		key = uint32(be.Uint16(t))
+		port = t.From
 	}
-	p := d.peers[key]
+	p := d.peers[port]
 	if p == nil {
-		p = &wirePeer{wire: d, server: true, port: uint16(key), seq: 1000}
-		d.peers[key] = p
+		p = &stacktest.Peer{Host: 3, Port: 8080, To: port, Seq: 1000}
+		d.peers[port] = p
 	}
-	payload := uint32(len(t) - int(t[12]>>4)*4)
-	p.ack = be.Uint32(t[4:]) + payload
-	switch {
-	case flags&flagSYN != 0 && server:
-		p.ack++
-		p.send(flagSYN|flagACK, "", 2, 4, 0x05, 0xb4)
-		p.seq++
-	case flags&flagSYN != 0:
-		p.ack++
-		p.send(flagACK, "")
-		p.send(flagACK|flagPSH, wireRequest)
-	case payload > 0 && server:
-		p.send(flagACK|flagPSH, wireAnswer)
-	case payload > 0:
+	p.Take(&t)
+	switch syn := t.Flags&flagSYN != 0; {
+	case syn && server:
+		d.Put(p.Send(flagSYN|flagACK, ""))
+	case syn:
+		d.Put(p.Send(flagACK, ""), p.Send(flagACK|flagPSH, wireRequest))
+	case t.Bytes > 0 && server:
+		d.Put(p.Send(flagACK|flagPSH, wireAnswer))
+	case t.Bytes > 0:
 		d.answered++
-		p.send(flagACK|flagPSH, wireRequest)
+		d.Put(p.Send(flagACK|flagPSH, wireRequest))
 	}
-}
-
-func (d *wire) Waiting() int       { return len(d.in) }
-func (d *wire) Peek(max int) int   { return min(max, len(d.in)) }
-func (d *wire) Frame(i int) []byte { return d.in[i] }
-func (d *wire) Chained() bool      { return false }
-func (d *wire) More(int) bool      { return false }
-func (d *wire) Release(n int)      { d.in = d.in[:copy(d.in, d.in[n:])] }
-func (d *wire) Reserve() (f dataplane.TXFrame, b []byte, ok bool) {
-	return f, d.out[:], true
-}
-func (d *wire) TXChecksum() bool                               { return false }
-func (d *wire) SubmitPartial(f dataplane.TXFrame, n, _, _ int) { d.Submit(f, n) }
-func (d *wire) Discard(dataplane.TXFrame)                      {}
-func (d *wire) Unpublished() int                               { return 0 }
-func (d *wire) Kick() error                                    { return nil }
-func (d *wire) Pending() int                                   { return 0 }
-func (d *wire) Poll() bool                                     { return len(d.in) > 0 }
-func (d *wire) Wait(time.Duration)                             { runtime.Gosched() }
-func (d *wire) Wake()                                          {}
-func (d *wire) Lookup(int, netip.Addr) ([6]byte, bool)         { return [6]byte{2, 0, 0, 0, 0, 2}, true }
-func (d *wire) Provoke(int, netip.Addr)                        {}
-func (d *wire) Generation() uint64                             { return 1 }
-func (d *wire) Changed() <-chan struct{}                       { return nil }
-func (d *wire) Routes() []dataplane.Route {
-	return []dataplane.Route{{Prefix: netip.MustParsePrefix("10.1.0.0/24"), IfIndex: 1, Source: netip.MustParseAddr("10.1.0.1")}}
 }
