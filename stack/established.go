@@ -109,22 +109,24 @@ func (l *link) predict(ep *tcp.Endpoint, t header.TCP, n int) (c connection, ok 
 
 // predicts reports whether a segment is the expected one. What the guard looks for is not.
 func (c *connection) predicts(t header.TCP, n int) bool {
-	ep, next, ack := c.endpoint, c.receive.state.RcvNxt, seqnum.Value(t.AckNumber())
-	if tcp.EndpointState(ep.State()) != tcp.StateEstablished || queued(ep) ||
-		seqnum.Value(t.SequenceNumber()) != next || ack.LessThan(c.send.SndUna) || c.send.SndNxt.LessThan(ack) {
-		return false
-	}
-	if ep.SendTSOk {
-		if len(t) != header.TCPMinimumSize+timestampBytes || binary.BigEndian.Uint32(t[header.TCPMinimumSize:]) != timestampOption ||
-			int32(binary.BigEndian.Uint32(t[header.TCPMinimumSize+4:])-ep.RecentTS) < 0 {
-			return false
-		}
-	} else if len(t) != header.TCPMinimumSize {
-		return false
-	}
+	ep, next := c.endpoint, c.receive.state.RcvNxt
 	// Data within the window that was announced, and within the memory: netstack's queue has the same limit.
-	return n == 0 || next.Add(seqnum.Size(n)).LessThanEq(c.receive.state.RcvAcc) &&
-		receiveMemory(ep) <= ep.SocketOptions().GetReceiveBufferSize()
+	return tcp.EndpointState(ep.State()) == tcp.StateEstablished && c.follows(t) &&
+		(n == 0 || next.Add(seqnum.Size(n)).LessThanEq(c.receive.state.RcvAcc) && receiveMemory(ep) <= ep.SocketOptions().GetReceiveBufferSize())
+}
+
+// follows reports whether a segment is the next one, acknowledges what was sent and has no
+// other options than the timestamp that it has to have.
+func (c *connection) follows(t header.TCP) bool {
+	ep, ack := c.endpoint, seqnum.Value(t.AckNumber())
+	if queued(ep) || seqnum.Value(t.SequenceNumber()) != c.receive.state.RcvNxt || ack.LessThan(c.send.SndUna) || c.send.SndNxt.LessThan(ack) {
+		return false
+	}
+	if !ep.SendTSOk {
+		return len(t) == header.TCPMinimumSize
+	}
+	return len(t) == header.TCPMinimumSize+timestampBytes && binary.BigEndian.Uint32(t[header.TCPMinimumSize:]) == timestampOption &&
+		int32(binary.BigEndian.Uint32(t[header.TCPMinimumSize+4:])-ep.RecentTS) >= 0
 }
 
 // process has TCP process a segment that predict let pass, and releases the lock. It

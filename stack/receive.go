@@ -40,14 +40,14 @@ type segmentQueuer interface {
 }
 
 // establishedEntry is a connection that was established when it was looked up.
-// It holds while it still is: an endpoint never returns to that state.
+// It holds until the connection has ended: an endpoint never has another one.
 type establishedEntry struct {
 	id       netstack.TransportEndpointID
 	endpoint *tcp.Endpoint
 }
 
 // establishedBits makes the cache 2048 places for two connections each: for 1,000
-// clients and as many connections to backends. The last segments of a connection clear its
+// clients and as many connections to backends. The last segment of a connection clears its
 // place, so that few dead endpoints are kept from the collector.
 const establishedBits = 11
 
@@ -348,7 +348,7 @@ func (l *link) queueSegment(s *segment) bool {
 	if ep == nil {
 		return false
 	}
-	if e, ok := ep.(*tcp.Endpoint); ok && listener == nil && l.enter(s, e) {
+	if e, ok := ep.(*tcp.Endpoint); ok && listener == nil && (l.enter(s, e) || l.finish(s, e)) {
 		return true
 	}
 	r := l.guard(s, ep)
@@ -388,20 +388,13 @@ func isListener(ep netstack.TransportEndpoint) bool {
 // connections are found in a cache of the link's own first: netstack's look-up
 // takes two locks and two maps.
 func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
-	remote := s.packet[20:24] // of an IPv6 source, its last four bytes
-	if s.ipBytes == header.IPv4MinimumSize {
-		remote = s.packet[12:16]
-	}
-	// Ports and the low bytes of addresses vary most; the multiplier mixes them
-	// (Knuth's, 2^32 over the golden ratio).
-	h := (binary.BigEndian.Uint32(remote) ^ uint32(s.id.RemotePort)<<16 ^ uint32(s.id.LocalPort)) * 2654435769
-	place := &l.established[h>>(32-establishedBits)]
+	place := l.placeOf(s)
 	for i := range place {
 		e := &place[i]
 		if e.id != s.id || e.endpoint == nil {
 			continue
 		}
-		if tcp.EndpointState(e.endpoint.State()) == tcp.StateEstablished {
+		if sendsACKs(tcp.EndpointState(e.endpoint.State())) {
 			return e.endpoint
 		}
 		*e = establishedEntry{}
@@ -412,6 +405,18 @@ func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
 		place[0] = establishedEntry{s.id, t}
 	}
 	return ep
+}
+
+// placeOf is where the connection of s is in the cache.
+func (l *link) placeOf(s *segment) *[2]establishedEntry {
+	remote := s.packet[20:24] // of an IPv6 source, its last four bytes
+	if s.ipBytes == header.IPv4MinimumSize {
+		remote = s.packet[12:16]
+	}
+	// Ports and the low bytes of addresses vary most; the multiplier mixes them
+	// (Knuth's, 2^32 over the golden ratio).
+	h := (binary.BigEndian.Uint32(remote) ^ uint32(s.id.RemotePort)<<16 ^ uint32(s.id.LocalPort)) * 2654435769
+	return &l.established[h>>(32-establishedBits)]
 }
 
 // packetOf copies s into a packet of netstack, as its IP layer hands it to TCP.

@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // What the short way of established connections (established.go) needs of netstack
@@ -155,6 +156,11 @@ func handleTimeWait(ep *tcp.Endpoint)
 //go:linkname endTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).timeWaitTimerExpired
 func endTimeWait(ep *tcp.Endpoint)
 
+// endConnection is the end of an endpoint whose lock is held, but for the notification.
+//
+//go:linkname endConnection gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).transitionToStateCloseLocked
+func endConnection(ep *tcp.Endpoint)
+
 // notifyProcessor has netstack's goroutine process what is queued for ep.
 //
 //go:linkname notifyProcessor gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).notifyProcessor
@@ -282,6 +288,11 @@ func routeOf(ep *tcp.Endpoint) *netstack.Route {
 	return *(**netstack.Route)(unsafe.Add(unsafe.Pointer(ep), routeField.Offset))
 }
 
+// waiterQueueOf is who is told of what happens to ep.
+func waiterQueueOf(ep *tcp.Endpoint) *waiter.Queue {
+	return *(**waiter.Queue)(unsafe.Add(unsafe.Pointer(ep), waiterQueueField.Offset))
+}
+
 // queued reports whether segments wait for netstack's processor. The lock of ep is held,
 // and the caller is the one who queues them.
 func queued(ep *tcp.Endpoint) bool {
@@ -356,6 +367,7 @@ var (
 	firstResentField       = fieldOf(senderField.Type.Elem(), "firstRetransmittedSegXmitTime", reflect.Struct)
 	probeOutField          = fieldOf(rackField.Type, "tlpRxtOut", reflect.Bool)
 	lastACKField           = fieldOf(receiverField.Type.Elem(), "lastRcvdAckTime", reflect.Struct)
+	waiterQueueField       = typedField[*waiter.Queue](reflect.TypeFor[tcp.Endpoint](), "waiterQueue")
 
 	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), receiveQueueField.Type)
 	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), listField.Type)
