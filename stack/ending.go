@@ -64,8 +64,10 @@ func (l *link) forgetEnded(s *segment, ep *tcp.Endpoint) bool {
 	key := s.flowKey()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	slot := l.flows.get(&key, hashOf(ep), l.stack.Now())
+	f := &l.flows.slots[slot]
 	if s.tcp[header.TCPFlagsOffset]&fin != 0 {
-		w := l.timeWait.find(&key)
+		w := l.timeWait.near(f.waiting, &key)
 		if w == nil || w.complete || w.sendNxt != s.tcp.AckNumber() {
 			return false
 		}
@@ -75,8 +77,7 @@ func (l *link) forgetEnded(s *segment, ep *tcp.Endpoint) bool {
 		l.stack.sent.Increment()
 		l.restartTimeWait(w)
 	}
-	slot := l.flows.get(&key, hashOf(ep), l.stack.Now())
-	l.cancel(&l.flows.slots[slot])
+	l.cancel(f)
 	l.flows.drop(slot)
 	return true
 }

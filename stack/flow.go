@@ -36,6 +36,7 @@ type flow struct {
 	full     uint32        // bytes of data in the peer's full segments; 0: not known
 	finEnd   uint32        // behind the FIN that came, and its timestamp; valid iff finCame
 	finStamp uint32
+	waiting  uint32 // where its entry in TIME_WAIT was put
 	held     heldACK
 	tail     tail
 	twice    header.SACKBlock // came twice, and the peer was not told; valid iff not empty

@@ -54,17 +54,17 @@ func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
 
 // Accept takes a connection off the accept queue. ErrWouldBlock: it is empty.
 func (l *Listener) Accept() (*Conn, error) {
-	var peer tcpip.FullAddress
-	ep, q, err := l.endpoint.Accept(&peer)
+	ep, q, err := l.endpoint.Accept(nil)
 	if err != nil {
 		return nil, errorOf(err)
 	}
 	l.stack.accepted++
-	c := &Conn{stack: l.stack, endpoint: ep, queue: q, remote: addrPort(peer)}
-	if a, err := ep.GetLocalAddress(); err == nil {
-		c.local = addrPort(a)
-	}
-	return c, nil
+	id := &ep.(*tcp.Endpoint).ID
+	return &Conn{
+		stack: l.stack, endpoint: ep, queue: q,
+		local:  netip.AddrPortFrom(netipOf(id.LocalAddress), id.LocalPort),
+		remote: netip.AddrPortFrom(netipOf(id.RemoteAddress), id.RemotePort),
+	}, nil
 }
 
 // SetBacklog changes the capacity of the accept queue, as listen(2) on a socket

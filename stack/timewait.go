@@ -73,11 +73,26 @@ func (t *timeWaitTable) find(k *flowKey) *waiting {
 	return nil
 }
 
+// near returns the entry of k, which was at a position if the table has not grown since.
+func (t *timeWaitTable) near(position uint32, k *flowKey) *waiting {
+	if position-t.head < t.tail-t.head {
+		if w := t.at(position); !w.dead && w.key == *k {
+			return w
+		}
+	}
+	return t.find(k)
+}
+
 // add appends an entry for k, replacing an older one.
 func (t *timeWaitTable) add(k *flowKey) *waiting {
 	if old := t.find(k); old != nil {
 		t.kill(old)
 	}
+	return t.append(k)
+}
+
+// append appends an entry for k, which has none.
+func (t *timeWaitTable) append(k *flowKey) *waiting {
 	if int(t.tail-t.head) == len(t.ring) {
 		if len(t.ring) == maxTimeWait {
 			t.pop()
@@ -182,10 +197,16 @@ func (l *link) noteOurFIN(f *flow, t header.TCP, payload int) {
 	}
 	now := l.stack.Now()
 	next := t.SequenceNumber() + uint32(payload) + 1
-	if w := l.timeWait.find(&f.key); w != nil && w.sendNxt == next {
+	w := l.timeWait.find(&f.key)
+	switch {
+	case w == nil:
+	case w.sendNxt == next:
 		return // sent again
+	default:
+		l.timeWait.kill(w)
 	}
-	w := l.timeWait.add(&f.key)
+	w = l.timeWait.append(&f.key)
+	f.waiting = l.timeWait.tail - 1
 	w.sendNxt = next
 	w.expires = millis(now + l.stack.tcp.TimeWait)
 	if w.stamp, _, w.stamped = timestamps(t); w.stamped {
@@ -216,7 +237,7 @@ func (l *link) notePeerFIN(s *segment, ep netstack.TransportEndpoint) {
 // noteFINAnswered is told that netstack acknowledges a FIN that came. Called under mu.
 func (l *link) noteFINAnswered(f *flow) {
 	f.finCame, f.peerFIN = false, true
-	if w := l.timeWait.find(&f.key); w != nil && !w.complete {
+	if w := l.timeWait.near(f.waiting, &f.key); w != nil && !w.complete {
 		w.recvNxt, w.recent, w.complete = f.finEnd, f.finStamp, true
 		l.restartTimeWait(w)
 	}
