@@ -188,7 +188,7 @@ func (c *Conn) Err() error {
 
 // CloseWrite sends FIN after what is queued; reading goes on.
 func (c *Conn) CloseWrite() {
-	if !c.closed {
+	if !c.closed && !c.closeShort() {
 		c.endpoint.Shutdown(tcpip.ShutdownWrite) //nolint:errcheck // a connection already ended needs no FIN
 		c.stack.delayProbe(c.endpoint.(*tcp.Endpoint))
 	}

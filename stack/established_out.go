@@ -121,6 +121,50 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	l.mu.Unlock()
 	l.stack.sent.Increment()
 	c.noteSent(p, sequence, next, now)
+	c.armAfterSending(now)
+	return true
+}
+
+// closeShort sends FIN the short way, with the data before it in their frame, or reports
+// false and does nothing.
+func (c *Conn) closeShort() bool {
+	ep := c.endpoint.(*tcp.Endpoint)
+	if c.out.link == nil || !ep.TryLock() {
+		return false
+	}
+	k, ok := connectionOf(ep)
+	now := c.stack.clock.NowMonotonic()
+	ok = ok && k.sends(0, now) && c.out.link.addFIN(&k, &c.out)
+	if ok {
+		k.noteSent(nil, k.send.SndNxt, k.receive.state.RcvNxt, now)
+		k.closeSending()
+		if snd, ok := senderOf(ep); ok {
+			c.stack.delayProbeOf(&snd)
+		}
+	}
+	ep.ResumeWork()
+	return ok
+}
+
+// addFIN makes the last data of c, whose frame waits for the kick of this turn, end with FIN.
+func (l *link) addFIN(c *connection, way *wayOut) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := &l.flows.slots[l.flows.get(&way.key, way.hash, l.stack.Now())]
+	packet, t := l.unpublished(f)
+	if packet == nil || seqnum.Value(t.AckNumber()) != c.receive.state.RcvNxt {
+		return false
+	}
+	payload := len(t) - int(t.DataOffset())
+	if seqnum.Value(t.SequenceNumber()).Add(seqnum.Size(payload)) != c.send.SndNxt {
+		return false
+	}
+	t.SetFlags(uint8(t.Flags() | header.TCPFlagFin))
+	l.putChecksum(packet)
+	f.ended = true
+	l.noteOurFIN(f, t, payload)
+	l.noteMerged(packet)
+	l.stack.sent.Increment() // as netstack counts it
 	return true
 }
 
@@ -141,13 +185,19 @@ func (c *connection) ipHeaderBytes() int {
 }
 
 // noteSent does to the sending side what queueSegment, sendSegment and sendData do for a
-// segment of p that was just sent.
+// segment of p that was just sent; nil: for FIN.
 func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now tcpip.MonotonicTime) {
 	s := newNetSegment()
 	s.id = c.endpoint.ID
-	s.pkt = netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(buffer.NewViewWithData(p))})
-	s.dataMemSize = s.pkt.MemSize()
+	o, n := netstack.PacketBufferOptions{}, seqnum.Size(len(p))
 	s.sequenceNumber, s.flags = sequence, header.TCPFlagAck|header.TCPFlagPsh
+	if n > 0 {
+		o.Payload = buffer.MakeWithView(buffer.NewViewWithData(p))
+	} else {
+		s.flags, n = header.TCPFlagAck|header.TCPFlagFin, 1
+	}
+	s.pkt = netstack.NewPacketBuffer(o)
+	s.dataMemSize = s.pkt.MemSize()
 	s.rcvdTime, s.xmitTime, s.xmitCount = now, now, 1
 	c.pushUnacknowledged(s)
 	c.sendBuffer().SndBufUsed += len(p)
@@ -157,9 +207,8 @@ func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now
 		snd.RTTMeasureTime = now
 	}
 	snd.MaxSentAck = acknowledged
-	snd.SndNxt = sequence.Add(seqnum.Size(len(p)))
+	snd.SndNxt = sequence.Add(n)
 	snd.Outstanding++
-	c.armAfterSending(now)
 }
 
 // armAfterSending is sender.postXmit for a connection that sends returned true for and that

@@ -20,8 +20,14 @@ const worstDelayedACK = 200 * time.Millisecond
 func (s *Stack) delayProbe(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
-	snd, ok := senderOf(ep)
-	if !ok || !snd.probe.enabled() || snd.unsent() {
+	if snd, ok := senderOf(ep); ok {
+		s.delayProbeOf(&snd)
+	}
+}
+
+// delayProbeOf is delayProbe for an endpoint whose lock is held.
+func (s *Stack) delayProbeOf(snd *sender) {
+	if !snd.probe.enabled() || snd.unsent() {
 		return
 	}
 	t := snd.state

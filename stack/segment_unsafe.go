@@ -161,6 +161,19 @@ func endTimeWait(ep *tcp.Endpoint)
 //go:linkname endConnection gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).transitionToStateCloseLocked
 func endConnection(ep *tcp.Endpoint)
 
+// setState sets the state of an endpoint whose lock is held, and counts it.
+//
+//go:linkname setState gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).setEndpointState
+func setState(ep *tcp.Endpoint, state tcp.EndpointState)
+
+// noteDirectionClosed notes that a direction of ep is closed.
+//
+//go:linkname noteDirectionClosed gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).updateConnDirectionState
+func noteDirectionClosed(ep *tcp.Endpoint, direction uint32)
+
+// sendingClosed is tcp.connDirectionStateSndClosed.
+const sendingClosed = 2
+
 // notifyProcessor has netstack's goroutine process what is queued for ep.
 //
 //go:linkname notifyProcessor gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).notifyProcessor
@@ -203,6 +216,15 @@ func connectionOf(ep *tcp.Endpoint) (c connection, ok bool) {
 // sendBuffer is the state of the send buffer.
 func (c *connection) sendBuffer() *tcp.TCPSndBufState {
 	return (*tcp.TCPSndBufState)(unsafe.Add(unsafe.Pointer(c.endpoint), sendQueueField.Offset+sendBufferField.Offset))
+}
+
+// closeSending does to ep what its shutdown does, for a FIN that has been sent.
+func (c *connection) closeSending() {
+	*(*tcpip.ShutdownFlags)(unsafe.Add(unsafe.Pointer(c.endpoint), shutdownField.Offset)) |= tcpip.ShutdownWrite
+	*(*bool)(unsafe.Add(c.snd, finSentField.Offset)) = true
+	c.sendBuffer().SndClosed, c.send.Closed = true, true
+	noteDirectionClosed(c.endpoint, sendingClosed)
+	setState(c.endpoint, tcp.StateFinWait1)
 }
 
 // nothingWaits reports whether all that was written has been sent.
@@ -368,6 +390,8 @@ var (
 	probeOutField          = fieldOf(rackField.Type, "tlpRxtOut", reflect.Bool)
 	lastACKField           = fieldOf(receiverField.Type.Elem(), "lastRcvdAckTime", reflect.Struct)
 	waiterQueueField       = typedField[*waiter.Queue](reflect.TypeFor[tcp.Endpoint](), "waiterQueue")
+	finSentField           = fieldOf(senderField.Type.Elem(), "finSent", reflect.Bool)
+	shutdownField          = typedField[tcpip.ShutdownFlags](reflect.TypeFor[tcp.Endpoint](), "shutdownFlags")
 
 	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), receiveQueueField.Type)
 	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), listField.Type)

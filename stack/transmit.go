@@ -115,15 +115,10 @@ func (l *link) forget(key *flowKey) {
 // mergeFIN lets the FIN t leave with the flow's last data, when these still wait
 // for the kick of this turn.
 func (l *link) mergeFIN(f *flow, t header.TCP) bool {
-	packet := f.tail.packet
-	if packet == nil || l.submitted-f.tail.count >= uint64(l.Device.Unpublished()) {
+	packet, data := l.unpublished(f)
+	if packet == nil {
 		return false
 	}
-	ipBytes := header.IPv6MinimumSize
-	if packet[0]>>4 != header.IPv6Version {
-		ipBytes = header.IPv4MinimumSize
-	}
-	data := header.TCP(packet[ipBytes:])
 	payload := len(data) - int(data.DataOffset())
 	if int(data.DataOffset()) != len(t) || data.SequenceNumber()+uint32(payload) != t.SequenceNumber() {
 		return false
@@ -134,11 +129,26 @@ func (l *link) mergeFIN(f *flow, t header.TCP) bool {
 	data.SetSequenceNumber(sequence)
 	data.SetFlags(uint8(flags | t.Flags()))
 	l.putChecksum(packet)
+	l.noteMerged(packet)
+	return true
+}
+
+// unpublished is the frame of the flow's last data, from the IP header on, and the TCP
+// segment in it; nil: it is not on the TX ring, or published.
+func (l *link) unpublished(f *flow) (packet []byte, t header.TCP) {
+	packet = f.tail.packet
+	if packet == nil || l.submitted-f.tail.count >= uint64(l.Device.Unpublished()) {
+		return nil, nil
+	}
+	return packet, header.TCP(packet[ipBytes(packet):])
+}
+
+// noteMerged accounts for a FIN that leaves with the data in packet, and shows it.
+func (l *link) noteMerged(packet []byte) {
 	l.stats.FinsMerged++
 	if l.hooks != nil {
 		l.showSegment(packet, true)
 	}
-	return true
 }
 
 // submitTCP is submit for a frame that holds a TCP segment, whose checksum it puts.
