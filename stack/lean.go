@@ -4,9 +4,10 @@ import (
 	"encoding/binary"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"ringroad/dataplane/checksum"
 )
 
 // The lean path out stands in front of netstack's IP endpoints: a TCP segment that

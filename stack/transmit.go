@@ -7,11 +7,11 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"ringroad/dataplane"
+	"ringroad/dataplane/checksum"
 )
 
 // outgoing is a packet on its way to the TX ring. sent counts the payload bytes

@@ -1,0 +1,100 @@
+package checksum
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// reference is RFC 1071 1 word by word.
+func reference(b []byte, initial uint16) uint16 {
+	sum := uint32(initial)
+	for ; len(b) > 1; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+		sum = sum>>16 + sum&0xffff
+	}
+	if len(b) > 0 {
+		sum += uint32(b[0]) << 8
+	}
+	return uint16(sum>>16 + sum&0xffff)
+}
+
+func TestChecksumOfEveryLengthAndAlignment(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	b := make([]byte, 600)
+	for i := range b {
+		b[i] = byte(random.Uint32())
+	}
+	for offset := range 8 {
+		for n := range len(b) - 8 {
+			initial := uint16(random.Uint32())
+			if got, want := Checksum(b[offset:offset+n], initial), reference(b[offset:offset+n], initial); got != want {
+				t.Fatalf("%d bytes from %d on with %#x: %#x, want %#x", n, offset, initial, got, want)
+			}
+		}
+	}
+}
+
+// Carries of every width, and the two zeros of ones' complement.
+func TestChecksumOfExtremes(t *testing.T) {
+	for _, fill := range []byte{0, 1, 0x80, 0xff} {
+		for _, n := range []int{0, 1, 2, 20, 63, 64, 127, 128, 129, 1448, 9000, 65535, 1 << 20} {
+			b := make([]byte, n)
+			for i := range b {
+				b[i] = fill
+			}
+			for _, initial := range []uint16{0, 1, 0xfffe, 0xffff} {
+				if got, want := Checksum(b, initial), reference(b, initial); got != want {
+					t.Errorf("%d bytes of %#x with %#x: %#x, want %#x", n, fill, initial, got, want)
+				}
+			}
+		}
+	}
+}
+
+// The way without vectors is what other processors take.
+func TestChecksumWithAndWithoutBlocks(t *testing.T) {
+	if !hasBlocks {
+		t.Skip("this processor sums no blocks")
+	}
+	b := make([]byte, 5000)
+	for i := range b {
+		b[i] = byte(i * i >> 3)
+	}
+	for n := blockBytes; n <= len(b); n += blockBytes {
+		var want uint64
+		for i := 0; i < n; i += 4 {
+			want += uint64(binary.LittleEndian.Uint32(b[i:]))
+		}
+		if got := sumBlocks(&b[0], n/blockBytes); got != want {
+			t.Fatalf("%d bytes: %#x, want %#x", n, got, want)
+		}
+	}
+}
+
+func FuzzChecksum(f *testing.F) {
+	f.Add([]byte("an odd number"), uint16(7))
+	f.Add(make([]byte, 200), uint16(0xffff))
+	f.Fuzz(func(t *testing.T, b []byte, initial uint16) {
+		got := Checksum(b, initial)
+		if want := reference(b, initial); got != want {
+			t.Errorf("%#x, want %#x", got, want)
+		}
+		if half := len(b) / 2 &^ 1; Combine(Checksum(b[:half], initial), Checksum(b[half:], 0)) != got {
+			t.Errorf("the sum of halves is another than %#x", got)
+		}
+	})
+}
+
+func BenchmarkChecksum(b *testing.B) {
+	for _, n := range []int{20, 200, 1480, 64 << 10} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p := make([]byte, n)
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				Checksum(p, 1)
+			}
+		})
+	}
+}
