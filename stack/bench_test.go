@@ -9,6 +9,7 @@ func BenchmarkHandOver(b *testing.B) {
 			f := ackTo(port)
 			for b.Loop() {
 				l.deliver(f)
+				l.flushFrames()
 			}
 		})
 	}

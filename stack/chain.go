@@ -22,6 +22,7 @@ func (l *link) deliverChains(device int, d Device, n int) (packets int) {
 				l.chain = append(l.chain, d.Frame(k)...)
 			}
 			l.deliverShown(device, first, l.chain)
+			l.flushFrames()
 		case shown:
 			l.deliverShown(device, first, frame)
 		case i > first:
@@ -39,7 +40,7 @@ func join(d Device, first, last int) *buffer.View {
 	for k := first; k <= last; k++ {
 		size += len(d.Frame(k))
 	}
-	v := buffer.NewView(size)
+	v := newView(size)
 	for k := first; k <= last; k++ {
 		_, _ = v.Write(d.Frame(k)) // cannot fail
 	}
@@ -61,7 +62,7 @@ func (l *link) deliverJoined(v *buffer.View) {
 func (l *link) viewOf(part []byte) *buffer.View {
 	v := l.joined
 	if v == nil {
-		return buffer.NewViewWithData(part)
+		return viewWith(part)
 	}
 	l.joined = nil
 	// Slicing moves the start of a slice towards the end of what it can hold.

@@ -152,6 +152,10 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			c.probed = true
 			probeByPackets(c.endpoint.(*tcp.Endpoint))
 		}
+		if k := c.writeLong(p[n:]); k > 0 {
+			n += k
+			continue
+		}
 		r.Reset(p[n:])
 		k, terr := c.endpoint.Write(r, tcpip.WriteOptions{Atomic: true})
 		n += int(k)

@@ -47,21 +47,6 @@ func (l *link) enter(s *segment, ep *tcp.Endpoint) bool {
 	return true
 }
 
-// enterMerged is enter for a merged segment, which is known to be intact. It takes
-// over the packet.
-func (l *link) enterMerged(m *merge) bool {
-	ep, ok := m.endpoint.(*tcp.Endpoint)
-	if !ok {
-		return false
-	}
-	c, ok := l.predict(ep, m.tcp, m.bytes)
-	if !ok {
-		return false
-	}
-	l.process(&c, m.id, m.tcp, m.packet, m.first) // it had no PSH: there was more to say
-	return true
-}
-
 // readShort reads all that was received into p if that is one short segment of an
 // established connection, or returns 0 and does nothing. Endpoint.Read would take six
 // locks for it.

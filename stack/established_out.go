@@ -63,6 +63,32 @@ func (c *Conn) writeShort(p []byte) bool {
 	return ok
 }
 
+// writeLong queues of p what there is room for, or returns 0 and does nothing: what Endpoint.Write does, past a reader
+// and the clearing of memory that is written to at once.
+func (c *Conn) writeLong(p []byte) int {
+	ep := c.endpoint.(*tcp.Endpoint)
+	ep.LockUser()
+	defer ep.UnlockUser()
+	k, ok := connectionOf(ep)
+	if !ok || tcp.EndpointState(ep.State()) != tcp.StateEstablished || k.sendBuffer().SndClosed {
+		return 0
+	}
+	n := min(len(p), buffer.MaxChunkSize, int(ep.SocketOptions().GetSendBufferSize())-k.sendBuffer().SndBufUsed)
+	if n <= 0 {
+		return 0
+	}
+	v := newView(n)
+	_, _ = v.Write(p[:n]) // cannot fail
+	s := newNetSegment()
+	s.id, s.rcvdTime = ep.ID, c.stack.clock.NowMonotonic()
+	s.pkt = netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+	s.dataMemSize = s.pkt.MemSize()
+	k.sendBuffer().SndBufUsed += n
+	k.pushUnacknowledged(s)
+	sendData(ep, s)
+	return n
+}
+
 // sends reports whether n bytes may leave now, in one segment, as sender.sendData and
 // maybeSendSegment would have it.
 func (c *connection) sends(n int, now tcpip.MonotonicTime) bool {
@@ -193,7 +219,7 @@ func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now
 	o, n := netstack.PacketBufferOptions{}, seqnum.Size(len(p))
 	s.sequenceNumber, s.flags = sequence, header.TCPFlagAck|header.TCPFlagPsh
 	if n > 0 {
-		o.Payload = buffer.MakeWithView(buffer.NewViewWithData(p))
+		o.Payload = buffer.MakeWithView(viewWith(p))
 	} else {
 		s.flags, n = header.TCPFlagAck|header.TCPFlagFin, 1
 	}

@@ -174,6 +174,7 @@ func (s *Stack) receiveHanded() (n int) {
 		} else {
 			l.deliver(h.Frame)
 		}
+		l.flushFrames()
 		l.origin = fromQueue
 	}
 	if n > 0 {

@@ -35,7 +35,8 @@ type link struct {
 	addresses  map[netip.Addr]int // own, with the lengths of their prefixes; loop only
 	lastOwn    tcpip.Address      // the own address seen last
 	queue      segmentQueuer
-	merges     []merge      // open only while a batch is delivered
+	merges     []*merge     // those that are open, and behind them what new ones are made of; open only while batches are delivered
+	acks       []segment    // held back, while a batch is delivered
 	joined     *buffer.View // the frame being delivered, if it is memory of netstack's; nil: it is the device's
 	chain      []byte       // a frame of several pieces, while a tap or hooks are on
 	plain      []byte       // a packet of the stock way made plain; allocated when first used
@@ -84,6 +85,10 @@ func newLink(s *Stack, id tcpip.NICID, l Link) *link {
 	k := &link{stack: s, id: id, Link: l, origin: fromQueue, leaveChecksums: l.Device.TXChecksum()}
 	k.devices = append(append(k.devices, l.Device), l.More...)
 	k.flows.init()
+	for range openMerges {
+		k.merges = append(k.merges, new(merge))
+	}
+	k.merges, k.acks = k.merges[:0], make([]segment, 0, openMerges)
 	k.in.Link, k.out.Link, k.out.From, k.out.sent = int(id)-1, int(id)-1, fromQueue, true
 	return k
 }

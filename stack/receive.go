@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -18,17 +17,10 @@ import (
 // Receiving (step 3) goes the lean way for plain TCP: no IP options or extension
 // headers, not a fragment, to one of the link's addresses. Such a segment goes
 // straight to the queue of its endpoint, and consecutive segments of a flow in
-// one batch are merged first (the kernel's GRO), so that a body costs TCP
-// processing once per up to 64 KB. Everything else takes netstack's stock way,
+// one batch are merged first (merge.go). Everything else takes netstack's stock way,
 // and so does anything that is not exactly as expected, to be judged there.
 
 const (
-	// openMerges is how many flows may be merged at a time.
-	openMerges = 8
-	// maxMergeBytes keeps a merged segment below what an IPv4 packet can be.
-	maxMergeBytes = 65535 - 256
-	// minMergeBytes is the least payload worth the book-keeping.
-	minMergeBytes = 512
 	// mergedBatches is how many batches of frames a turn takes at most from a queue
 	// when most cost little.
 	mergedBatches = 4
@@ -63,17 +55,6 @@ type segment struct {
 	payload []byte
 }
 
-// merge is a flow whose segments are being merged.
-type merge struct {
-	id       netstack.TransportEndpointID
-	endpoint netstack.TransportEndpoint
-	packet   *netstack.PacketBuffer
-	tcp      header.TCP // of the first segment, in packet
-	next     uint32     // sequence number that continues it
-	first    int        // payload bytes of the first segment
-	bytes    int        // payload bytes so far
-}
-
 // receive delivers a batch of max frames from each queue and returns how many
 // packets came. A frame that is merged with one before or belongs to a flood costs
 // little, and does not count.
@@ -88,6 +69,7 @@ func (l *link) receive(max int) (work int) {
 			l.crowded = l.stack.Now() < l.flooded && d.Waiting() > crowdedFrames
 			cheap := l.cheap()
 			work += l.deliverBatch(k, d, n)
+			l.flushFrames()
 			d.Release(n)
 			frames += n
 			left -= n - int(l.cheap()-cheap)
@@ -170,7 +152,7 @@ func (l *link) deliver(frame []byte) {
 		if l.hooks != nil {
 			l.showReceived(&s)
 		}
-		if l.mergeSegment(&s) || l.queueSegment(&s) {
+		if l.mergeACK(&s) || l.mergeSegment(&s) || l.queueSegment(&s) {
 			return
 		}
 	} else if !l.strange.take(strangeLimit, l.stack.Now()) {
@@ -184,10 +166,15 @@ func (l *link) deliver(frame []byte) {
 	}
 	// It may belong to a flow that is being merged, and must not overtake it.
 	l.flushMerges()
+	l.deliverStock(s.number, packet)
+}
+
+// deliverStock takes a packet the stock way.
+func (l *link) deliverStock(number tcpip.NetworkProtocolNumber, packet []byte) {
 	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
 		Payload: buffer.MakeWithView(l.viewOf(packet)),
 	})
-	l.dispatcher.DeliverNetworkPacket(s.number, p)
+	l.dispatcher.DeliverNetworkPacket(number, p)
 	p.DecRef()
 }
 
@@ -241,61 +228,6 @@ func (s *segment) cut(packet []byte, ipBytes, total int) bool {
 	return true
 }
 
-// mergeSegment merges s into its flow's open segment, or opens one. It reports
-// false when s has to go by itself.
-func (l *link) mergeSegment(s *segment) bool {
-	const push = byte(header.TCPFlagPsh)
-	flags := s.tcp[header.TCPFlagsOffset]
-	data := len(s.payload) > 0 && flags&^push == byte(header.TCPFlagAck)
-	for i := range l.merges {
-		m := &l.merges[i]
-		if m.id != s.id {
-			continue
-		}
-		// As the kernel's tcp_gro_receive: in order, with the same
-		// acknowledgment and options.
-		if !data || s.tcp.SequenceNumber() != m.next || m.bytes+len(s.payload) > maxMergeBytes ||
-			s.tcp.AckNumber() != m.tcp.AckNumber() ||
-			!bytes.Equal(s.tcp[header.TCPMinimumSize:], m.tcp[header.TCPMinimumSize:]) || !l.intact(s) {
-			l.flushMerge(i)
-			break
-		}
-		m.next += uint32(len(s.payload))
-		m.bytes += len(s.payload)
-		m.tcp.SetWindowSize(s.tcp.WindowSize())
-		m.packet.Data().AppendView(l.viewOf(s.payload))
-		m.tcp[header.TCPFlagsOffset] |= flags
-		l.stats.RXMerged++
-		if flags&push != 0 || len(s.payload) < m.first {
-			l.flushMerge(i)
-		}
-		return true
-	}
-	// PSH ends what the sender had to say.
-	if !data || flags&push != 0 || len(s.payload) < minMergeBytes || !l.intact(s) {
-		return false
-	}
-	ep := l.endpointOf(s)
-	if ep == nil || l.stack.peers != nil && !l.stack.peers.claims(s, ep) {
-		return false
-	}
-	if r := l.guard(s, ep); r != take {
-		l.queueJudged(s, ep, r)
-		return true
-	}
-	if len(l.merges) == openMerges {
-		l.flushMerge(0)
-	}
-	p := l.packetOf(s)
-	p.RXChecksumValidated = true
-	l.merges = append(l.merges, merge{
-		id: s.id, endpoint: ep, packet: p,
-		tcp:  header.TCP(p.TransportHeader().Slice()),
-		next: s.tcp.SequenceNumber() + uint32(len(s.payload)), first: len(s.payload), bytes: len(s.payload),
-	})
-	return true
-}
-
 // intact verifies the TCP checksum, unless the link trusts it.
 func (l *link) intact(s *segment) bool {
 	if l.TrustChecksum {
@@ -303,27 +235,6 @@ func (l *link) intact(s *segment) bool {
 	}
 	sum := tcpPseudoSum(s.packet, len(s.packet)-s.ipBytes)
 	return checksum.Checksum(s.packet[s.ipBytes:], sum) == 0xffff
-}
-
-// flushMerges hands all open segments to their endpoints: at the end of a batch,
-// and before something that may belong behind them.
-func (l *link) flushMerges() {
-	for len(l.merges) > 0 {
-		l.flushMerge(0)
-	}
-}
-
-func (l *link) flushMerge(i int) {
-	m := l.merges[i]
-	last := len(l.merges) - 1
-	copy(l.merges[i:], l.merges[i+1:])
-	l.merges[last] = merge{}
-	l.merges = l.merges[:last]
-	if !l.enterMerged(&m) {
-		l.noteTwice(m.endpoint, seqnum.Value(m.tcp.SequenceNumber()), m.bytes, func() bool { return true })
-		l.queueAtOnce(m.endpoint, m.id, m.packet)
-		m.packet.DecRef()
-	}
 }
 
 // queueSegment queues s for its endpoint, the connection's or the listener's, or

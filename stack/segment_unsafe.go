@@ -90,6 +90,11 @@ func splitSegment(snd unsafe.Pointer, g *netSegment, size int)
 //go:linkname getSendParams gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*receiver).getSendParams
 func getSendParams(rcv unsafe.Pointer) (seqnum.Value, seqnum.Size)
 
+// sendData sends what the windows permit, for an endpoint whose lock is held and to whose list next was added last.
+//
+//go:linkname sendData gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).sendData
+func sendData(ep *tcp.Endpoint, next *netSegment)
+
 // afterSending sets the timers of a sender.
 //
 //go:linkname afterSending gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).postXmit
@@ -255,6 +260,7 @@ func (c *connection) rack() (state *tcp.TCPRACKState, least time.Duration) {
 	return (*tcp.TCPRACKState)(unsafe.Add(at, rackStateField.Offset)), *(*time.Duration)(unsafe.Add(at, minRTTField.Offset))
 }
 
+// pushUnacknowledged adds s to what was written and is not acknowledged.
 func (c *connection) pushUnacknowledged(s *netSegment) {
 	pushBack(unsafe.Add(c.snd, writeListField.Offset), s)
 }

@@ -137,7 +137,13 @@ func (d *device) Peek(max int) int {
 func (d *device) Frame(i int) []byte { return d.peeked[i] }
 func (d *device) Chained() bool      { return slices.Contains(d.more, true) }
 func (d *device) More(i int) bool    { return d.more[i] }
-func (d *device) Release(int)        { clear(d.peeked) }
+
+// Release overwrites the frames, as the kernel does sooner or later.
+func (d *device) Release(n int) {
+	for _, frame := range d.peeked[:n] {
+		clear(frame)
+	}
+}
 
 func (d *device) Reserve() (dataplane.TXFrame, []byte, bool) {
 	d.mu.Lock()
