@@ -28,7 +28,7 @@ func (l *link) finish(s *segment, ep *tcp.Endpoint) bool {
 	default:
 		return false
 	}
-	if len(s.payload) > 0 || l.suspects() || !l.intact(s) || !ep.TryLock() {
+	if len(s.payload) > 0 || l.suspects(s) || !l.intact(s) || !ep.TryLock() {
 		return false
 	}
 	c, ok := connectionOf(ep)

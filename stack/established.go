@@ -28,7 +28,7 @@ const timestampOption = header.TCPOptionNOP<<24 | header.TCPOptionNOP<<16 | head
 
 // enter has TCP process s at once if it is a segment for the short way.
 func (l *link) enter(s *segment, ep *tcp.Endpoint) bool {
-	if l.suspects() {
+	if l.suspects(s) {
 		return false // the guard looks at acknowledgments (undo.go)
 	}
 	c, ok := l.predict(ep, s.tcp, len(s.payload))

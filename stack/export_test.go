@@ -77,7 +77,7 @@ func (s *Stack) Outrun(bytes uint32) {
 // Suspects reports whether a link takes something for sent again.
 func (s *Stack) Suspects() bool {
 	for _, l := range s.links {
-		if l.suspects() {
+		if int64(s.Now()) < l.suspect.Load() {
 			return true
 		}
 	}

@@ -117,7 +117,7 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 			}
 		}
 	}
-	if count == nil && l.suspects() && l.intact(s) {
+	if count == nil && l.suspects(s) && l.intact(s) {
 		l.judgeRecovery(s, ep)
 	}
 	if count == nil && !opening && flags&(rst|syn|ack) == ack {

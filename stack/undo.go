@@ -37,6 +37,7 @@ type resending struct {
 	stamp  uint32        // its timestamp; valid iff judge
 	judge  bool          // no acknowledgment of the first has come
 	upTo   uint32        // sentUpTo when the episode began
+	until  time.Duration // loop time until which acknowledgments are looked at
 	began  time.Duration // by the clock of netstack
 	undone bool
 }
@@ -61,11 +62,27 @@ func (l *link) noteSent(f *flow, t header.TCP, bytes, mss int) {
 	if mss > 0 {
 		r.count += (bytes - 1) / mss
 	}
-	l.suspect.Store(int64(l.stack.Now() + suspicion))
+	r.until = l.stack.Now() + suspicion
+	l.suspect.Store(int64(r.until))
 }
 
-// suspects reports whether there is a flow whose acknowledgments have to be looked at.
-func (l *link) suspects() bool { return int64(l.stack.Now()) < l.suspect.Load() }
+// suspects reports whether what s acknowledges has to be looked at. Most of the time there is no flow at all of which
+// anything has.
+func (l *link) suspects(s *segment) bool {
+	now := l.stack.Now()
+	if int64(now) >= l.suspect.Load() {
+		return false
+	}
+	key := s.flowKey()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slot, ok := l.flows.index[key]
+	if !ok {
+		return false
+	}
+	r := &l.flows.slots[slot].resending
+	return r.count > 0 && !r.undone && now < r.until
+}
 
 // judgeRecovery looks at an acknowledgment for ep, before netstack does.
 func (l *link) judgeRecovery(s *segment, ep *tcp.Endpoint) {

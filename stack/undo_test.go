@@ -115,3 +115,26 @@ func TestLastAcknowledgmentIsTheEndOfAFlow(t *testing.T) {
 		})
 	})
 }
+
+// While the acknowledgments of one connection are looked at, those of others take the short way.
+func TestOnlyTheConnectionThatSentAgainIsSuspected(t *testing.T) {
+	p := puppetWith(t, func(c *stack.Config) { c.TCP.MinRTO = 20 * time.Millisecond }, false, false, serveEcho)
+	p.connect()
+	other := *p
+	other.raw.from++
+	other.connect()
+	p.say(header.TCPFlagAck|header.TCPFlagPsh, "what comes back and is never acknowledged")
+	p.l.eventually("the answer is sent again", func() bool { return p.l.Stack.Suspects() })
+	before, _ := p.established()
+	other.l.LoseToClient(func(f []byte) bool {
+		if t := frameTCP(f); t != nil && t.DestinationPort() == other.raw.from {
+			other.answers <- append(header.TCP(nil), t...)
+		}
+		return false
+	})
+	other.talk("first")
+	other.talk("second")
+	if in, _ := p.established(); in != before+2 {
+		t.Errorf("%d of 2 segments of another connection took the short way", in-before)
+	}
+}
