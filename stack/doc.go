@@ -6,7 +6,8 @@
 //  1. XDP steers the frame to the queue's socket (package bpf).
 //  2. An RX descriptor makes the frame the worker's (package dataplane).
 //  3. [Stack.Turn] injects the batch: one copy from UMEM into a pooled view,
-//     then the frame goes back to the fill ring (receive.go). What belongs to
+//     then the frame goes back to the fill ring (receive.go). Of a bulk transfer
+//     the data of a batch are copied together (merge.go). What belongs to
 //     another worker is handed over to it instead (handover.go).
 //  4. What is next on an established connection TCP processes there and then
 //     (established.go), the rest through the queue of its endpoint (atonce.go). Both

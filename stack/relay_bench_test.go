@@ -238,7 +238,7 @@ func (d *relayDevice) respond(p *relayPeer) {
 	p.stamp++
 	for left := relayBytes; left > 0; {
 		n := min(left, fullBytes)
-		flags := header.TCPFlags(header.TCPFlagAck)
+		flags := header.TCPFlagAck
 		if left -= n; left == 0 {
 			flags |= header.TCPFlagPsh
 		}

@@ -44,7 +44,7 @@ type LinkStats struct {
 	RXFrames            uint64 `name:"rx_frames" unit:"frames" kind:"counter" help:"Frames received from the queues."`
 	RXLean              uint64 `name:"rx_lean" unit:"segments" kind:"counter" help:"Received segments that took the lean path."`
 	RXEstablished       uint64 `name:"rx_established" unit:"segments" kind:"counter" help:"Those of them that TCP processed at once, as the next ones of established connections or as their last."`
-	RXMerged            uint64 `name:"rx_merged" unit:"segments" kind:"counter" help:"Received segments merged into the one before (GRO)."`
+	RXMerged            uint64 `name:"rx_merged" unit:"segments" kind:"counter" help:"Received segments merged into the one before (GRO), and pure ACKs that the next one made superfluous."`
 	RXMalformed         uint64 `name:"rx_malformed" unit:"frames" kind:"counter" help:"Frames with a truncated or unknown link header, dropped."`
 	RXForeignVLAN       uint64 `name:"rx_foreign_vlan" unit:"frames" kind:"counter" help:"Frames of a tagged VLAN, dropped."`
 	TXFrames            uint64 `name:"tx_frames" unit:"frames" kind:"counter" help:"Frames put on the TX ring."`
