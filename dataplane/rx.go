@@ -16,8 +16,8 @@ import (
 //     the same time and one is dropped.
 //   - From the first such descriptor on, and with a driver that is known for it from the start, the loop reads a copy made
 //     when frames are peeked. So what it verifies is what it goes on with: bytes of two packets in one frame, or a packet
-//     with the length of another, are a bad checksum at worst, and TCP sends the segment again. That takes rx_checksum to
-//     verify, as it does by default everywhere but on veth, which has no driver that could do this.
+//     with the length of another, are a bad checksum at worst, and TCP sends the segment again. That takes rx_checksum
+//     not to be trust.
 
 // Peek makes received frames readable, at most limit, and returns how many: those peeked before and not yet released,
 // and then new ones. A packet in several frames ([Queue.Chained]) is there with all of them: the last does not go on,

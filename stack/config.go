@@ -51,6 +51,19 @@ type Resolver interface {
 	Changed() <-chan struct{}
 }
 
+// Checksums says which TCP checksums a link takes.
+type Checksums int
+
+const (
+	// ChecksumsRight are right.
+	ChecksumsRight Checksums = iota
+	// ChecksumsUnfilled are right, or what a kernel leaves to a NIC to complete: the sum
+	// of the pseudo-header (CHECKSUM_PARTIAL). On a veth there is no NIC.
+	ChecksumsUnfilled
+	// ChecksumsAny are not looked at.
+	ChecksumsAny
+)
+
 // Link describes one interface's queues to the stack.
 type Link struct {
 	Name      string
@@ -59,9 +72,7 @@ type Link struct {
 	MAC       [6]byte
 	MTU       int // of the IP packet, bytes
 	Addresses []netip.Prefix
-	// TrustChecksum skips verification of received TCP checksums; sound only
-	// where the peer hands frames over in memory (veth).
-	TrustChecksum bool
+	Checksums Checksums
 	// More are further queues of the interface, which only receive.
 	More []Device
 	// Placement chooses the ports of backend connections; nil: any port.

@@ -1,7 +1,9 @@
 package stack
 
 import (
+	"fmt"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"ringroad/dataplane"
 )
 
 const (
@@ -81,7 +85,11 @@ var (
 	_ netstack.GSOEndpoint  = (*link)(nil)
 )
 
-func newLink(s *Stack, id tcpip.NICID, l Link) *link {
+func newLink(s *Stack, id tcpip.NICID, l Link) (*link, error) {
+	memory, free, err := dataplane.NewOutsideHeap[timeWaitMemory]()
+	if err != nil {
+		return nil, fmt.Errorf("make the table of connections in TIME_WAIT of %s: %w", l.Name, err)
+	}
 	k := &link{stack: s, id: id, Link: l, origin: fromQueue, leaveChecksums: l.Device.TXChecksum()}
 	k.devices = append(append(k.devices, l.Device), l.More...)
 	k.flows.init()
@@ -89,8 +97,11 @@ func newLink(s *Stack, id tcpip.NICID, l Link) *link {
 		k.merges = append(k.merges, new(merge))
 	}
 	k.merges, k.acks = k.merges[:0], make([]segment, 0, openMerges)
+	k.timeWait = newTimeWaitTable(memory)
+	// Not in Close: netstack's goroutines may still hold the link.
+	runtime.AddCleanup(k, func(free func() error) { _ = free() }, free) // fails only for memory that is not mapped
 	k.in.Link, k.out.Link, k.out.From, k.out.sent = int(id)-1, int(id)-1, fromQueue, true
-	return k
+	return k, nil
 }
 
 // WritePackets implements netstack.LinkWriter: the way of everything but plain
@@ -131,7 +142,7 @@ func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
 // here when the segment has been copied, or by the device.
 func (l *link) Capabilities() netstack.LinkEndpointCapabilities {
 	c := netstack.LinkEndpointCapabilities(0) | netstack.CapabilityTXChecksumOffload
-	if l.TrustChecksum {
+	if l.Checksums == ChecksumsAny {
 		c |= netstack.CapabilityRXChecksumOffload
 	}
 	return c

@@ -220,6 +220,7 @@ func (l *link) flushACK(i int) {
 	judged, joined := l.judged, l.joined // of the segment that this one has to be out of the way of
 	l.judged, l.joined = true, nil
 	if !l.queueSegment(&s) {
+		l.fillChecksum(&s)
 		l.deliverStock(s.number, s.packet)
 	}
 	l.judged, l.joined = judged, joined

@@ -102,7 +102,10 @@ func (s *Stack) sweepFlows() {
 		}
 		for _, l := range s.links {
 			l.mu.Lock()
-			l.timeWait.each(func(w *waiting) { s.flows.mark(&w.key) })
+			l.timeWait.each(func(w *waiting) {
+				key := l.timeWait.key(w)
+				s.flows.mark(&key)
+			})
 			l.mu.Unlock()
 		}
 	})

@@ -155,6 +155,7 @@ func (l *link) deliver(frame []byte) {
 		if l.mergeACK(&s) || l.mergeSegment(&s) || l.queueSegment(&s) {
 			return
 		}
+		l.fillChecksum(&s)
 	} else if !l.strange.take(strangeLimit, l.stack.Now()) {
 		l.stats.StrangeShed++
 		return
@@ -228,13 +229,32 @@ func (s *segment) cut(packet []byte, ipBytes, total int) bool {
 	return true
 }
 
-// intact verifies the TCP checksum, unless the link trusts it.
+// intact verifies the TCP checksum, as far as the link does.
 func (l *link) intact(s *segment) bool {
-	if l.TrustChecksum {
+	if l.takesUnverified(s) {
 		return true
 	}
 	sum := tcpPseudoSum(s.packet, len(s.packet)-s.ipBytes)
 	return checksum.Checksum(s.packet[s.ipBytes:], sum) == 0xffff
+}
+
+// takesUnverified reports whether the link takes s with a checksum that need not be right.
+// One of a frame that was on a wire looks unfilled once in 65536.
+func (l *link) takesUnverified(s *segment) bool {
+	switch l.Checksums {
+	case ChecksumsAny:
+		return true
+	case ChecksumsUnfilled:
+		return s.tcp.Checksum() == tcpPseudoSum(s.packet, len(s.packet)-s.ipBytes)
+	}
+	return false
+}
+
+// fillChecksum fills the checksum of s where it was left to do, for netstack, which verifies it.
+func (l *link) fillChecksum(s *segment) {
+	if l.Checksums == ChecksumsUnfilled && l.takesUnverified(s) {
+		putTCPChecksum(s.packet)
+	}
 }
 
 // queueSegment queues s for its endpoint, the connection's or the listener's, or
@@ -282,7 +302,7 @@ func (l *link) queueJudged(s *segment, ep netstack.TransportEndpoint, r ruling) 
 		l.noteTwice(ep, seqnum.Value(s.tcp.SequenceNumber()), len(s.payload), func() bool { return l.intact(s) })
 	}
 	p := l.packetOf(s)
-	p.RXChecksumValidated = l.TrustChecksum || r == displaced
+	p.RXChecksumValidated = r == displaced || l.takesUnverified(s)
 	if len(l.stack.refusing) > 0 && s.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn && slices.Contains(l.stack.refusing, ep) {
 		l.queue.HandleUnknownDestinationPacket(s.id, p) // answers with RST
 	} else {

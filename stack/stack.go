@@ -140,7 +140,10 @@ func New(c Config) (*Stack, error) {
 
 // addLink makes l a NIC of netstack.
 func (s *Stack) addLink(id tcpip.NICID, l Link) error {
-	k := newLink(s, id, l)
+	k, err := newLink(s, id, l)
+	if err != nil {
+		return err
+	}
 	k.queue = s.net.TransportProtocolInstance(tcp.ProtocolNumber).(segmentQueuer)
 	own := ownAddresses(l.Addresses)
 	k.addresses = make(map[netip.Addr]int, len(own))

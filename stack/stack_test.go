@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -293,6 +294,48 @@ func TestCorruptSegmentsAreNotDelivered(t *testing.T) {
 			t.Error("no corrupt segment was counted")
 		}
 	})
+}
+
+// TestUnfilledChecksumsAreTaken has the client leave half of the checksums unfilled, as a kernel does at the other end of a veth; of the
+// others, some segments come corrupted, as over a wire behind it.
+func TestUnfilledChecksumsAreTaken(t *testing.T) {
+	l := start(t, func(c *stack.Config) {
+		for i := range c.Links {
+			c.Links[i].Checksums = stack.ChecksumsUnfilled
+		}
+	}, serveEcho)
+	l.listen("10.1.0.1:80")
+	r := rand.New(rand.NewPCG(3, 1))
+	unfill := func(f []byte) {
+		ip := header.IPv4(f[header.EthernetMinimumSize:])
+		segment := header.TCP(ip.Payload())
+		segment.SetChecksum(header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(segment))))
+	}
+	var corrupted atomic.Uint64
+	l.LoseFromClient(func(f []byte) bool {
+		switch {
+		case r.Float64() < 0.5:
+			unfill(f)
+		case len(f) > 200 && r.Float64() < 0.02:
+			corrupted.Add(1)
+			f[60+r.IntN(len(f)-60)] ^= 0x10
+		}
+		return true
+	})
+	c, err := l.Client.Dial("10.1.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, c, payload(1<<20))
+	l.do(func() {
+		if n := l.Stack.TCPStats().ChecksumErrors; n == 0 || n != corrupted.Load() {
+			t.Errorf("%d segments were corrupt, %d dropped for it", corrupted.Load(), n)
+		}
+	})
+	l.LoseFromClient(func(f []byte) bool { unfill(f); return true })
+	if _, err := l.Client.Dial("10.1.0.1:81"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("a port without listener: %v, want a reset", err) // netstack's own answer
+	}
 }
 
 // dialer connects to the backend and remembers what it was told.

@@ -4,14 +4,18 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+
+	"ringroad/dataplane"
 )
 
 // TestTimeWaitTable compares the table with a map over random operations.
 func TestTimeWaitTable(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 1))
-	var table timeWaitTable
+	table := newTimeWaitTable(new(timeWaitMemory))
 	model := map[uint32]uint32{} // ports -> expiry
-	key := func(n uint32) *flowKey { return &flowKey{ports: n} }
+	key := func(n uint32) *flowKey {
+		return &flowKey{local: [16]byte{byte(n % 3)}, remote: [16]byte{byte(n % 5)}, ports: n / 15}
+	}
 	now := uint32(1<<32 - 50_000) // wraps on the way
 	for range 300_000 {
 		now += r.Uint32N(3)
@@ -22,6 +26,9 @@ func TestTimeWaitTable(t *testing.T) {
 			model[n] = now + 10_000
 		case 2:
 			if w := table.find(key(n)); w != nil {
+				if k := table.key(w); k != *key(n) {
+					t.Fatalf("entry %d has key %v", n, k)
+				}
 				table.kill(w)
 			}
 			delete(model, n)
@@ -45,14 +52,37 @@ func TestTimeWaitTable(t *testing.T) {
 }
 
 func TestTimeWaitTableIsBounded(t *testing.T) {
-	var table timeWaitTable
+	table := newTimeWaitTable(new(timeWaitMemory))
 	for n := range uint32(maxTimeWait + 1000) {
 		table.add(&flowKey{ports: n}).expires = 1
 	}
 	if table.live != maxTimeWait || table.find(&flowKey{ports: 999}) != nil || table.find(&flowKey{ports: 1000}) == nil {
 		t.Errorf("%d entries, of at most %d: the oldest must go", table.live, maxTimeWait)
 	}
-	if n := reflect.TypeFor[waiting]().Size() + 2*4; n > 80 {
+}
+
+// TestTimeWaitTableIsNoBurden: what the README says of its memory, and none of it is the collector's.
+func TestTimeWaitTableIsNoBurden(t *testing.T) {
+	memory, free, err := dataplane.NewOutsideHeap[timeWaitMemory]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := free(); err != nil {
+			t.Error(err)
+		}
+	}()
+	const entries = 100_000
+	table := newTimeWaitTable(memory)
+	heap := testing.AllocsPerRun(1, func() {
+		for n := range uint32(entries) {
+			table.add(&flowKey{ports: n}).expires = 1
+		}
+	})
+	if heap > 1 { // the list of own addresses
+		t.Errorf("%d entries made %v objects on the heap", entries, heap)
+	}
+	if n := reflect.TypeFor[waiting]().Size() + 2*reflect.TypeFor[uint32]().Size(); n > 64 {
 		t.Errorf("an entry takes %d bytes", n)
 	}
 }

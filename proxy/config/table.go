@@ -86,7 +86,7 @@ var table = []key{
 	},
 	{
 		path: "pprof", kind: boolean, def: "off", fixed: true,
-		about: "Whether the admin endpoint gives profiles for `go tool pprof`: of the master under `/debug/pprof/`, of worker 0 under `/debug/pprof/worker/0/profile?seconds=10` (CPU), `.../heap` and so on. Taking one slows the process a little, and whoever can reach the endpoint can do it.",
+		about: "Whether the admin endpoint gives profiles for `go tool pprof`: of the master under `/debug/pprof/`, of worker 0 under `/debug/pprof/worker/0/profile?seconds=10` (CPU), `.../heap?gc=1` (after a collection) and so on. Taking one slows the process a little, and whoever can reach the endpoint can do it.",
 		at:    func(s *scope) any { return &s.config.PProf },
 	},
 	{
@@ -556,7 +556,7 @@ var table = []key{
 	},
 	{
 		path: "rx_checksum", kind: word, def: "auto", values: []string{"auto", "verify", "trust"}, fixed: true,
-		about: "Checksums of received segments. `verify` drops and counts bad ones. `auto` verifies except on veth, where a peer on the same host leaves them unfilled. `trust` never looks.",
+		about: "Checksums of received segments. `verify` drops and counts bad ones. `auto` does too, but on veth takes those that a peer on the same host has left unfilled. `trust` never looks.",
 		at:    func(s *scope) any { return &s.config.RXChecksum },
 	},
 	{
@@ -651,7 +651,7 @@ var table = []key{
 	},
 	{
 		path: "tcp.time_wait", kind: duration, def: "60s", min: "1s", max: "4m", fixed: true,
-		about: "How long a closed connection is remembered, so that late segments cannot reach a new one (RFC 9293 3.6.1). It takes some 76 bytes for so long, for 131072 connections of an interface at most.",
+		about: "How long a closed connection is remembered, so that late segments cannot reach a new one (RFC 9293 3.6.1). It takes some 64 bytes for so long, for 131072 connections of an interface at most.",
 		at:    func(s *scope) any { return &s.config.TCP.TimeWait },
 	},
 	{

@@ -36,7 +36,7 @@ var (
 // Link is the link that d is.
 func (d *Direct) Link() stack.Link {
 	return stack.Link{
-		Name: "e0", Index: 1, MTU: mtu, MAC: [6]byte{2, 0, 0, 0, 0, 1}, Device: d, TrustChecksum: true,
+		Name: "e0", Index: 1, MTU: mtu, MAC: [6]byte{2, 0, 0, 0, 0, 1}, Device: d, Checksums: stack.ChecksumsAny,
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")},
 	}
 }

@@ -31,6 +31,7 @@ func profiles(mux *http.ServeMux, profile Profiler, log *slog.Logger) {
 			return
 		}
 		p := worker.Profile{Name: r.PathValue("name")}
+		p.Collect = p.Name == "heap" && r.FormValue("gc") == "1" // as net/http/pprof has it
 		if p.Name == worker.CPUProfile {
 			p.Seconds = defaultSeconds
 			if s := r.FormValue("seconds"); s != "" {

@@ -43,6 +43,7 @@ func TestProfilesOfWorkers(t *testing.T) {
 	for path, want := range map[string]int{
 		"/debug/pprof/worker/1/profile?seconds=7":    200,
 		"/debug/pprof/worker/1/heap":                 200,
+		"/debug/pprof/worker/1/heap?gc=1":            200,
 		"/debug/pprof/worker/1/unknown":              404,
 		"/debug/pprof/worker/one/heap":               404,
 		"/debug/pprof/worker/2/heap":                 503,
@@ -57,6 +58,9 @@ func TestProfilesOfWorkers(t *testing.T) {
 		}
 		if strings.Contains(path, "seconds=7") && (len(asked) != 1 || asked[0] != worker.Profile{Name: worker.CPUProfile, Seconds: 7} || body != "bytes of profile") {
 			t.Errorf("asked for %v, got %q", asked, body)
+		}
+		if strings.Contains(path, "1/heap") && (len(asked) != 1 || asked[0].Collect != strings.HasSuffix(path, "gc=1")) {
+			t.Errorf("%s: asked for %v", path, asked)
 		}
 		if status, _ := get(nil, path); status != 404 {
 			t.Errorf("%s without pprof: %d", path, status)

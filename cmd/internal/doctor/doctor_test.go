@@ -139,7 +139,8 @@ func TestFindings(t *testing.T) {
 		"even over all their queues":  {interfaces(configured(func(c *config.Config) { c.Workers = 2 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), nil},
 		"a worker gets nothing":       {interfaces(configured(nil), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 0} }), nil), []string{"warning spread eth0: gives 4 workers on 4 queues different shares; ethtool -X eth0 equal 4"}},
 		"a worker has one queue more": {interfaces(configured(func(c *config.Config) { c.Workers = 3 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), []string{"warning spread eth0: 3 workers on 4 queues; ethtool -X eth0 equal 3"}},
-		"a veth that trusts":          {interfaces(configured(nil), card(func(n *nic) { n.Link.Driver = "veth" }), nil), nil},
+		"a veth":                      {interfaces(configured(nil), card(func(n *nic) { n.Link.Driver = "veth" }), nil), nil},
+		"a veth that trusts":          {interfaces(configured(func(c *config.Config) { c.RXChecksum = config.RXChecksumTrust }), card(func(n *nic) { n.Link.Driver = "veth" }), nil), []string{"warning checksums eth0: a corrupted segment is delivered; rx_checksum: auto"}},
 
 		"settings of one that died": {func(r *Report) { r.settings(changes, false) }, []string{
 			"warning settings eth0: has left channels as combined 2, it was combined 4; ethtool -L eth0 combined 4",

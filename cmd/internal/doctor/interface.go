@@ -263,17 +263,14 @@ func (r *Report) offload(n *nic) {
 // checksums is about veth, whose peer may leave the work to a NIC that there is
 // not.
 func (r *Report) checksums(c *config.Config, n *nic) {
-	if n.Link.Driver != "veth" {
-		if c.RXChecksum == config.RXChecksumTrust {
-			r.add(Warning, "checksums", n.name, "rx_checksum is trust: a corrupted segment is delivered", "rx_checksum: auto")
-		}
-		return
-	}
 	switch {
+	case c.RXChecksum == config.RXChecksumTrust:
+		r.add(Warning, "checksums", n.name, "rx_checksum is trust: a corrupted segment is delivered", "rx_checksum: auto")
+	case n.Link.Driver != "veth":
 	case n.peerOffloads != nil && !n.peerOffloads["tx-checksum-ip-generic"]:
 		r.ok("checksums", n.name, "the peer %s fills them in", n.Peer)
-	case c.RXChecksum != config.RXChecksumVerify:
-		r.ok("checksums", n.name, "rx_checksum is %s: trusted on veth, whose peer may leave them unfilled", c.RXChecksum)
+	case c.RXChecksum == config.RXChecksumAuto:
+		r.ok("checksums", n.name, "rx_checksum is auto: on veth, whose peer may leave them unfilled, those are taken too")
 	case n.peerOffloads != nil:
 		r.mendable(Problem, "checksums", n.name, fmt.Sprintf("rx_checksum is verify and the peer %s leaves them unfilled: its segments are dropped", n.Peer),
 			restore.Change{Interface: n.Peer, Index: n.peer.Index, Setting: dataplane.SettingTXChecksum, After: "off"})

@@ -253,6 +253,9 @@ func (o *Profile) write(list []*os.File) {
 		return
 	}
 	if o.Name != CPUProfile {
+		if o.Collect {
+			runtime.GC()
+		}
 		if p := pprof.Lookup(o.Name); p != nil {
 			p.WriteTo(list[0], 0) //nolint:errcheck // whoever reads sees that it is cut off
 		}

@@ -62,6 +62,7 @@ type Message struct {
 type Profile struct {
 	Name    string `json:"name"`    // CPUProfile, or one that runtime/pprof knows
 	Seconds int    `json:"seconds"` // of a CPU profile
+	Collect bool   `json:"collect"` // before a profile of the heap
 }
 
 // CPUProfile is the name of a profile of where the time goes.

@@ -114,9 +114,9 @@ func (w *Worker) build(o Options) (err error) {
 		indexes[i] = l.Index
 		links[i] = stack.Link{
 			Name: l.Name, Index: l.Index, Device: l.queues[0], MAC: l.MAC, MTU: l.MTU,
-			Addresses:     l.Addresses,
-			TrustChecksum: trustChecksum(c.RXChecksum, l.Driver),
-			Placement:     w.placement(l.RSS),
+			Addresses: l.Addresses,
+			Checksums: checksums(c.RXChecksum, l.Driver),
+			Placement: w.placement(l.RSS),
 		}
 		if links[i].AnswerSYNs, err = l.answerSYNs(o.files.answers[i]); err != nil {
 			return err
@@ -354,10 +354,16 @@ var txChecksumModes = map[config.TXChecksum]dataplane.TXChecksumMode{
 	config.TXChecksumOffload:  dataplane.TXChecksumOffload,
 }
 
-// trustChecksum decides rx_checksum. Kernel peers on veth hand frames over
-// whose checksums are not filled in.
-func trustChecksum(c config.RXChecksum, driver string) bool {
-	return c == config.RXChecksumTrust || c == config.RXChecksumAuto && driver == "veth"
+// checksums decides rx_checksum. Kernel peers on veth hand frames over whose
+// checksums are not filled in.
+func checksums(c config.RXChecksum, driver string) stack.Checksums {
+	switch {
+	case c == config.RXChecksumTrust:
+		return stack.ChecksumsAny
+	case c == config.RXChecksumAuto && driver == "veth":
+		return stack.ChecksumsUnfilled
+	}
+	return stack.ChecksumsRight
 }
 
 func spin(c *config.Config) time.Duration {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ringroad/proxy/config"
+	"ringroad/stack"
 )
 
 func TestInvalidFramesAreToldOfOnceInAWhile(t *testing.T) {
@@ -35,13 +36,18 @@ func TestInvalidFramesAreToldOfOnceInAWhile(t *testing.T) {
 }
 
 // What a driver gets wrong shows as a bad checksum, so they are verified wherever there is one.
-func TestChecksumsAreVerifiedButOnVeth(t *testing.T) {
+func TestChecksumsAreVerified(t *testing.T) {
 	for _, driver := range []string{"igb", "virtio_net", "mlx5_core", "", "veth"} {
-		if got := trustChecksum(config.RXChecksumAuto, driver); got != (driver == "veth") {
-			t.Errorf("driver %q: trusted %v", driver, got)
+		auto := stack.ChecksumsRight
+		if driver == "veth" {
+			auto = stack.ChecksumsUnfilled
 		}
-		if trustChecksum(config.RXChecksumVerify, driver) || !trustChecksum(config.RXChecksumTrust, driver) {
-			t.Errorf("driver %q: not as configured", driver)
+		for setting, want := range map[config.RXChecksum]stack.Checksums{
+			config.RXChecksumAuto: auto, config.RXChecksumVerify: stack.ChecksumsRight, config.RXChecksumTrust: stack.ChecksumsAny,
+		} {
+			if got := checksums(setting, driver); got != want {
+				t.Errorf("driver %q, %s: %d, want %d", driver, setting, got, want)
+			}
 		}
 	}
 }
