@@ -82,8 +82,8 @@
 // # Known limits
 //
 // What netstack (20260905) does otherwise than the RFCs or Linux, and is not made good
-// here. hack/segments has a case for each, which is the reproducer; in brackets the
-// change to netstack that would mend it.
+// here. hack/segments has a case for each that shows on the wire, which is the reproducer; in
+// brackets the change to netstack that would mend it.
 //
 //   - A pure FIN that overtakes data is acknowledged as out of order but forgotten, so
 //     that the peer has to send it again (RFC 9293 3.10.7.4 wants it kept). [rcv.go,
@@ -104,6 +104,11 @@
 //   - A path MTU of IPv4 below 552 bytes is taken for 552, and DF stays set: what does
 //     not fit is lost. The kernel sends without DF then. [No way to clear DF of a route.]
 //   - The path MTU is learnt by each connection anew, and never grows again.
+//   - A handshake that a client began (SYN-RECEIVED) takes a whole endpoint, 3.2 KB, so that a SYN
+//     queue of 4096 takes 13 MB when it is full; the kernel's takes a request_sock, a tenth of that.
+//     SYNs that come then are answered with cookies, for which nothing is kept (flood.go).
+//   - A fragment that overtakes the first of its packet passes to the kernel, which drops it in the
+//     end: the packet is lost, and the peer sends it again (package bpf).
 //
 // # Not done here
 //

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -117,6 +118,34 @@ func TestSYNFlood(t *testing.T) {
 		if got := f.tcp().SynCookiesReceived; got != 3 {
 			t.Errorf("v6 %v: %d cookies came back", v6, got)
 		}
+	}
+}
+
+// TestHandshakesTakeWhatIsSaid: what a handshake costs that nobody ends, as the package documentation has it.
+func TestHandshakesTakeWhatIsSaid(t *testing.T) {
+	f := newFlooded(t, false)
+	const handshakes, most = 4096, 3500 // bytes each
+	f.l.do(func() {
+		if _, err := f.l.Stack.Listen(netip.MustParseAddrPort("10.1.0.1:80"), handshakes+1); err != nil {
+			t.Error(err)
+		}
+	})
+	heap := func() int64 {
+		for range 2 { // the first time what is in a sync.Pool stays
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	f.rain(handshakes, calm/2, header.TCPFlagSyn)
+	f.l.eventually("all SYNs are answered", func() bool { return f.synACKs.Load() >= handshakes })
+	if sent := f.tcp().SynCookiesSent; sent != 0 {
+		t.Fatalf("%d were answered with cookies", sent)
+	}
+	if each := (heap() - before) / handshakes; each > most {
+		t.Errorf("a handshake takes %d bytes, want at most %d", each, most)
 	}
 }
 
