@@ -130,6 +130,7 @@ func (l *leg) play(binary string) (err error) {
 	end, err := l.rest(warm)
 	if err == nil {
 		l.say("is at rest; %v", end)
+		err = end.keepsNoMore(warm)
 	}
 	l.ledger.print(os.Stdout)
 	l.note(err)
@@ -196,13 +197,22 @@ func (l *leg) end() error {
 // goroutines is where those of the master are written to when something does not come to rest.
 func (l *leg) goroutines() string { return filepath.Join(l.lab.Dir, "goroutines.txt") }
 
+// heap is where the profile of a worker's heap is written to when it is at rest.
+func (l *leg) heap(worker int) string {
+	return filepath.Join(l.lab.Dir, fmt.Sprintf("heap-%d.pprof", worker))
+}
+
 // keep saves what tells how it went.
 func (l *leg) keep() (string, error) {
 	dir, err := os.MkdirTemp("", "ringroad-soak-"+l.name+"-")
 	if err != nil || l.ringroad == nil {
 		return dir, err
 	}
-	for _, path := range []string{l.ringroad.LogFile, l.ringroad.ConfigFile, l.ringroad.StatsFile, l.access, l.goroutines()} {
+	paths := []string{l.ringroad.LogFile, l.ringroad.ConfigFile, l.ringroad.StatsFile, l.access, l.goroutines()}
+	for i := range l.queues {
+		paths = append(paths, l.heap(i))
+	}
+	for _, path := range paths {
 		b, e := os.ReadFile(path)
 		if errors.Is(e, os.ErrNotExist) {
 			continue

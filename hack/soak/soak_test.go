@@ -39,6 +39,14 @@ func TestLedgerExcusesWhatADisturbanceExplains(t *testing.T) {
 	}
 }
 
+func TestGoroutinesThatAnswerUsAreNotCounted(t *testing.T) {
+	const stacks = "goroutine 1 [select]:\nmain.main()\n\tmain.go:1\n\ngoroutine 7 [IO wait]:\nnet.(*conn).Read()\ncreated by net/http.(*Server).Serve in goroutine 1\n\n" +
+		"goroutine 8 [IO wait]:\nos.read()\ncreated by main.main in goroutine 1\n"
+	if n := countGoroutines(stacks); n != 2 {
+		t.Errorf("%d, want 2", n)
+	}
+}
+
 func TestFit(t *testing.T) {
 	begin, end := fit([]float64{10, 14, 12, 16, 14})
 	if math.Abs(begin-11.2) > 1e-9 || math.Abs(end-15.2) > 1e-9 {
