@@ -54,7 +54,7 @@ type link struct {
 	tap   Tap    // nil: off; written under mu by the loop
 	hooks *Hooks // nil: off; written under mu by the loop
 
-	suspect atomic.Int64 // loop time until which acknowledgments are looked at: see judgeRecovery
+	suspect atomic.Int64 // loop time until which acknowledgments of some flow are looked at: see judgeRecovery
 
 	device, index int     // where the frame being delivered came in; valid iff tap or hooks are on
 	in            Segment // what hooks are shown; loop only

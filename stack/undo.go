@@ -69,10 +69,11 @@ func (l *link) noteSent(f *flow, t header.TCP, bytes, mss int) {
 // suspects reports whether what s acknowledges has to be looked at. Most of the time there is no flow at all of which
 // anything has.
 func (l *link) suspects(s *segment) bool {
-	now := l.stack.Now()
-	if int64(now) >= l.suspect.Load() {
-		return false
-	}
+	return int64(l.stack.Now()) < l.suspect.Load() && l.resent(s)
+}
+
+// resent reports whether what the connection of s sent again may yet turn out not to have been lost.
+func (l *link) resent(s *segment) bool {
 	key := s.flowKey()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +82,7 @@ func (l *link) suspects(s *segment) bool {
 		return false
 	}
 	r := &l.flows.slots[slot].resending
-	return r.count > 0 && !r.undone && now < r.until
+	return r.count > 0 && !r.undone && l.stack.Now() < r.until
 }
 
 // judgeRecovery looks at an acknowledgment for ep, before netstack does.
