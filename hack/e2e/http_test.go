@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"ringroad/hack/lab"
 	"ringroad/hack/lab/backend"
@@ -196,6 +199,23 @@ func TestUnreachableBackendIsAnsweredForNotHungOn(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the host comes", func(t *testing.T) {
+		address := func(f func(netlink.Link, *netlink.Addr) error) {
+			change(t, shared.Backend, "b0", func(l netlink.Link) error {
+				return f(l, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 2, 0, 77), Mask: net.CIDRMask(24, 32)}})
+			})
+		}
+		address(netlink.AddrAdd)
+		defer address(netlink.AddrDel)
+		ln, err := shared.Backend.Listen("tcp", "10.2.0.77:8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: backend.Handler("")}
+		defer server.Close()
+		go server.Serve(ln) //nolint:errcheck // ends when it is closed
+		soon(t, shared, "http://10.1.0.1:82/")
+	})
 	t.Run("the other one answers", func(t *testing.T) {
 		for range 10 {
 			if resp, body := get(t, httpClient(t, shared), "http://10.1.0.1:83/"); resp.StatusCode != 200 || body != hello {
