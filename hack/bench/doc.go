@@ -43,6 +43,17 @@
 //   - A connection for each request: 28 % kick, 14 % setting up and ending connections, 3 % GC. 56 allocations, nearly all inside
 //     netstack (newEndpoint and initSender lead), where endpoints cannot be reused from outside. The short ways help only the
 //     two segments of data a side.
+//   - 64 KB answers: in a quiet run the proxy took 235 us a request, of which 120 us in kicks: 51 frames of 1,420 bytes in two calls,
+//     2.35 us each, in which the kernel makes an sk_buff, copies the frame, and has the client's TCP take it. The whole
+//     machine took 416 us, nginx's 247. The 115 us in user space have become fewer since: BenchmarkRelay of package stack (the same
+//     less HTTP, in memory) went from 63 to 48 us of processor time at its best, from 90 to 59 in the median of 7 pairs.
+//     About 12 us of it are the benchmark's own; 7 go into three copies and a fourth into the TX frames, 4.5 into
+//     verifying checksums, 2.5 into computing them, 5 into netstack's handling of segments, the rest into headers, look-ups and
+//     netstack's sender.
+//     What is left cannot reach 1x in copy mode: one process is busy for its kicks and its user space, so it answers at most
+//     1 s / (120 us + user space), and both processors at most 2 s / (301 us + user space). With no user space at all the latter is
+//     6,600 requests/s, 0.87x of nginx's 7,650; with 75 us it is 5,100 by the process and 0.67x. A frame less is possible: segments leave
+//     room for SACK blocks (see the known limits of package stack); 1,448 bytes in each would save one in 47.
 //
 // The way to 3 us goes through netstack; these are estimates from the profiles, not measured, for patches of some ten lines
 // each. A map that checks its list of unacknowledged segments (protectedWriteList in snd.go, which its authors mean to
