@@ -62,8 +62,8 @@ func splitTail(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	c, ok := connectionOf(ep)
-	if !ok {
-		return
+	if snd, also := senderOf(ep); !ok || !also || !snd.probe.enabled() {
+		return // the timer may be one that netstack has only marked as disabled
 	}
 	var last *netSegment
 	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {
