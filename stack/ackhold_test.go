@@ -71,10 +71,11 @@ func TestFilledGapIsAcknowledgedAtOnce(t *testing.T) {
 		p := sinkPuppet(t, false, false)
 		p.stamp = stamp
 		p.connect(1, 1, 4, 2) // SACK permitted
-		first, all := p.raw, p.raw
+		first := p.raw
 		p.raw.seq += 20
 		p.send(header.TCPFlagPsh, 10)
-		p.raw, all = first, p.raw
+		all := p.raw
+		p.raw = first
 		p.wantAnswer("what came out of order")
 		p.send(header.TCPFlagPsh, 10)
 		p.wantAnswer("a part of the gap")
