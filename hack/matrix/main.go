@@ -59,6 +59,7 @@ type options struct {
 	cells   *regexp.Regexp
 	binary  string
 	limit   float64
+	way     string
 	verbose bool
 }
 
@@ -71,10 +72,15 @@ func main() {
 	flag.Float64Var(&o.limit, "limit", 1.3, "ratio to nginx that is still good")
 	cells := flag.String("cells", "", "run only cells that match this regular expression, such as 'loss=0.05.*delay'")
 	flag.StringVar(&o.binary, "binary", "", "ringroad `FILE` to run; built from this tree when not given")
+	flag.StringVar(&o.way, "way", "", "only bodies that go this `WAY`, down or up")
 	flag.BoolVar(&o.verbose, "v", false, "print every transfer")
 	flag.Parse()
 	var err error
-	if o.cells, err = regexp.Compile(*cells); err == nil {
+	switch o.cells, err = regexp.Compile(*cells); {
+	case err != nil:
+	case o.way != "" && o.way != "down" && o.way != "up":
+		err = fmt.Errorf("way %q: there are down and up", o.way)
+	default:
 		err = run(&o)
 	}
 	if err != nil {
@@ -160,6 +166,10 @@ func run(o *options) (err error) {
 		fmt.Printf("%-58s", name)
 		for _, pair := range [][2]series{down, up} {
 			a, b := pair[0], pair[1]
+			if len(a.times) == 0 { // not asked for
+				fmt.Printf("%50s", "")
+				continue
+			}
 			ratio, mark := ratioOf(b.median(), a.median()), " "
 			if ratio > o.limit {
 				mark = "!"
@@ -202,6 +212,9 @@ func (s *side) measure(o *options, link faultlink.Options, down, up *series) err
 		f      func(*http.Client) (time.Duration, error)
 		series *series
 	}{{"down", s.download, down}, {"up", s.upload, up}} {
+		if o.way != "" && transfer.name != o.way {
+			continue
+		}
 		if err := s.lab.ClientWire.Set(link); err != nil {
 			return err
 		}
@@ -212,6 +225,10 @@ func (s *side) measure(o *options, link faultlink.Options, down, up *series) err
 			},
 		}}
 		before, err := s.counters(o)
+		if err != nil {
+			return err
+		}
+		kernel, err := s.lab.Client.KernelTCP()
 		if err != nil {
 			return err
 		}
@@ -227,7 +244,12 @@ func (s *side) measure(o *options, link faultlink.Options, down, up *series) err
 			if err != nil {
 				return err
 			}
-			fmt.Printf("  %-8s %-4s seed %-3d %6.0f ms, longest stall %.0f ms %s\n", s.name, transfer.name, link.Seed, ms(took), ms(stall), tell(after.Moved(before)))
+			kernelAfter, err := s.lab.Client.KernelTCP()
+			if err != nil {
+				return err
+			}
+			fmt.Printf("  %-8s %-4s seed %-3d %6.0f ms, longest stall %.0f ms %s; client:%s\n", s.name, transfer.name, link.Seed, ms(took), ms(stall),
+				tell(after.Moved(before), tellingOfRingroad), tell(kernelAfter.Moved(kernel), tellingOfClient))
 		}
 	}
 	return nil
@@ -241,17 +263,20 @@ func (s *side) counters(o *options) (lab.Stats, error) {
 	return s.ringroad.Snapshot()
 }
 
-// tell says what TCP counted of what goes wrong.
-func tell(moved lab.Stats) (text string) {
+// tell names the counters that tell what went wrong, and how far they moved.
+func tell[M ~map[string]N, N float64 | uint64](moved M, telling *regexp.Regexp) (text string) {
 	for _, path := range slices.Sorted(maps.Keys(moved)) {
 		if telling.MatchString(path) {
-			text += fmt.Sprintf(" %s %.0f", path[strings.LastIndexByte(path, '.')+1:], moved[path])
+			text += fmt.Sprintf(" %s %.0f", path[strings.LastIndexByte(path, '.')+1:], float64(moved[path]))
 		}
 	}
 	return text
 }
 
-var telling = regexp.MustCompile(`^stack\..*(retransmits|timeouts|rearmed)$|undone$`)
+var (
+	tellingOfRingroad = regexp.MustCompile(`^stack\..*(retransmits|timeouts|rearmed|guard_old_timestamps)$|undone$`)
+	tellingOfClient   = regexp.MustCompile(`Retrans|Timeouts|LossProbe|DSACK|Undo|Reorder|SpuriousRTO|SackRecovery|PAWS`)
+)
 
 func (s *side) download(c *http.Client) (time.Duration, error) {
 	began := time.Now()
