@@ -10,9 +10,9 @@
 //     the data of a batch are copied together (merge.go). What belongs to
 //     another worker is handed over to it instead (handover.go).
 //  4. What is next on an established connection TCP processes there and then
-//     (established.go), the rest through the queue of its endpoint (atonce.go). Both
-//     fill receive buffers, and notifications append connections to the [Poller]'s ready list
-//     (poller.go).
+//     (established.go), as what ends one (ending.go), the rest through the queue of its
+//     endpoint (atonce.go). All fill receive buffers, and notifications append connections
+//     to the [Poller]'s ready list (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
 //     [ErrWouldBlock] (conn.go).
 //  6. netstack's segments are written once, headers and payload, straight into
