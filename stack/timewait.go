@@ -18,7 +18,8 @@ import (
 // would answer otherwise, a SYN among them.
 //
 // The 64 bytes lie outside the heap. There 100,000 connections cost 22 MB: as much garbage
-// again, by GOGC, and the smaller tables that they had grown out of.
+// again, by GOGC, and the smaller tables that they had grown out of. Here they cost 8 MB
+// (PSS, go test -tags closed -run Closed ./hack/e2e).
 
 const (
 	// netstackTimeWait is how long netstack itself stays in TIME_WAIT when it is not ended
