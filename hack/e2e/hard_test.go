@@ -266,3 +266,21 @@ func TestBlackHolesEndByTimeout(t *testing.T) {
 	}
 	moveBothWays(t, l, "http://"+go4, mib)
 }
+
+// TestUnfilledChecksumsOfAKernelAreTaken leaves the veths as they are made: their kernels fill in no checksum.
+func TestUnfilledChecksumsOfAKernelAreTaken(t *testing.T) {
+	l, err := lab.Up(lab.Options{Offloads: lab.OffloadsOn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := startIn(t, l, strings.Replace(bothFamilies, "rx_checksum: verify\n", "", 1))
+	families(t, func(t *testing.T, _, goServer string) { moveBothWays(t, l, "http://"+goServer, 10*mib) })
+	if n := stats(t, r)["stack.checksum_errors"]; n != 0 {
+		t.Errorf("%.0f checksums were wrong", n)
+	}
+}
