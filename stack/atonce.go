@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -33,9 +34,33 @@ func (l *link) queueAtOnce(ep netstack.TransportEndpoint, id netstack.TransportE
 	if byte(s.flags)&rst != 0 {
 		l.stack.net.Stats().TCP.ResetsReceived.Increment()
 	}
-	if !enqueueSegment(e, s) {
-		return
+	if enqueueSegment(e, s) {
+		l.processQueued(e)
 	}
+}
+
+// acknowledge has TCP process s if it is the ACK that ends the handshake of ep and nothing
+// else, which saves the clone of its packet and the search for options.
+func (l *link) acknowledge(s *segment, ep netstack.TransportEndpoint) bool {
+	e, ok := ep.(*tcp.Endpoint)
+	if !ok || tcp.EndpointState(e.State()) != tcp.StateSynRecv || s.tcp[header.TCPFlagsOffset] != ack || len(s.payload) > 0 || !l.intact(s) {
+		return false
+	}
+	_, _, stamped := timestamps(s.tcp)
+	if n := len(s.tcp) - header.TCPMinimumSize; n > 0 && (!stamped || n != timestampBytes) {
+		return false
+	}
+	l.stack.received.Increment()
+	n := l.netSegmentOf(s.id, s.tcp, l.packetOf(s), stamped)
+	if enqueueSegment(e, n) {
+		l.processQueued(e)
+	}
+	decRef(n)
+	return true
+}
+
+// processQueued has TCP process what is queued for e.
+func (l *link) processQueued(e *tcp.Endpoint) {
 	switch tcp.EndpointState(e.State()) {
 	case tcp.StateListen:
 		handleListen(e)

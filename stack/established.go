@@ -122,17 +122,7 @@ func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.
 	l.stats.RXEstablished++
 	l.stack.received.Increment()
 	ep := c.endpoint
-	s := newNetSegment()
-	s.id, s.pkt, s.csumValid = id, p, true
-	s.sequenceNumber, s.ackNumber = seqnum.Value(t.SequenceNumber()), seqnum.Value(t.AckNumber())
-	s.flags, s.window = t.Flags(), seqnum.Size(t.WindowSize())
-	if ep.SendTSOk {
-		s.parsedOptions.TS = true
-		s.parsedOptions.TSVal = binary.BigEndian.Uint32(t[header.TCPMinimumSize+4:])
-		s.parsedOptions.TSEcr = binary.BigEndian.Uint32(t[header.TCPMinimumSize+8:])
-	}
-	s.rcvdTime = l.stack.clock.NowMonotonic()
-	s.dataMemSize = p.MemSize()
+	s := l.netSegmentOf(id, t, p, ep.SendTSOk)
 	setOwner(s, ep, receiveQueue)
 	if !c.advance(s) {
 		_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
@@ -142,6 +132,23 @@ func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.
 		sendACK(c.snd)
 	}
 	ep.ResumeWork()
+}
+
+// netSegmentOf is a segment of netstack with the header t, whose only option is the
+// timestamp, if it is stamped. It takes over the packet, whose data is the payload.
+func (l *link) netSegmentOf(id netstack.TransportEndpointID, t header.TCP, p *netstack.PacketBuffer, stamped bool) *netSegment {
+	s := newNetSegment()
+	s.id, s.pkt, s.csumValid = id, p, true
+	s.sequenceNumber, s.ackNumber = seqnum.Value(t.SequenceNumber()), seqnum.Value(t.AckNumber())
+	s.flags, s.window = t.Flags(), seqnum.Size(t.WindowSize())
+	if stamped {
+		s.parsedOptions.TS = true
+		s.parsedOptions.TSVal = binary.BigEndian.Uint32(t[header.TCPMinimumSize+4:])
+		s.parsedOptions.TSEcr = binary.BigEndian.Uint32(t[header.TCPMinimumSize+8:])
+	}
+	s.rcvdTime = l.stack.clock.NowMonotonic()
+	s.dataMemSize = p.MemSize()
+	return s
 }
 
 // advance does what handleSegment would do with s, which predict let pass, when that is

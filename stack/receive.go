@@ -32,8 +32,8 @@ type segmentQueuer interface {
 	HandleUnknownDestinationPacket(netstack.TransportEndpointID, *netstack.PacketBuffer) netstack.UnknownDestinationPacketDisposition
 }
 
-// establishedEntry is a connection that was established when it was looked up.
-// It holds until the connection has ended: an endpoint never has another one.
+// establishedEntry is a connection that was established, or about to be, when it was looked
+// up. It holds until the connection has ended: an endpoint never has another one.
 type establishedEntry struct {
 	id       netstack.TransportEndpointID
 	endpoint *tcp.Endpoint
@@ -284,9 +284,10 @@ func (l *link) queueSegment(s *segment) bool {
 		return true
 	}
 	r := l.guard(s, ep)
-	if r != take || listener == nil || !l.answerCookie(s, listener) {
-		l.queueJudged(s, ep, r)
+	if r == take && (listener != nil && l.answerCookie(s, listener) || l.acknowledge(s, ep)) {
+		return true
 	}
+	l.queueJudged(s, ep, r)
 	return true
 }
 
@@ -326,13 +327,13 @@ func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
 		if e.id != s.id || e.endpoint == nil {
 			continue
 		}
-		if sendsACKs(tcp.EndpointState(e.endpoint.State())) {
+		if state := tcp.EndpointState(e.endpoint.State()); state == tcp.StateSynRecv || sendsACKs(state) {
 			return e.endpoint
 		}
 		*e = establishedEntry{}
 	}
 	ep := l.stack.net.FindTransportEndpoint(s.number, tcp.ProtocolNumber, s.id, l.id)
-	if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateEstablished {
+	if t, ok := ep.(*tcp.Endpoint); ok && (tcp.EndpointState(t.State()) == tcp.StateEstablished || tcp.EndpointState(t.State()) == tcp.StateSynRecv) {
 		place[1] = place[0]
 		place[0] = establishedEntry{s.id, t}
 	}
