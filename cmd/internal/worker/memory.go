@@ -18,6 +18,9 @@ const (
 	// unmapTicks is how often the pages of the executable are unmapped: those in use
 	// are some hundred page faults without I/O, 0.2 ms.
 	unmapTicks = 5
+	// firstUnmap is the tick of the first time: requests, if there are any, have shown by then
+	// what they use.
+	firstUnmap = 2
 )
 
 // Memory gives memory back to the system that a process does not use any more. Its
@@ -59,7 +62,7 @@ func (m *Memory) Started() {
 // Tick collects once when the runtime has not for a while, and now and then unmaps
 // what is not used of the executable.
 func (m *Memory) Tick() {
-	if m.ticks++; m.ticks%unmapTicks == 0 {
+	if m.ticks++; m.ticks%unmapTicks == firstUnmap {
 		m.unmap()
 	}
 	metrics.Read(m.samples[:]) // stops nobody
