@@ -148,7 +148,7 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	l.mu.Unlock()
 	l.stack.sent.Increment()
 	c.noteSent(p, sequence, next, now)
-	c.armAfterSending(now)
+	c.armAfterSending(now, !l.stack.tcp.NoRACK)
 	return true
 }
 
@@ -239,10 +239,10 @@ func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now
 }
 
 // armAfterSending is sender.postXmit for a connection that sends returned true for and that
-// has sent a segment: the probe is due after two round trips (sender.schedulePTO).
-func (c *connection) armAfterSending(now tcpip.MonotonicTime) {
+// has sent a segment: with RACK the probe is due after two round trips (sender.schedulePTO).
+func (c *connection) armAfterSending(now tcpip.MonotonicTime, rack bool) {
 	k, ep := c.internals(), c.endpoint
-	if !ep.SACKPermitted || *k.sacked > 0 || !k.rtt.SRTTInited || ep.SocketOptions().GetKeepAlive() {
+	if !rack || !ep.SACKPermitted || *k.sacked > 0 || !k.rtt.SRTTInited || ep.SocketOptions().GetKeepAlive() {
 		afterSending(c.snd, true, true)
 		return
 	}

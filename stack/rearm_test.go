@@ -309,3 +309,30 @@ func TestProbeWaitsForTheDelayedACKOfTheLastSegment(t *testing.T) {
 		})
 	}
 }
+
+// Without RACK there is no tail loss probe, and the retransmission timer waits (RFC 8985 7).
+func TestShortSegmentsAreProbedWithRACKOnly(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		var conn *stack.Conn
+		p := puppetWith(t, func(c *stack.Config) { c.TCP.NoRACK = off }, false, false, func(l *loop, e stack.Event) {
+			if ln, ok := e.Data.(*stack.Listener); ok {
+				conn, _ = ln.Accept()
+			}
+		})
+		p.connect(1, 1, 4, 2) // with SACK
+		p.l.eventually("accepted", func() bool { return conn != nil })
+		for range 2 {
+			p.l.do(func() {
+				if _, err := conn.Write([]byte("answer")); err != nil {
+					t.Error(err)
+				}
+				if probed := conn.ProbeDelay() > 0; probed == off {
+					t.Errorf("RACK off %v: the tail is probed: %v", off, probed)
+				}
+			})
+			p.raw.ack += uint32(len("answer"))
+			p.say(header.TCPFlagAck, "")
+			p.l.eventually("acknowledged", func() bool { return conn.Info().Sent == 0 })
+		}
+	}
+}
