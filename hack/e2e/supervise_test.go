@@ -219,7 +219,7 @@ func TestWatchdogReplacesASilentWorker(t *testing.T) {
 		if running(pid) {
 			t.Errorf("round %d: the stopped worker (pid %d) is still there", round, pid)
 		}
-		bytes, err := lab.PSS(r.PID())
+		bytes, err := lab.AnonymousPSS(r.PID())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,6 +135,9 @@ func CPU(pids ...int) (user, system time.Duration, err error) {
 // those of one binary, is shared out among them (proc_pid_smaps(5)).
 func PSS(pids ...int) (int64, error) { return memory("Pss:", pids) }
 
+// AnonymousPSS is PSS without pages of files, such as those of a binary, which come and go as they are used.
+func AnonymousPSS(pids ...int) (int64, error) { return memory("Pss_Anon:", pids) }
+
 // RSS returns what is resident of processes, in bytes, where a page counts for each process that has it.
 func RSS(pids ...int) (int64, error) { return memory("Rss:", pids) }
 

@@ -272,7 +272,7 @@ func (m *memory) sample() (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	master, err := lab.PSS(m.ringroad.PID())
+	master, err := lab.AnonymousPSS(m.ringroad.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +280,7 @@ func (m *memory) sample() (map[string]float64, error) {
 	for i := range m.queues {
 		worker := fmt.Sprintf("workers.%d.", i)
 		pid := int(s[worker+"pid"])
-		bytes, err := lab.PSS(pid)
+		bytes, err := lab.AnonymousPSS(pid)
 		if err != nil {
 			return nil, err
 		}
