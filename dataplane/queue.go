@@ -346,6 +346,7 @@ func (q *Queue) Levels() Levels {
 		FillRing: int(q.fill.level()), RXRing: int(q.rx.level()), TXRing: int(q.tx.level()),
 		CompletionRing: int(q.completion.level()),
 		RingEntries:    len(q.fill.slots),
+		FrameBytes:     1 << q.frames.shift,
 	}
 }
 

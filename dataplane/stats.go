@@ -78,6 +78,8 @@ type Levels struct {
 	FillRing, RXRing, TXRing, CompletionRing int
 	// RingEntries is the capacity of each of the four rings.
 	RingEntries int
+	// FrameBytes is the size of a frame.
+	FrameBytes int
 }
 
 // Sum is the number of frames accounted for: Frames, unless one leaked.

@@ -73,6 +73,9 @@ type Link struct {
 	MTU       int // of the IP packet, bytes
 	Addresses []netip.Prefix
 	Checksums Checksums
+	// ReceiveBytes is how much payload the frames of all its queues hold that receive; 0: there is no limit to what
+	// peers may send at once.
+	ReceiveBytes int
 	// More are further queues of the interface, which only receive.
 	More []Device
 	// Placement chooses the ports of backend connections; nil: any port.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
@@ -25,11 +26,12 @@ type Conn struct {
 	local, remote netip.AddrPort
 	failure       error // the connection's fatal error, once known
 	closed        bool
-	measured      bool         // the handshake's round trip was looked at
-	probed        bool         // probeByPackets was called
-	zeroWindows   uint64       // counted so far
-	full          *uint64      // counts them; nil: nobody wants to know
-	first         seqnum.Value // sequence number of the first byte written; valid iff numbered
+	measured      bool          // the handshake's round trip was looked at
+	sharing       time.Duration // the second in which it last shared the frames, see tuning.go
+	probed        bool          // probeByPackets was called
+	zeroWindows   uint64        // counted so far
+	full          *uint64       // counts them; nil: nobody wants to know
+	first         seqnum.Value  // sequence number of the first byte written; valid iff numbered
 	numbered      bool
 	read, written uint64 // bytes
 	watched       bool   // in the stack's queue of that name
@@ -112,7 +114,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, c.fail(errorOf(err))
 	}
 	if r.Count >= tuneBytes && !c.stack.tcp.NoAutoTuning {
-		c.endpoint.ModerateRecvBuf(r.Count)
+		c.tune(r.Count)
 	}
 	c.stack.stats.BytesRead += uint64(r.Count)
 	c.read += uint64(r.Count)

@@ -31,6 +31,7 @@ type Stack struct {
 	clock    *clock
 	poller   *Poller
 	watched  watchQueue // connections with output on its way
+	sharing  sharing
 	peers    *peers     // nil: alone
 	flows    *openFlows // nil: the XDP program is not told
 	tcp      TCPOptions

@@ -121,8 +121,11 @@ func (w *Worker) build(o Options) (err error) {
 		if links[i].AnswerSYNs, err = l.answerSYNs(o.files.answers[i]); err != nil {
 			return err
 		}
-		for _, q := range l.queues[1:] {
-			links[i].More = append(links[i].More, q)
+		for k, q := range l.queues {
+			if k > 0 {
+				links[i].More = append(links[i].More, q)
+			}
+			links[i].ReceiveBytes += q.Levels().Fill * min(l.MTU, q.Levels().FrameBytes) // nothing has come yet
 		}
 	}
 	if w.neighbours, err = dataplane.NewNeighbours(indexes...); err != nil {

@@ -1,0 +1,72 @@
+package stack_test
+
+import (
+	"net"
+	"sync"
+	"testing"
+
+	"ringroad/stack"
+)
+
+// One connection that brings a body has a receive buffer as large as it can use; several have
+// no more together than the frames hold.
+func TestReceiveBuffersShareTheFrames(t *testing.T) {
+	const defaultBuffer, held = 64 << 10, 1 << 20
+	for _, clients := range []int{1, 8} {
+		var mu sync.Mutex
+		var conns []*stack.Conn
+		l := start(t, func(c *stack.Config) {
+			c.Links[0].ReceiveBytes = held
+			c.TCP.ReceiveBuffer = stack.Buffer{Min: 4 << 10, Default: defaultBuffer, Max: 4 << 20}
+		}, func(l *loop, e stack.Event) {
+			if ln, ok := e.Data.(*stack.Listener); ok {
+				for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+					l.Stack.Poller().AddConn(c, stack.Readable, c)
+					mu.Lock()
+					conns = append(conns, c)
+					mu.Unlock()
+				}
+				return
+			}
+			c := e.Data.(*stack.Conn)
+			b := make([]byte, 64<<10)
+			for _, err := c.Read(b); err == nil; _, err = c.Read(b) {
+			}
+		})
+		l.listen("10.1.0.1:80")
+		dialed := make([]net.Conn, clients)
+		for i := range dialed {
+			c, err := l.Client.Dial("10.1.0.1:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			dialed[i] = c
+		}
+		// In turns, so that all are known before one has a buffer that it cannot give back.
+		part := make([]byte, 128<<10)
+		for range 32 {
+			for _, c := range dialed {
+				if _, err := c.Write(part); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		l.do(func() {
+			most, sum := 0, 0
+			for _, c := range conns {
+				room := c.Buffered().ReceiveRoom
+				most = max(most, room)
+				sum += room
+			}
+			if clients == 1 && most < defaultBuffer { // it began with half of that
+				t.Errorf("the buffer of the only connection holds %d bytes", most)
+			}
+			if sum > held*3/2 { // the first ones may have grown before the others came
+				t.Errorf("the buffers of %d connections hold %d bytes, the frames %d", clients, sum, held)
+			}
+		})
+		for _, c := range dialed {
+			c.Close()
+		}
+	}
+}
