@@ -72,7 +72,7 @@ func TestBytesBehindTheLastAnswer(t *testing.T) {
 			c.send(tt.request)
 			read := 0
 			for r.stats().ExchangesActive > 0 || read == 0 {
-				n, err := c.in.Discard(16 << 10)
+				n, err := c.in.Discard(min(16<<10, size-read)) // the head makes it longer: the end stays
 				if read += n; err != nil {
 					t.Fatal(err)
 				}
