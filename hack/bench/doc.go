@@ -28,40 +28,41 @@
 //
 // # What holds the cells that are missed
 //
-// Shares are of ringroad's processor time, by CPU profiles of its cases; microseconds are those shares of the 10.2 us that a
-// request at 64 connections took in user space in a quiet run, before package stack had the short ways of established
-// connections (established.go, established_out.go there).
+// Figures are of the result kept as 2026-11-27 (one queue; offloads off, as on a wire), its CPU profiles, and the benchmarks of package stack.
 //
-//   - 64 connections, requests/s and machine CPU: the kick, inside which veth does the peers' receiving, was a third of c64 and
-//     is 38 % with the short ways. It is the same for every proxy on AF_XDP in copy mode, and gone on a NIC with zero-copy.
-//   - User-space CPU for a request: 3.3 us went into two writes, 2.7 us into netstack's goroutine and its queues (1.1 us of it
-//     into ACKs that data overtook), 1.4 us into receiving, 0.7 us into two reads, 1.6 us into HTTP. Half a request's TCP by
-//     itself (BenchmarkAnswer of package stack) takes 0.44x of the time with the short ways. On the whole request they
-//     were measured on a busy machine alone: the ratio of user to system time went down to 0.7-0.8x, so expect 7 to 8 us.
-//     By a profile made after them: 14 % of all time netstack's handling of a segment (11 % its sender's part), 13 %
-//     two writes (7 % the copy for retransmission and the timers), 6 % two reads, 8 % parsing, 5 % relaying.
-//   - A connection for each request: 28 % kick, 14 % setting up and ending connections, 3 % GC. 56 allocations, nearly all inside
-//     netstack (newEndpoint and initSender lead), where endpoints cannot be reused from outside. The short ways help only the
-//     two segments of data a side.
-//   - 64 KB answers: in a quiet run the proxy took 235 us a request, of which 120 us in kicks: 51 frames of 1,420 bytes in two calls,
-//     2.35 us each, in which the kernel makes an sk_buff, copies the frame, and has the client's TCP take it. The whole
-//     machine took 416 us, nginx's 247. The 115 us in user space have become fewer since: BenchmarkRelay of package stack (the same
-//     less HTTP, in memory) went from 63 to 48 us of processor time at its best, from 90 to 59 in the median of 7 pairs.
-//     About 12 us of it are the benchmark's own; 7 go into three copies and a fourth into the TX frames, 4.5 into
-//     verifying checksums, 2.5 into computing them, 5 into netstack's handling of segments, the rest into headers, look-ups and
-//     netstack's sender.
-//     What is left cannot reach 1x in copy mode: one process is busy for its kicks and its user space, so it answers at most
-//     1 s / (120 us + user space), and both processors at most 2 s / (301 us + user space). With no user space at all the latter is
-//     6,600 requests/s, 0.87x of nginx's 7,650; with 75 us it is 5,100 by the process and 0.67x. A frame less is possible: segments leave
-//     room for SACK blocks (see the known limits of package stack); 1,448 bytes in each would save one in 47.
+//   - 1 connection, spinning, p50 0.76x (target 0.55x): direct, which is no proxy at all, has 24 us where nginx has 48, 0.50x. A
+//     proxy may so add 2.4 us to be at 0.55x; client, backend and the spinning worker share two processors.
+//   - 64 connections, user-space CPU 5.4 us (5 us), of all the proxy's 9.9 us: a request is 1.6 us of receiving, 0.9 us of sending, 0.8 us
+//     of netstack, 1 us of parsing, 0.8 us of relaying. The way to 3 us is below. 1 KB answers, 1.20x (1.25x): they come from the backend
+//     in two segments, head and body, which are 3.3 frames, 1.5 turns and 0.9 send calls a request instead of 2, 0.3 and 0.3.
+//   - Resident memory 46 MB (40 MB): 20 MB are the frames of two sockets (4096 for receiving and 1024 for sending each), 2 MB the
+//     table of open connections that the XDP program reads, 7 to 8 MB the worker's heap, 3 MB the master's, the rest is the
+//     executable and what the runtime keeps. Four fifths of the frames (rings.frames: 4096) gave 42 MB with no worse
+//     figure but in bursts.
+//   - 5,000 connections, p99 5.8x (1x; requests/s 1.17x): in a closed loop all 5,000 requests wait before the slowest, which is the
+//     worker, in its RX ring of 4,096 frames: what does not fit is lost (30,000 frames in 2 s) and sent again after 200 ms. The kernel
+//     moves them into socket buffers as they come. To empty a ring with more than 1,024 frames before requests are worked on was
+//     measured: 0.47x of the requests/s, three times the memory, a worse p99.
+//   - A connection for each request, 0.68x of HAProxy (1.15x; closed by the client 0.82x of nginx): no proxy can be there, as direct
+//     itself has 1.05x (1.10x). The machine spends 60 us a request without a proxy, 66 with HAProxy, and 89 here: 18 us are the
+//     kick, 35 user space. By BenchmarkConnection a third of that is SYN and endpoint (newEndpoint, FindRoute, registering,
+//     SYN-ACK), a seventh the ACK that ends the handshake (initSender), a seventh read, write and close, a tenth FIN; 54 allocations,
+//     nearly all in newEndpoint and initSender, where netstack lets nothing be used again. To the backend as well, 0.65x (1x):
+//     twice of all that, 114 allocations.
+//   - 64 KB answers, 0.72x (1x): the proxy takes 160 us a request, of which 95 us in kicks: 50 frames of 1,420 bytes in two calls, for each of
+//     which the kernel makes an sk_buff, copies the frame, and has the client's TCP take it inside the call. The 65 us in
+//     user space were 115 before this build. One process is busy with 160 us a request, 6,250 a second; with
+//     no user space at all the machine would still spend 240 us where nginx spends 215: 0.9x. In chunks 0.78x, 64 KB up 0.87x,
+//     1 MB up 0.86x and down 0.62x: the same, and more frames. Of the user space (BenchmarkRelay, 48 us less 12 of its own) 7 us
+//     are copies, 4.5 verifying and 2.5 computing checksums, 5 netstack's handling of segments, the rest headers, look-ups and its sender.
+//   - 64 KB with offloads on: 0.24x of nginx, as fast as with offloads off. The kernel's TCP hands 64 KB to veth in one sk_buff;
+//     AF_XDP knows frames of an MTU only, on both sides, and veth in native mode with a program takes no larger ones.
 //
 // The way to 3 us goes through netstack; these are estimates from the profiles, not measured, for patches of some ten lines
 // each. A map that checks its list of unacknowledged segments (protectedWriteList in snd.go, which its authors mean to
 // take out again) costs three look-ups or changes for each segment sent: 0.3 us a request. Segments and packet buffers in lists of the
-// one goroutine instead of sync.Pool with reference counts: 0.4 us. Reading without the three locks and two indirect writers
-// of Endpoint.Read: 0.4 us. No keep-alive lock, and RTT in integers instead of floating point: 0.3 us. An own header prediction for the
-// sender, which skips SACK, RACK and CUBIC where one segment is acknowledged and nothing was lost: 0.7 us. Profile-guided
-// optimisation trained with the short ways (make pgo) comes on top.
+// one goroutine instead of sync.Pool with reference counts: 0.4 us. The receive queue and RTT without locks of their own: 0.3 us.
+// What was received read out of its frame, without a view between: 0.4 us.
 //
 // Client, backend and proxy share the processors of this machine, and numbers on veth compare candidates with one another: they do not
 // say what a network card would do. It needs root, nginx, HAProxy and wrk (`make bench` installs them).
