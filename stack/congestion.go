@@ -96,12 +96,11 @@ func (c *cubic) HandleLossDetected() {
 // HandleRTOExpired shrinks the window to one packet, and the threshold once a flight, as
 // tcp_enter_loss of the kernel.
 func (c *cubic) HandleRTOExpired() {
-	if s, threshold := c.send, c.send.Ssthresh; c.answers() {
-		c.congestionControl.HandleRTOExpired()
-		s.Ssthresh = threshold
-		return
-	}
+	threshold, already := c.send.Ssthresh, c.answers()
 	c.congestionControl.HandleRTOExpired()
+	if already {
+		c.send.Ssthresh = threshold
+	}
 }
 
 // answers reports whether the window has shrunk for a loss in this flight, and notes that it does now.

@@ -35,7 +35,7 @@ func (l *link) markSACKed(s *segment, ep *tcp.Endpoint) {
 		return
 	}
 	if snd, ok := senderOf(ep); ok {
-		snd.cubic()
+		snd.cubic() // from here on it is ours
 	}
 	var list [header.TCPMaxSACKBlocks]header.SACKBlock
 	sacked := list[:0]
@@ -134,13 +134,13 @@ func (c *connection) split(g *netSegment, size int) {
 // noteArrival notes that all of g has arrived (RFC 8985 6.2, step 2). What was sent again
 // less than a round trip ago may be the first transmission.
 func (l *link) noteArrival(c *connection, g *netSegment) {
-	rack, least := c.rack()
+	k := c.internals()
 	rtt := l.stack.clock.NowMonotonic().Sub(g.xmitTime)
-	if g.xmitCount > 1 && rtt < least || !rack.XmitTime.Before(g.xmitTime) {
+	if g.xmitCount > 1 && rtt < *k.minRTT || !k.rack.XmitTime.Before(g.xmitTime) {
 		return
 	}
-	rack.XmitTime, rack.RTT = g.xmitTime, rtt
-	rack.EndSequence = g.sequenceNumber.Add(g.length())
+	k.rack.XmitTime, k.rack.RTT = g.xmitTime, rtt
+	k.rack.EndSequence = g.sequenceNumber.Add(g.length())
 }
 
 // sackBlockBytes is the size of a SACK block.

@@ -254,12 +254,6 @@ func (s *netSegment) next() *netSegment {
 	return *(**netSegment)(unsafe.Add(unsafe.Pointer(s), entryField.Offset+nextField.Offset))
 }
 
-// rack is the state of loss detection, and the least round trip of the connection.
-func (c *connection) rack() (state *tcp.TCPRACKState, least time.Duration) {
-	at := unsafe.Add(c.snd, rackField.Offset)
-	return (*tcp.TCPRACKState)(unsafe.Add(at, rackStateField.Offset)), *(*time.Duration)(unsafe.Add(at, minRTTField.Offset))
-}
-
 // pushUnacknowledged adds s to what was written and is not acknowledged.
 func (c *connection) pushUnacknowledged(s *netSegment) {
 	pushBack(unsafe.Add(c.snd, writeListField.Offset), s)
@@ -269,7 +263,7 @@ func (c *connection) removeUnacknowledged(s *netSegment) {
 	removeFrom(unsafe.Add(c.snd, writeListField.Offset), s)
 }
 
-// internals are what advance and armAfterSending need of an endpoint besides.
+// internals are what advance, armAfterSending and noteArrival need of an endpoint besides.
 type internals struct {
 	unacknowledged    *[2]*netSegment // head and tail of the list of what was sent and is to be
 	sacked            *seqnum.Size    // bytes that were acknowledged selectively
