@@ -163,6 +163,30 @@ func TestReaderThatStopsIsCutOff(t *testing.T) {
 	}
 }
 
+// TestClosesLingerAsLongAsTheySay has two clients that were answered and do not end their side: one is silent, the other goes on sending.
+func TestClosesLingerAsLongAsTheySay(t *testing.T) {
+	for name, goesOn := range map[string]bool{"silent": false, "goes on": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(c *config.Config) { c.Timeouts.Linger = 100 * time.Millisecond })
+			r.serve(8080, http.HandlerFunc(echo))
+			c := r.dial()
+			c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			c.expect("GET", 200, "")
+			begin := time.Now()
+			for goesOn {
+				if _, err := c.Write([]byte("x")); err != nil {
+					break // answered with RST: nobody is there any more
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			r.await("the client was let go", func(s *Stats) bool { return s.ClientsActive == 0 })
+			if took := time.Since(begin); goesOn && took < 500*time.Millisecond {
+				t.Errorf("a client that goes on sending was let go after %v", took)
+			}
+		})
+	}
+}
+
 func TestBackendThatStopsReadingIsGivenUp(t *testing.T) {
 	r := newRig(t, func(c *config.Config) { c.Timeouts.BackendSend = 300 * time.Millisecond })
 	release := make(chan struct{})

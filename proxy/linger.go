@@ -1,16 +1,10 @@
 package proxy
 
-import (
-	"time"
+import "ringroad/stack"
 
-	"ringroad/stack"
-)
-
-// Bounds of a lingering close: the client gets this long to read its answer while
-// what it still sends is thrown away.
+// Bounds of a lingering close, while which what the client still sends is thrown away.
 const (
-	lingerIdle  = 5 * time.Second  // between two reads
-	lingerTotal = 30 * time.Second // from the first
+	lingerTimes = 6 // timeouts.linger in all, as nginx's lingering_timeout and lingering_time
 	lingerBytes = 64 << 20
 )
 
@@ -25,8 +19,8 @@ func (s *session) linger() {
 	s.state = lingering
 	w.buffers.drop(&s.in)
 	s.conn.CloseWrite()
-	s.lingerUntil = w.now + lingerTotal
-	w.wheel.arm(&s.reading, waitLinger, w.now+lingerIdle)
+	s.lingerUntil = w.now + lingerTimes*w.timeouts[waitLinger]
+	s.lingerOn()
 }
 
 // lingered ends the wait, unless the answer is still on its way to a slow reader.
@@ -36,7 +30,13 @@ func (s *session) lingered() {
 		s.close()
 		return
 	}
-	w.wheel.arm(&s.reading, waitLinger, min(w.now+lingerIdle, s.lingerUntil))
+	s.lingerOn()
+}
+
+// lingerOn waits for the client once more, within what the close may take in all.
+func (s *session) lingerOn() {
+	w := s.worker
+	w.wheel.arm(&s.reading, waitLinger, min(w.now+w.timeouts[waitLinger], s.lingerUntil))
 }
 
 // discard reads and forgets. The end of the client, an error, or too much of it
@@ -61,7 +61,7 @@ func (s *session) discard() {
 		if err != nil || s.discarded > lingerBytes {
 			break
 		}
-		w.wheel.arm(&s.reading, waitLinger, min(w.now+lingerIdle, s.lingerUntil))
+		s.lingerOn()
 	}
 	s.close()
 }

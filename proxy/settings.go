@@ -43,6 +43,7 @@ func newSettings(c *config.Config, groups []*upstream.Group) settings {
 			waitKeepAlive:    c.Timeouts.KeepAlive,
 			waitClientBody:   c.Timeouts.ClientBody,
 			waitClientSend:   c.Timeouts.ClientSend,
+			waitLinger:       c.Timeouts.Linger,
 			waitConnect:      c.Timeouts.Connect,
 			waitBackendRead:  c.Timeouts.BackendRead,
 			waitBackendSend:  c.Timeouts.BackendSend,

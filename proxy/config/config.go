@@ -263,6 +263,7 @@ type Timeouts struct {
 	ClientBody   time.Duration // between two reads of a request body
 	ClientSend   time.Duration // between two writes that a client let through
 	KeepAlive    time.Duration // of a client connection between two requests
+	Linger       time.Duration // of a client whose connection ends with its answer, between two reads of what it still sends
 	Connect      time.Duration // from the SYN to a backend until it is connected
 	BackendRead  time.Duration // between two reads from a backend, the wait for the first byte included
 	BackendSend  time.Duration // between two writes that a backend let through

@@ -54,7 +54,7 @@ func TestParseExample(t *testing.T) {
 		},
 	}
 	want.Timeouts = Timeouts{
-		ClientHeader: time.Minute, ClientBody: time.Minute, ClientSend: time.Minute, KeepAlive: 75 * time.Second,
+		ClientHeader: time.Minute, ClientBody: time.Minute, ClientSend: time.Minute, KeepAlive: 75 * time.Second, Linger: 5 * time.Second,
 		Connect: 5 * time.Second, BackendRead: time.Minute, BackendSend: time.Minute, Tunnel: time.Hour, Drain: 30 * time.Second,
 		WorkerShutdown: 5 * time.Second,
 	}

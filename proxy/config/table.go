@@ -334,6 +334,11 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.Timeouts.KeepAlive },
 	},
 	{
+		path: "timeouts.linger", kind: duration, def: "5s", min: "1ms", max: "24h",
+		about: "When a connection ends with its answer: how long the client may send nothing more and not end its side, before all is closed; six times that in all. What it sends until then is thrown away, so that no reset costs it the answer (nginx: `lingering_timeout`, `lingering_time`).",
+		at:    func(s *scope) any { return &s.config.Timeouts.Linger },
+	},
+	{
 		path: "timeouts.connect", kind: duration, def: "5s", min: "1ms", max: "24h",
 		about: "Until a connection to a backend is established. The default lets a lost SYN be sent again twice (after 1 s and 3 s).",
 		at:    func(s *scope) any { return &s.config.Timeouts.Connect },
