@@ -48,7 +48,7 @@ soak: ## mixed traffic while things go wrong, then an account of everything (roo
 	@hack/install ip=iproute2 nginx=nginx
 	@$(GO) run ./hack/soak $(SOAK_FLAGS)
 
-vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, link changes (three minutes; VM_FLAGS: -short, -only NAME, -run PATTERN, -v, -fetch)
+vm: ## the drivers of real network cards in virtual machines: zero-copy, RSS, link changes (four minutes; VM_FLAGS: -short, -only NAME, -run PATTERN, -v, -fetch)
 	@hack/install xz=xz-utils
 	@$(GO) run ./hack/vm $(VM_FLAGS)
 

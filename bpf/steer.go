@@ -116,7 +116,7 @@ func hint(err error) string {
 	case refused:
 		return "the kernel's verifier refused the program; please report the kernel version with the verifier log"
 	case errors.Is(err, ebpf.ErrNotSupported):
-		return "the kernel is too old: Linux 5.15, or 5.18 with an MTU above one page, is needed"
+		return "the kernel is too old: Linux 6.1 or later is needed"
 	case errors.Is(err, unix.ENOMEM):
 		return "free memory, or raise the memory limit of the control group"
 	}

@@ -117,7 +117,14 @@ func newUMEM(g socketGeometry) (*umemSocket, error) {
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	s := &umemSocket{fd, umem, g.metadata, func() error { return errors.Join(unix.Close(fd), unix.Munmap(umem)) }}
+	s := &umemSocket{fd: fd, umem: umem, rings: map[int64][]byte{}, metadata: g.metadata}
+	s.close = func() error {
+		err := errors.Join(unix.Close(fd), unix.Munmap(umem))
+		for _, mem := range s.rings {
+			err = errors.Join(err, unix.Munmap(mem))
+		}
+		return err
+	}
 	if err := registerUMEM(fd, umem, g.frameBytes, g.metadata); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -141,6 +148,16 @@ func newMetadataSocket(ifindex, queue int, g socketGeometry, bindFlags uint16) (
 	for _, ring := range []int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_RX_RING, unix.XDP_TX_RING} {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_XDP, ring, g.entries); err != nil {
 			return nil, errors.Join(fmt.Errorf("setsockopt SOL_XDP %d: %w", ring, err), s.close())
+		}
+	}
+	_, sizes, err := ringSizes(s.fd, g.entries)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	for at, bytes := range sizes {
+		if s.rings[at], err = unix.Mmap(s.fd, at, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+			delete(s.rings, at)
+			return nil, errors.Join(fmt.Errorf("map the ring at offset %#x: %w", at, err), s.close())
 		}
 	}
 	if err := unix.Bind(s.fd, &unix.SockaddrXDP{Flags: bindFlags, Ifindex: uint32(ifindex), QueueID: uint32(queue)}); err != nil {

@@ -69,7 +69,7 @@ func TestSocketMappingsAreTellingAFXDPApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 1 || len(got[42]) != 3 || got[42][1] != (mapping{0x7f2000000000, 0x7f2000003000}) {
+	if len(got) != 1 || len(got[42]) != 3 || got[42][1] != (mapping{0x7f2000000000, 0x7f2000003000, 0x180000000}) {
 		t.Errorf("mappings %v, want the three of inode 42", got)
 	}
 }

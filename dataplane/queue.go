@@ -118,11 +118,10 @@ type Queue struct {
 	stats     *Stats
 	hooks     atomic.Pointer[Hooks] // nil: off
 
-	socket   *umemSocket
-	mappings [][]byte
-	file     *os.File        // a duplicate of the descriptor, registered with Go's netpoller
-	conn     syscall.RawConn // of file
-	waited   bool            // a Waiter holds the queue
+	socket *umemSocket
+	file   *os.File        // a duplicate of the descriptor, registered with Go's netpoller
+	conn   syscall.RawConn // of file
+	waited bool            // a Waiter holds the queue
 }
 
 // OpenQueue binds a socket to a queue. It needs neither the [Interface] nor its program, so a process that was told
@@ -196,7 +195,7 @@ func bindWithPolicy(l LinkInfo, o QueueOptions, g socketGeometry) (s *umemSocket
 	return s, reason, err
 }
 
-// setUp maps the rings a second time, fills the fill ring and registers the socket with the netpoller.
+// setUp lays the rings over their memory, fills the fill ring and registers the socket with the netpoller.
 func (q *Queue) setUp(l LinkInfo, o QueueOptions) (err error) {
 	if q.zeroCopy, err = zeroCopyBound(q.fd); err != nil {
 		return err
@@ -208,7 +207,7 @@ func (q *Queue) setUp(l LinkInfo, o QueueOptions) (err error) {
 	if o.TXChecksum == TXChecksumOffload && !q.txChecksum {
 		return fmt.Errorf("%w: checksum offload was demanded, %s; set tx_checksum to auto or software", ErrUnsupported, q.txChecksumReason)
 	}
-	if err := q.mapRings(o.RingEntries); err != nil {
+	if err := q.layRings(o.RingEntries); err != nil {
 		return err
 	}
 	if q.zeroCopy && policyOf(l.Driver).doubles {
@@ -251,29 +250,22 @@ func (q *Queue) pollBusily(budget int) error {
 	return nil
 }
 
-func (q *Queue) mapRings(entries int) error {
-	o, err := mmapOffsets(q.fd)
+func (q *Queue) layRings(entries int) error {
+	o, sizes, err := ringSizes(q.fd, entries)
 	if err != nil {
 		return err
 	}
-	keep := func(mem []byte, err error) error {
-		if err == nil {
-			q.mappings = append(q.mappings, mem)
+	rings := q.socket.rings
+	for at, bytes := range sizes {
+		if len(rings[at]) < bytes {
+			return fmt.Errorf("the ring at offset %#x is mapped with %d bytes, not %d", at, len(rings[at]), bytes)
 		}
-		return err
 	}
-	var mem []byte
-	if q.fill, mem, err = mapRing[uint64](q.fd, unix.XDP_UMEM_PGOFF_FILL_RING, o.Fr, entries); keep(mem, err) != nil {
-		return err
-	}
-	if q.completion, mem, err = mapRing[uint64](q.fd, unix.XDP_UMEM_PGOFF_COMPLETION_RING, o.Cr, entries); keep(mem, err) != nil {
-		return err
-	}
-	if q.rx, mem, err = mapRing[unix.XDPDesc](q.fd, unix.XDP_PGOFF_RX_RING, o.Rx, entries); keep(mem, err) != nil {
-		return err
-	}
-	q.tx, mem, err = mapRing[unix.XDPDesc](q.fd, unix.XDP_PGOFF_TX_RING, o.Tx, entries)
-	return keep(mem, err)
+	q.fill = ringOver[uint64](rings[unix.XDP_UMEM_PGOFF_FILL_RING], o.Fr, entries)
+	q.completion = ringOver[uint64](rings[unix.XDP_UMEM_PGOFF_COMPLETION_RING], o.Cr, entries)
+	q.rx = ringOver[unix.XDPDesc](rings[unix.XDP_PGOFF_RX_RING], o.Rx, entries)
+	q.tx = ringOver[unix.XDPDesc](rings[unix.XDP_PGOFF_TX_RING], o.Tx, entries)
+	return nil
 }
 
 // register gives a duplicate of the descriptor to Go's netpoller. A duplicate, because the socket closes its own.
@@ -304,11 +296,8 @@ func (q *Queue) Close() error {
 	if q.file != nil {
 		errs = append(errs, q.file.Close())
 	}
-	for _, mem := range q.mappings {
-		errs = append(errs, unix.Munmap(mem))
-	}
 	errs = append(errs, q.socket.close())
-	q.socket, q.file, q.mappings, q.umem, q.readable = nil, nil, nil, nil, nil
+	q.socket, q.file, q.umem, q.readable = nil, nil, nil, nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close %s: %w", q.name, err)
 	}

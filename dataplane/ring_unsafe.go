@@ -23,21 +23,24 @@ func ringOver[T uint64 | unix.XDPDesc](mem []byte, o unix.XDPRingOffset, entries
 	return r
 }
 
-// mapRing maps one ring of the socket. The mapping holds the socket, and with it the queue, until it is unmapped.
-func mapRing[T uint64 | unix.XDPDesc](fd int, pageOffset int64, o unix.XDPRingOffset, entries int) (ring[T], []byte, error) {
-	var slot T
-	mem, err := unix.Mmap(fd, pageOffset, int(o.Desc)+entries*int(unsafe.Sizeof(slot)),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return ring[T]{}, nil, fmt.Errorf("map ring at offset %#x: %w", pageOffset, err)
+// ringSizes asks where the words and slots of the four rings are in their mappings, and tells how many bytes each takes, by
+// the page offset that it is mapped at.
+func ringSizes(fd, entries int) (o unix.XDPMmapOffsets, sizes map[int64]int, err error) {
+	if err := getsockopt(fd, unix.XDP_MMAP_OFFSETS, unsafe.Pointer(&o), unsafe.Sizeof(o)); err != nil {
+		return o, nil, err
 	}
-	return ringOver[T](mem, o, entries), mem, nil
+	addresses, descriptors := entries*int(unsafe.Sizeof(uint64(0))), entries*int(unsafe.Sizeof(unix.XDPDesc{}))
+	return o, map[int64]int{
+		unix.XDP_UMEM_PGOFF_FILL_RING:       int(o.Fr.Desc) + addresses,
+		unix.XDP_UMEM_PGOFF_COMPLETION_RING: int(o.Cr.Desc) + addresses,
+		unix.XDP_PGOFF_RX_RING:              int(o.Rx.Desc) + descriptors,
+		unix.XDP_PGOFF_TX_RING:              int(o.Tx.Desc) + descriptors,
+	}, nil
 }
 
-// mmapOffsets asks where the words and slots of the four rings are in their mappings.
-func mmapOffsets(fd int) (unix.XDPMmapOffsets, error) {
-	var o unix.XDPMmapOffsets
-	return o, getsockopt(fd, unix.XDP_MMAP_OFFSETS, unsafe.Pointer(&o), unsafe.Sizeof(o))
+// memory is what is mapped, which is not Go's.
+func (m mapping) memory() []byte {
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&m.start)), m.end-m.start)
 }
 
 // kernelStatistics reads XDP_STATISTICS.

@@ -28,12 +28,13 @@ type socketGeometry struct {
 	metadata   int // bytes that the UMEM has room for before the data of a frame that is sent; 0 or txMetadataBytes
 }
 
-// umemSocket is a socket with its UMEM.
+// umemSocket is a socket with its UMEM and its rings.
 type umemSocket struct {
 	fd       int
 	umem     []byte
-	metadata int          // as in the geometry
-	close    func() error // gives back both, but for rings mapped by others
+	rings    map[int64][]byte // memory of the four by the page offset that it is mapped at (XDP_UMEM_PGOFF_FILL_RING)
+	metadata int              // as in the geometry
+	close    func() error     // gives all back
 }
 
 // newSocket creates a UMEM and a socket bound to the queue. It does not retry; a failed attempt leaves nothing
@@ -61,8 +62,12 @@ func newSocket(ifindex, queue int, g socketGeometry, bindFlags uint16) (*umemSoc
 	}
 	syscall.ForkLock.RUnlock()
 	if err == nil {
+		rings, err := ringsOf(s.FD())
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
 		umem := s.GetFrame(xdp.Desc{Addr: 0, Len: uint32(g.frames * g.frameBytes)})
-		return &umemSocket{s.FD(), umem, 0, func() error { return closeSocket(s) }}, nil
+		return &umemSocket{s.FD(), umem, rings, 0, func() error { return closeSocket(s) }}, nil
 	}
 	err = withErrno(err)
 	after, mapsErr := socketMappings()
@@ -77,21 +82,37 @@ func newSocket(ifindex, queue int, g socketGeometry, bindFlags uint16) (*umemSoc
 	return nil, err
 }
 
+// ringsOf finds the memory of the rings that asavie/xdp mapped and shows to nobody. To map them a second time is allowed
+// from Linux 6.4 on only ("xsk: allow remap of fill and/or completion rings"; before, xsk_mmap refuses bound sockets).
+func ringsOf(fd int) (map[int64][]byte, error) {
+	maps, err := mappingsOf(fd)
+	if err != nil {
+		return nil, err
+	}
+	rings := map[int64][]byte{}
+	for _, m := range maps {
+		rings[m.offset] = m.memory()
+	}
+	return rings, nil
+}
+
+// mappingsOf lists the mappings of a socket's rings.
+func mappingsOf(fd int) ([]mapping, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("identify socket: %w", err)
+	}
+	maps, err := socketMappings()
+	return maps[st.Ino], err
+}
+
 // closeSocket closes the socket and unmaps its rings, which [xdp.Socket.Close] leaves mapped: the mappings would hold
 // the queue, and the pinned UMEM, until the process ends.
 func closeSocket(s *xdp.Socket) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(s.FD(), &st); err != nil {
-		return fmt.Errorf("identify socket: %w", err)
-	}
 	creation.Lock()
 	defer creation.Unlock()
-	err := s.Close()
-	maps, mapsErr := socketMappings()
-	if mapsErr != nil {
-		return errors.Join(err, mapsErr)
-	}
-	return errors.Join(err, unmap(maps[st.Ino]))
+	maps, err := mappingsOf(s.FD())
+	return errors.Join(err, s.Close(), unmap(maps))
 }
 
 // socketErrnos are the errnos with which creating a socket is known to fail.
@@ -111,7 +132,10 @@ func withErrno(err error) error {
 }
 
 // mapping is a range of this process's address space.
-type mapping struct{ start, end uintptr }
+type mapping struct {
+	start, end uintptr
+	offset     int64 // in what is mapped there
+}
 
 // socketMappings lists the mappings of AF_XDP rings by the socket's inode. An AF_XDP socket is told from other
 // mapped sockets by its fill ring, whose page offset no other family uses.
@@ -141,7 +165,7 @@ func parseSocketMappings(r io.Reader) (map[uint64][]mapping, error) {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return nil, fmt.Errorf("parse mapping %q: %w", lines.Text(), err)
 		}
-		all[inode] = append(all[inode], mapping{uintptr(start), uintptr(end)})
+		all[inode] = append(all[inode], mapping{uintptr(start), uintptr(end), int64(offset)})
 		isXDP[inode] = isXDP[inode] || offset == unix.XDP_UMEM_PGOFF_FILL_RING
 	}
 	for inode := range all {

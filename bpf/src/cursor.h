@@ -78,6 +78,7 @@ static __always_inline __u32 frame_bytes(struct xdp_md *ctx, bool frags)
 /*
  * A driver may put as little as it likes into the first buffer (mlx5's striding receive queue: nothing), so what is not
  * directly readable is fetched by the kernel. A typed copy keeps the natural alignment, without which clang reads bytes.
+ * The verifier of older kernels (6.1) forgets what is known of a number that was kept on the stack; the mask tells it again.
  */
 #define DEFINE_PULL(name, type)                                                              \
 	static __always_inline bool name(struct cursor *c, type *to)                         \
@@ -87,7 +88,8 @@ static __always_inline __u32 frame_bytes(struct xdp_md *ctx, bool frags)
                                                                                              \
 		if (at > MAX_OFFSET || at + sizeof(*to) > c->end)                            \
 			return false;                                                        \
-		from = c->data + at;                                                         \
+		barrier_var(at);                                                             \
+		from = c->data + (at & MAX_OFFSET);                                          \
 		if ((void *)(from + 1) <= c->data_end)                                       \
 			*to = *from;                                                         \
 		else if (!c->frags || bpf_xdp_load_bytes(c->ctx, at, to, sizeof(*to)))       \

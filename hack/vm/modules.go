@@ -22,8 +22,8 @@ type module struct {
 func (k kernel) modules(ctx context.Context, names ...string) (ordered []module, err error) {
 	paths := map[string]string{}
 	err = filepath.WalkDir(k.dir, func(path string, _ fs.DirEntry, err error) error {
-		if base := filepath.Base(path); err == nil && strings.HasSuffix(base, ".ko.xz") {
-			paths[moduleName(strings.TrimSuffix(base, ".ko.xz"))] = path
+		if name, ok := strings.CutSuffix(strings.TrimSuffix(filepath.Base(path), ".xz"), ".ko"); err == nil && ok {
+			paths[moduleName(name)] = path
 		}
 		return err
 	})
@@ -36,7 +36,7 @@ func (k kernel) modules(ctx context.Context, names ...string) (ordered []module,
 		if !ok || slices.ContainsFunc(ordered, func(m module) bool { return m.name == name }) {
 			return nil
 		}
-		content, err := output(ctx, "xz", "-dc", path)
+		content, err := output(ctx, "xz", "-dcf", path) // of Debian 12 they are not packed, and with f pass as they are
 		if err != nil {
 			return fmt.Errorf("unpack module %s: %w", name, err)
 		}

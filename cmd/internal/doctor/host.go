@@ -45,7 +45,7 @@ func probe() kernelFacts {
 	}
 	if f.capabilities == nil {
 		steer, err := bpf.Load(bpf.Options{Queues: 1})
-		f.features = append(f.features, feature{"steering program", err, "Linux 5.15 or later with CONFIG_BPF_SYSCALL"})
+		f.features = append(f.features, feature{"steering program", err, "Linux 6.1 or later with CONFIG_BPF_SYSCALL"})
 		if err == nil {
 			f.features = append(f.features, feature{"XDP by bpf_link", probeLink(steer), "Linux 5.9 or later"})
 			steer.Close() //nolint:errcheck // it was never attached

@@ -32,6 +32,7 @@ var guest struct {
 	driver   string
 	queues   []int // to be tried
 	zeroCopy bool  // what the driver can do
+	tellsRSS bool  // the kernel tells how the driver places flows, if it does
 	nut      netlink.Link
 	home     netns.NsHandle
 	peer     netns.NsHandle
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 		return // no virtual machine of hack/vm
 	}
 	guest.zeroCopy = os.Getenv("RINGROAD_VM_ZERO_COPY") == "yes"
+	guest.tellsRSS = os.Getenv("RINGROAD_VM_TELLS_RSS") == "yes"
 	for n := range strings.SplitSeq(os.Getenv("RINGROAD_VM_QUEUES"), ",") {
 		queues, err := strconv.Atoi(n)
 		if err != nil {
