@@ -48,12 +48,14 @@ var legs = []leg{
 	{"virtio_net", newKernels, "virtio_net", 2, []int{2}, true, true, "."},
 	{"igb-old", oldKernel, "igb", 2, []int{2}, false, true, "^(TestQueues|TestZeroCopyThatCannotBeHad)$"},
 	{"igb-oldest", oldestKernel, "igb", 2, []int{2}, false, false, "^TestQueues$/^2$/^Relay$"},
+	{"veth-oldest", oldestKernel, "veth", 2, []int{2}, false, false, "^TestQueues$/^2$/^Relay$"},
 }
 
 // shortLegs are for every change to pass: minutes would be too long.
 var shortLegs = []leg{
 	{"igb", newKernels, "igb", 2, []int{2}, true, true, "^TestQueues$/^2$/^(Relay|TableChanged)$"},
 	{"igb-oldest", oldestKernel, "igb", 2, []int{2}, false, false, "^TestQueues$/^2$/^Relay$"},
+	{"veth-oldest", oldestKernel, "veth", 2, []int{2}, false, false, "^TestQueues$/^2$/^Relay$"},
 }
 
 // environment is what package guest goes by; the kernel hands it on to its first process.
@@ -75,7 +77,7 @@ type options struct {
 }
 
 func main() {
-	only := flag.String("only", "", "one machine: igb, virtio_net, igb-old or igb-oldest")
+	only := flag.String("only", "", "one machine: igb, virtio_net, igb-old, igb-oldest or veth-oldest")
 	tests := flag.String("run", "", "some tests: a pattern as that of go test")
 	var o options
 	flag.BoolVar(&o.short, "short", false, "a few tests that take a minute; where fetching takes longer than that, the machines are passed over")
@@ -202,6 +204,8 @@ func (s *store) all(ctx context.Context, limit time.Duration) (e emulator, kerne
 // newWire chooses a machine's wire. Several queues of virtio need root; without it there is one.
 func newWire(l leg) (wire, leg, error) {
 	switch {
+	case l.nic == "veth":
+		return veth{}, l, nil
 	case l.nic != "virtio_net":
 		return hub{}, l, nil
 	case os.Geteuid() != 0:

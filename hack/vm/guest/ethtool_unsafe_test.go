@@ -50,3 +50,6 @@ func setChannels(name string, combined int) error {
 func setIndirection(name string, table []uint32) error {
 	return ethtool(name, append([]uint32{setTable, uint32(len(table))}, table...))
 }
+
+// fillChecksums is `ethtool -K NAME tx off`.
+func fillChecksums(name string) error { return ethtool(name, []uint32{unix.ETHTOOL_STXCSUM, 0}) }

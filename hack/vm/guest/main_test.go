@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,6 +76,11 @@ func setUp() (err error) {
 	if err := <-made; err != nil {
 		return fmt.Errorf("make the peer's namespace: %w", err)
 	}
+	if guest.driver == "veth" {
+		if err := makeVeth(); err != nil {
+			return fmt.Errorf("make a veth pair: %w", err)
+		}
+	}
 	peer, err := linkWithMAC(":02")
 	if err != nil {
 		return err
@@ -82,7 +88,13 @@ func setUp() (err error) {
 	if err := netlink.LinkSetNsFd(peer, int(guest.peer)); err != nil {
 		return fmt.Errorf("move the peer's interface: %w", err)
 	}
-	if err := inPeer(func() error { return bringUp(":02", "peer", peer4+"/24", peer6+"/64") }); err != nil {
+	err = inPeer(func() error {
+		if err := bringUp(":02", "peer", peer4+"/24", peer6+"/64"); err != nil || guest.driver != "veth" {
+			return err
+		}
+		return fillChecksums("peer") // as on the wire of a card
+	})
+	if err != nil {
 		return err
 	}
 	if err := setUpNUT(); err != nil {
@@ -98,6 +110,15 @@ func setUp() (err error) {
 		go server.Serve(ln) //nolint:errcheck // to the end of the machine
 	}
 	return nil
+}
+
+// makeVeth makes the two interfaces that a machine without cards has.
+func makeVeth() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = "veth0", net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
+	attrs.NumRxQueues, attrs.NumTxQueues = slices.Max(guest.queues), slices.Max(guest.queues)
+	return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "veth1", PeerHardwareAddr: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 2},
+		PeerNumRxQueues: 1, PeerNumTxQueues: uint32(slices.Max(guest.queues))})
 }
 
 // backendConnections are those that the backends have.
