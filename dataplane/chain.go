@@ -129,12 +129,15 @@ func (q *Queue) skip(visible uint32) uint32 {
 
 // Chained reports whether some of the frames peeked make up one packet together. Never on an interface whose MTU fits
 // one frame ([LinkInfo.Frags]).
-func (q *Queue) Chained() bool { return q.chained }
+func (q *Queue) Chained() bool { return q.chained && q.backlog.empty() }
 
 // More reports whether the packet of the i-th peeked frame goes on in the next one.
 //
 // Preconditions: i is less than what Peek returned.
-func (q *Queue) More(i int) bool { return q.rx.at(uint32(i)).Options&unix.XDP_PKT_CONTD != 0 }
+func (q *Queue) More(i int) bool { return q.backlog.empty() && q.goesOn(i) }
+
+// goesOn is More on the RX ring.
+func (q *Queue) goesOn(i int) bool { return q.rx.at(uint32(i)).Options&unix.XDP_PKT_CONTD != 0 }
 
 // putChain puts the first n bytes of the group at addr on the TX ring.
 func (q *Queue) putChain(addr uint64, n int) {

@@ -10,7 +10,7 @@
 // # The frame's way
 //
 //  1. XDP steers the frame to the socket of the queue it came in on, or passes it to the kernel ([Interface.Steer]).
-//  2. RX descriptor -> frame owned by the worker ([Queue.Peek], [Queue.Frame]).
+//  2. RX descriptor -> frame owned by the worker ([Queue.Peek], [Queue.Frame]), by way of the backlog if the ring is crowded.
 //  3. The worker copies what it wants, the frame goes straight back to the fill ring ([Queue.Release]).
 //  4. (stack) netstack marks connections ready.
 //  5. (proxy) the worker runs ready sessions.
@@ -37,7 +37,7 @@
 //
 // RX frames and TX frames never change sides: as many frames as the fill ring has slots receive, the others send. So
 // putting a frame back on the fill ring, or a reserved frame on the TX ring, cannot fail, and the RX ring cannot
-// overflow: a worker that falls behind shows as an empty fill ring ([KernelStats]). Running out of TX frames is
+// overflow: a worker that falls behind shows as a backlog, and one that does not even look at its ring as an empty fill ring ([KernelStats]). Running out of TX frames is
 // back-pressure ([Queue.Reserve] answers false), never a drop.
 //
 // # Jumbo frames
@@ -48,8 +48,10 @@
 //
 // # Memory
 //
-// The UMEM is pinned and resident from the start: Frames x FrameBytes, by default 5120 x 2048 = 10 MiB a queue: 4096
-// frames fill the fill ring (2048 were too few: bulk traffic emptied it), 1024 are for sending, 1.2 ms of 10 Gbit/s. The TX ring may have
+// The UMEM is pinned and resident from the start: Frames x FrameBytes, by default 2560 x 2048 = 5 MiB a queue: 2048
+// frames fill the fill ring, 2.4 ms of 10 Gbit/s, 512 are for sending. What comes while a loop does not take it goes from a
+// crowded RX ring to the backlog (backlog.go), in memory of its size, which is taken as it is needed and given back
+// ([Queue.Trim]): 4 MiB at most by default. The TX ring may have
 // more slots than there are TX frames. Where the driver hands out frames that it does not have (rx.go), the worker reads
 // copies: as much memory again as the frames that receive.
 //

@@ -4,8 +4,8 @@ package dataplane
 // load and a comparison for each. They are called where the queue is worked on: Peeked
 // by the owner's receiving side, the others by its sending side.
 type Hooks struct {
-	// Peeked: n frames were taken from the RX ring, the first of them from slot; left
-	// wait there behind them.
+	// Peeked: n frames were taken from the RX ring, the first of them from slot, or, with
+	// the slot -1, from the backlog; left wait behind them.
 	Peeked func(slot, n, left int)
 	// Kicking: frames are about to be handed to the kernel, up to the one that was counted
 	// last, which is the number frames, in n descriptors.

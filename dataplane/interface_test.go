@@ -257,7 +257,7 @@ func TestLockedMemoryLimit(t *testing.T) {
 	var err error
 	withoutCapabilities(t, func() { _, err = in.OpenQueue(QueueOptions{}) }, unix.CAP_IPC_LOCK)
 	must(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &old))
-	wantError(t, err, ErrLockedMemory, "10240 KiB", "64 KiB", "ulimit -l")
+	wantError(t, err, ErrLockedMemory, "5120 KiB", "64 KiB", "ulimit -l")
 }
 
 func TestProgramDoesNotOutliveItsInterface(t *testing.T) {

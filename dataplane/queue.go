@@ -14,15 +14,19 @@ import (
 )
 
 const (
-	defaultRingEntries = 4096 // at 2048 bulk traffic emptied the fill ring
-	defaultFrameBytes  = 2048 // holds an MTU of 1500 and the kernel's headroom
-	maxFrameBytes      = 4096 // a page: more is for huge pages only
-	defaultBindTimeout = 3 * time.Second
+	defaultRingEntries  = 2048    // 2.4 ms of 10 Gbit/s; the backlog takes what comes while a loop does not
+	defaultFrameBytes   = 2048    // holds an MTU of 1500 and the kernel's headroom
+	maxFrameBytes       = 4096    // a page: more is for huge pages only
+	defaultBacklogBytes = 4 << 20 // 8,000 requests of 500 bytes
+	defaultBindTimeout  = 3 * time.Second
 
 	// busyPollMicroseconds enables polling: the calls made here do not block, and poll once.
 	busyPollMicroseconds = 20
 
 	minRingEntries, maxRingEntries = 64, 1 << 15
+
+	// A backlog holds a few packets of any MTU.
+	minBacklogBytes, maxBacklogBytes = 64 << 10, 1 << 30
 	// frameHeadroomBytes is what the kernel keeps free before a received frame.
 	frameHeadroomBytes = unix.XDP_PACKET_HEADROOM
 	// linkHeaderBytes is the Ethernet header with two VLAN tags.
@@ -32,9 +36,10 @@ const (
 // QueueOptions are the sizes and modes of a queue. The zero value of each field but Queue stands for its default.
 type QueueOptions struct {
 	Queue       int            // index of the NIC queue
-	RingEntries int            // slots of each of the four rings, a power of two; default 4096
+	RingEntries int            // slots of each of the four rings, a power of two; default 2048
 	FrameBytes  int            // 2048 or 4096; default: what the link's MTU and its driver need; larger packets take several
 	Frames      int            // frames of the UMEM, at most RingEntries of them for receiving; default 5/4 RingEntries
+	Backlog     int            // bytes for packets of a crowded RX ring, taken as they are needed; default 4 MiB, negative: none
 	ZeroCopy    ZeroCopyMode   // default ZeroCopyAuto
 	TXChecksum  TXChecksumMode // default TXChecksumAuto
 	BusyPoll    int            // frames that a poll of the driver by the owner may handle; default 0: the kernel polls
@@ -53,6 +58,10 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 	if o.Frames == 0 {
 		o.Frames = o.RingEntries * 5 / 4
 	}
+	if o.Backlog == 0 {
+		o.Backlog = defaultBacklogBytes
+	}
+	o.Backlog = max(o.Backlog, 0) &^ (backlogAlign - 1)
 	if o.Stats == nil {
 		o.Stats = new(Stats)
 	}
@@ -66,6 +75,8 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 		return o, fmt.Errorf("%w: frames of %d bytes: want 2048 or 4096", ErrOptions, o.FrameBytes)
 	case o.Frames < minRingEntries || o.Frames > 2*o.RingEntries:
 		return o, fmt.Errorf("%w: %d frames: want %d to %d (twice the ring entries)", ErrOptions, o.Frames, minRingEntries, 2*o.RingEntries)
+	case o.Backlog > 0 && o.Backlog < minBacklogBytes || o.Backlog > maxBacklogBytes:
+		return o, fmt.Errorf("%w: a backlog of %d bytes: want %d to %d", ErrOptions, o.Backlog, minBacklogBytes, maxBacklogBytes)
 	case o.BusyPoll < 0 || o.BusyPoll > math.MaxUint16:
 		return o, fmt.Errorf("%w: a busy-poll budget of %d: want 0 to %d", ErrOptions, o.BusyPoll, math.MaxUint16)
 	case o.Queue < 0:
@@ -100,6 +111,8 @@ type Queue struct {
 	tx         ring[unix.XDPDesc]
 	completion ring[uint64]
 
+	backlog  backlog
+	crowded  uint32 // so many received frames may be on the RX ring: more are set aside
 	peeked   uint32 // RX descriptors whose frames the loop may read
 	taken    uint32 // RX descriptors whose frames are in state RX; valid iff chains, otherwise those peeked are
 	busyPoll bool   // Peek polls the driver
@@ -155,6 +168,7 @@ func OpenQueue(l LinkInfo, o QueueOptions) (*Queue, error) {
 	if q.chains {
 		span = framesFor(q.maxFrame, o.FrameBytes)
 	}
+	q.crowded = uint32(o.rxFrames() / crowdedPart)
 	q.frames = newFrames(uint(bits.TrailingZeros(uint(o.FrameBytes))), o.rxFrames(), o.Frames-o.rxFrames(), span)
 	if err := q.setUp(l, o); err != nil {
 		return nil, fmt.Errorf("open %s: %w", q.name, errors.Join(err, q.Close()))
@@ -208,6 +222,9 @@ func (q *Queue) setUp(l LinkInfo, o QueueOptions) (err error) {
 		return fmt.Errorf("%w: checksum offload was demanded, %s; set tx_checksum to auto or software", ErrUnsupported, q.txChecksumReason)
 	}
 	if err := q.layRings(o.RingEntries); err != nil {
+		return err
+	}
+	if q.backlog, err = newBacklog(o.Backlog); err != nil {
 		return err
 	}
 	if q.zeroCopy && policyOf(l.Driver).doubles {
@@ -296,7 +313,7 @@ func (q *Queue) Close() error {
 	if q.file != nil {
 		errs = append(errs, q.file.Close())
 	}
-	errs = append(errs, q.socket.close())
+	errs = append(errs, q.backlog.close(), q.socket.close())
 	q.socket, q.file, q.umem, q.readable = nil, nil, nil, nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close %s: %w", q.name, err)
@@ -335,7 +352,8 @@ func (q *Queue) Levels() Levels {
 		FillRing: int(q.fill.level()), RXRing: int(q.rx.level()), TXRing: int(q.tx.level()),
 		CompletionRing: int(q.completion.level()),
 		RingEntries:    len(q.fill.slots),
-		FrameBytes:     1 << q.frames.shift,
+		Backlog:        q.backlog.level(), BacklogBytes: len(q.backlog.data),
+		FrameBytes: 1 << q.frames.shift,
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 func TestQueueReceivesEveryFrameInOrder(t *testing.T) {
 	w := newWire(t, 1, 1)
 	in := w.open(0)
-	q := w.openQueue(in, QueueOptions{RingEntries: 256})
+	q := w.openQueue(in, QueueOptions{RingEntries: 256, Backlog: -1})
 	s := w.station(0)
 	var got uint32
 	const total = 20000

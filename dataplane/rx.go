@@ -21,8 +21,31 @@ import (
 
 // Peek makes received frames readable, at most limit, and returns how many: those peeked before and not yet released,
 // and then new ones. A packet in several frames ([Queue.Chained]) is there with all of them: the last does not go on,
-// and the limit is exceeded where the first packet alone has more.
-func (q *Queue) Peek(limit int) (n int) {
+// and the limit is exceeded where the first packet alone has more. A crowded ring is emptied into the backlog, from which
+// every packet comes in one piece.
+func (q *Queue) Peek(limit int) int {
+	h, known := q.hooks.Load(), q.peeked
+	if known == 0 || !q.backlog.empty() { // the caller has none of the ring's
+		if q.rx.peek(uint32(limit)) == uint32(limit) && q.rx.waiting() > q.crowded {
+			q.setAside()
+		}
+	}
+	if !q.backlog.empty() {
+		known, n := len(q.backlog.peeked), q.backlog.peek(limit)
+		if h != nil && n > known {
+			h.Peeked(-1, n-known, q.Waiting()-n)
+		}
+		return n
+	}
+	n := q.peekRing(limit)
+	if h != nil && q.peeked > known {
+		h.Peeked(int((q.rx.head+known)&q.rx.mask), int(q.peeked-known), int(q.rx.seen-q.rx.head-q.peeked))
+	}
+	return n
+}
+
+// peekRing is Peek at the RX ring.
+func (q *Queue) peekRing(limit int) int {
 	m := q.look(uint32(limit))
 	if m == 0 && q.busyPoll {
 		q.stats.BusyPolls++
@@ -49,9 +72,6 @@ func (q *Queue) Peek(limit int) (n int) {
 	}
 	if q.distrusted {
 		q.copyOut(q.peeked, m)
-	}
-	if h := q.hooks.Load(); h != nil {
-		h.Peeked(int((q.rx.head+q.peeked)&q.rx.mask), int(m-q.peeked), int(q.rx.seen-q.rx.head-m))
 	}
 	q.stats.RXBatches++
 	q.stats.RXFrames += uint64(packets)
@@ -89,8 +109,8 @@ func (q *Queue) copyOut(from, to uint32) {
 	}
 }
 
-// Waiting is how many received frames are on the RX ring, those peeked included.
-func (q *Queue) Waiting() int { return int(q.rx.waiting()) }
+// Waiting is how many received frames are on the RX ring or in the backlog, those peeked included.
+func (q *Queue) Waiting() int { return q.backlog.frames + int(q.rx.waiting()) }
 
 // look is what the ring has to peek at.
 func (q *Queue) look(limit uint32) uint32 {
@@ -105,6 +125,14 @@ func (q *Queue) look(limit uint32) uint32 {
 //
 // Preconditions: i is less than what Peek returned.
 func (q *Queue) Frame(i int) []byte {
+	if !q.backlog.empty() {
+		return q.backlog.peeked[i].packet
+	}
+	return q.onRing(i)
+}
+
+// onRing is the i-th frame peeked at the RX ring.
+func (q *Queue) onRing(i int) []byte {
 	d := q.rx.at(uint32(i))
 	end := d.Addr + uint64(d.Len)
 	return q.readable[d.Addr:end:end]
@@ -117,6 +145,15 @@ func (q *Queue) Release(n int) {
 	if n == 0 {
 		return
 	}
+	if !q.backlog.empty() {
+		q.backlog.release(n)
+		return
+	}
+	q.releaseRing(n)
+}
+
+// releaseRing is Release of frames of the RX ring.
+func (q *Queue) releaseRing(n int) {
 	if uint32(n) > q.peeked {
 		panic(fmt.Sprintf("dataplane: release of %d frames, %d peeked", n, q.peeked))
 	}

@@ -89,7 +89,7 @@ func TestFrameThatTheDriverDidNotHaveIsDropped(t *testing.T) {
 // twice at the same time.
 func TestFrameThatGoesRoundTwice(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Backlog: -1})
 	s := w.station(0)
 	const burst = 48
 	round := func(atFirst func()) (right int) {

@@ -17,6 +17,8 @@ type Stats struct {
 	RXOversized uint64 `name:"rx_oversized" unit:"frames" kind:"counter" help:"Frames dropped because they were larger than the MTU (jumbo frames only; others are dropped by the kernel)."`
 	RXInvalid   uint64 `name:"rx_invalid" unit:"descriptors" kind:"counter" help:"Descriptors dropped because they named a frame that the driver did not have, or more bytes than a frame holds: a fault of the driver."`
 	RXBatches   uint64 `name:"rx_batches" unit:"batches" kind:"counter" help:"Peeks that found frames."`
+	Backlogged  uint64 `name:"backlogged" unit:"frames" kind:"counter" help:"Packets copied into the backlog because the RX ring was crowded."`
+	BacklogFull uint64 `name:"backlog_full" unit:"events" kind:"counter" help:"Times the backlog had no room for a packet of a crowded RX ring, which stayed there."`
 	FillWakeups uint64 `name:"fill_wakeups" unit:"calls" kind:"counter" help:"System calls made because the driver had run out of frames to receive into."`
 	BusyPolls   uint64 `name:"busy_polls" unit:"calls" kind:"counter" help:"System calls made to poll the driver (busy_poll)."`
 
@@ -37,6 +39,7 @@ type Stats struct {
 	KickStalled   uint64 `name:"kick_stalled" unit:"events" kind:"counter" help:"Kicks that left descriptors behind because the kernel took no more; a later kick sends them."`
 
 	RXRingHighWater   uint64 `name:"rx_ring_high_water" unit:"frames" kind:"gauge" help:"Most frames seen waiting on the RX ring."`
+	BacklogHighWater  uint64 `name:"backlog_high_water_bytes" unit:"bytes" kind:"gauge" help:"Most bytes seen in the backlog."`
 	TXRingHighWater   uint64 `name:"tx_ring_high_water" unit:"frames" kind:"gauge" help:"Most descriptors seen waiting on the TX ring at a kick."`
 	TXFramesHighWater uint64 `name:"tx_frames_high_water" unit:"frames" kind:"gauge" help:"Most TX frames in use at a time."`
 
@@ -80,6 +83,8 @@ type Levels struct {
 	RingEntries int
 	// FrameBytes is the size of a frame.
 	FrameBytes int
+	// Backlog is how many bytes of the backlog are in use, BacklogBytes its capacity.
+	Backlog, BacklogBytes int
 }
 
 // Sum is the number of frames accounted for: Frames, unless one leaked.

@@ -203,7 +203,7 @@ func (w *Waiter) due() bool {
 		return true
 	}
 	for _, qw := range w.queues {
-		if qw.queue.rx.level() > 0 {
+		if qw.queue.rx.level() > 0 || !qw.queue.backlog.empty() {
 			return true
 		}
 	}

@@ -300,7 +300,7 @@ func wantIdle(t testing.TB, q *Queue) {
 		return q.Levels().TX == 0
 	})
 	l, rx := q.Levels(), q.frames.rx
-	want := Levels{Frames: l.Frames, Free: l.Frames - rx, Fill: rx, FillRing: rx, RingEntries: l.RingEntries, FrameBytes: l.FrameBytes}
+	want := Levels{Frames: l.Frames, Free: l.Frames - rx, Fill: rx, FillRing: rx, RingEntries: l.RingEntries, FrameBytes: l.FrameBytes, BacklogBytes: l.BacklogBytes}
 	if l != want || l.Sum() != l.Frames {
 		t.Errorf("idle levels %+v, want %+v", l, want)
 	}

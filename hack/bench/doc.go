@@ -35,14 +35,13 @@
 //   - 64 connections, user-space CPU 5.4 us (5 us), of all the proxy's 9.9 us: a request is 1.6 us of receiving, 0.9 us of sending, 0.8 us
 //     of netstack, 1 us of parsing, 0.8 us of relaying. The way to 3 us is below. 1 KB answers, 1.20x (1.25x): they come from the backend
 //     in two segments, head and body, which are 3.3 frames, 1.5 turns and 0.9 send calls a request instead of 2, 0.3 and 0.3.
-//   - Resident memory 46 MB (40 MB): 20 MB are the frames of two sockets (4096 for receiving and 1024 for sending each), 2 MB the
-//     table of open connections that the XDP program reads, 7 to 8 MB the worker's heap, 3 MB the master's, the rest is the
-//     executable and what the runtime keeps. Four fifths of the frames (rings.frames: 4096) gave 42 MB with no worse
-//     figure but in bursts.
 //   - 5,000 connections, p99 5.8x (1x; requests/s 1.17x): in a closed loop all 5,000 requests wait before the slowest, which is the
-//     worker, in its RX ring of 4,096 frames: what does not fit is lost (30,000 frames in 2 s) and sent again after 200 ms. The kernel
-//     moves them into socket buffers as they come. To empty a ring with more than 1,024 frames before requests are worked on was
-//     measured: 0.47x of the requests/s, three times the memory, a worse p99.
+//     worker. In that result they waited in its RX ring, and of 50,000 frames in 2 s there was no room for one. Since then a crowded ring is
+//     emptied into a backlog: none is lost, and p99 is 1.2x (requests/s 1.25x): 204 ms where the median is 116. One request in fifteen is
+//     then the first of its connection, which waits for the handshakes of 5,000.
+//   - Resident memory 46 MB (40 MB): 36 MB since the rings have 2,048 entries and the backlog takes bursts. 10 MB are the frames of two
+//     sockets (2,048 for receiving and 512 for sending each), 2 MB the table of open connections that the XDP program reads, 7 to 8 MB the
+//     worker's heap, 3 MB the master's, the rest is the executable and what the runtime keeps.
 //   - A connection for each request, 0.68x of HAProxy (1.15x; closed by the client 0.82x of nginx): no proxy can be there, as direct
 //     itself has 1.05x (1.10x). The machine spends 60 us a request without a proxy, 66 with HAProxy, and 89 here: 18 us are the
 //     kick, 35 user space. By BenchmarkConnection a third of that is SYN and endpoint (newEndpoint, FindRoute, registering,

@@ -129,9 +129,10 @@ func (p PortRange) Ports() int { return int(p.Last) - int(p.First) + 1 }
 
 // Rings is the geometry of each AF_XDP socket.
 type Rings struct {
-	Entries    int // slots of each of the four rings, a power of two
-	FrameBytes int // bytes of one UMEM frame, 2048 or 4096; 0: auto, by the MTU of the interface
-	Frames     int // frames of the UMEM; 0: auto, a quarter more than Entries
+	Entries      int // slots of each of the four rings, a power of two
+	FrameBytes   int // bytes of one UMEM frame, 2048 or 4096; 0: auto, by the MTU of the interface
+	Frames       int // frames of the UMEM; 0: auto, a quarter more than Entries
+	BacklogBytes int // memory for packets of a crowded RX ring; 0: off
 }
 
 // TCP holds the knobs of the user-space TCP.

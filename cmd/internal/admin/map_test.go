@@ -52,6 +52,11 @@ var stations = []station{
 		more: []string{"queue_rx_invalid_total", "xdp_frames_total"}, events: []string{"frame_received"}, keys: []string{"rings.entries", "busy_poll"},
 	},
 	{
+		kernel: "the CPU's backlog, `netdev_max_backlog`", here: "backlog: what a crowded RX ring is emptied into", code: []string{"dataplane.Queue.Peek", "dataplane.backlog"}, top: []string{"RX backlog"},
+		level: "queue_backlog_bytes", capacity: "queue_backlog_capacity_bytes", high: "queue_backlog_high_water_bytes", full: "queue_backlog_full_total",
+		more: []string{"queue_backlogged_total"}, events: []string{"frame_received"}, keys: []string{"rings.backlog"},
+	},
+	{
 		kernel: "interrupt handler: parse, find the socket, copy, ACK, mark ready", here: "a turn takes a batch through netstack", code: []string{"stack.Stack.Turn"},
 		more: []string{"loop_batch_frames", "loop_turn_length_seconds"}, events: []string{"frame_received"}, keys: []string{"rx_checksum"},
 	},

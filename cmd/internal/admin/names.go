@@ -51,17 +51,19 @@ var families = []family{
 // renamed are the fields that say in the metrics' vocabulary what they are, by the
 // prefix of their struct and their name. "" hides one.
 var renamed = map[string]string{
-	"levels_frames":              "umem_frames_capacity",
-	"levels_ring_entries":        "ring_capacity",
-	"levels_fill_ring_low_water": "queue_fill_ring_low_water",
-	"loop_batch":                 "loop_batch_frames",
-	"proxy_client_bytes_in":      "client_received_bytes",
-	"proxy_client_bytes_out":     "client_sent_bytes",
-	"proxy_backend_bytes_in":     "backend_received_bytes",
-	"proxy_backend_bytes_out":    "backend_sent_bytes",
-	"proxy_loop_lag":             "loop_lag",
-	"proxy_connections_max":      "connections_high_water",
-	"upstream_server_id":         "",
+	"levels_frames":                 "umem_frames_capacity",
+	"levels_ring_entries":           "ring_capacity",
+	"levels_backlog_bytes":          "queue_backlog_bytes",
+	"levels_backlog_capacity_bytes": "queue_backlog_capacity_bytes",
+	"levels_fill_ring_low_water":    "queue_fill_ring_low_water",
+	"loop_batch":                    "loop_batch_frames",
+	"proxy_client_bytes_in":         "client_received_bytes",
+	"proxy_client_bytes_out":        "client_sent_bytes",
+	"proxy_backend_bytes_in":        "backend_received_bytes",
+	"proxy_backend_bytes_out":       "backend_sent_bytes",
+	"proxy_loop_lag":                "loop_lag",
+	"proxy_connections_max":         "connections_high_water",
+	"upstream_server_id":            "",
 }
 
 // nameOf works out the metric of a field. ok is false when it is none.

@@ -74,6 +74,7 @@ var fulls = []full{
 	{"drop_packet_rate", verdict("drop_packet_rate"), "packets were dropped because their source sends too many", "filter.packet_rate: larger, or filter.allow for that source"},
 	{"fill_ring_empty", queue(kernel, "fill_ring_empty"), "times the NIC had no frame to receive into: frames may have been lost", "rings.entries: larger, or workers: more"},
 	{"rx_ring_full", queue(kernel, "rx_ring_full"), "frames were lost because the RX ring was full", "rings.entries: larger, or workers: more"},
+	{"backlog_full", queue(ours, "backlog_full"), "times packets of a crowded RX ring stayed there because the backlog was full", "rings.backlog: larger, or workers: more"},
 	{"rx_dropped", tooLarge, "frames were dropped, as when they are larger than a frame of the UMEM", "lower the MTU of the peers, or switch their TSO off"},
 	{"rx_oversized", queue(ours, "rx_oversized"), "frames were dropped because they were larger than the MTU", "the same MTU at both ends of the link"},
 	{"rx_invalid", queue(ours, "rx_invalid"), "frames were dropped because the driver did not have them", "rings.entries: larger, or zero_copy: off"},

@@ -99,11 +99,11 @@ type kind struct {
 // kinds describe events. The places of values are those of the constants below.
 var kinds = [kindCount]kind{
 	FrameReceived: {"frame_received", "frames of the connection were taken from the RX ring and copied into a packet of netstack", []value{
-		{"interface", ifaceName, ""}, {"queue", number, "of the interface"}, {"slot", number, "of the RX ring, of the first frame"},
+		{"interface", ifaceName, ""}, {"queue", number, "of the interface"}, {"slot", optional, "of the RX ring, of the first frame; none: it came from the backlog"},
 		{"position", number, "of the first frame in the batch, from 1"}, {"batch", number, "frames taken at once"},
 		{"frames", number, "of the connection"}, {"bytes", number, "of payload"}, {"flags", flagSet, "TCP"},
 		{"handed_by", optional, "the worker that they came in at, and that handed them over; queue, slot and batch are not known then"},
-		{"waiting", number, "frames left on the RX ring behind the batch"}}},
+		{"waiting", number, "frames left on the RX ring, and in the backlog, behind the batch"}}},
 	SYNQueue:      {"syn_queue", "the handshake waits in the SYN queue: the SYN-ACK was sent", nil},
 	AcceptQueue:   {"accept_queue", "the handshake is done: the connection waits in the accept queue", nil},
 	Accepted:      {"accepted", "the worker took the connection off the accept queue", nil},

@@ -94,25 +94,28 @@ func (l *line) frameReceived(side Side, s *sighting) {
 	}
 	l.batch = s.batch
 	e := Event{At: s.at, Kind: FrameReceived, Side: side, Values: [maxValues]uint32{
-		frameInterface: uint32(s.link), frameQueue: uint32(s.queue), frameSlot: s.slot, framePosition: s.index + 1, frameBatch: s.n,
+		frameInterface: uint32(s.link), frameQueue: uint32(s.queue), framePosition: s.index + 1, frameBatch: s.n,
 		frameFrames: 1, frameBytes: s.bytes, frameFlags: flags, frameFrom: uint32(s.from + 1), frameWaiting: s.left,
 	}}
 	if s.from < 0 {
 		r := l.recorder
 		e.Values[frameSlot] = r.slot(s)
 	} else {
-		e.Values[frameBatch], e.Values[framePosition] = 0, 0
+		e.Values[frameSlot], e.Values[frameBatch], e.Values[framePosition] = 0, 0, 0
 	}
 	l.add(e)
 }
 
-// slot is that of a frame: the slots of a batch follow one another round the ring.
+// slot is that of a frame, plus one; 0: it came from the backlog. The slots of a batch follow one another round the ring.
 func (r *Recorder) slot(s *sighting) uint32 {
-	slot := s.slot + s.index
+	if s.slot < 0 {
+		return 0
+	}
+	slot := uint32(s.slot) + s.index
 	if n := r.worker.RingEntries; n > 0 {
 		slot %= uint32(n)
 	}
-	return slot
+	return slot + 1
 }
 
 // frameSent adds a frame that was put on the TX ring. Those that follow one another

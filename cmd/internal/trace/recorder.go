@@ -102,7 +102,7 @@ type sighting struct {
 	key   uint64
 	at    time.Duration
 	batch uint64 // number
-	slot  uint32 // of the first frame of the batch
+	slot  int32  // of the first frame of the batch; -1: it came from the backlog
 	n     uint32 // frames of the batch
 	left  uint32
 	index uint32
@@ -226,7 +226,7 @@ func (r *Recorder) received(s *stack.Segment) {
 			b.at = r.now()
 		}
 		seen.at, seen.batch, seen.n, seen.left, seen.index = b.at, b.number, uint32(b.n), uint32(b.left), uint32(s.Index)
-		seen.slot, seen.queue = uint32(b.slot), uint16(r.worker.Queues[s.Link][s.Device])
+		seen.slot, seen.queue = int32(b.slot), uint16(r.worker.Queues[s.Link][s.Device])
 	} else {
 		seen.at, seen.from = r.now(), int8(s.From)
 	}

@@ -96,7 +96,12 @@ func (l *Line) Describe(e *Event) string {
 		if v[frameFrom] > 0 {
 			return what + fmt.Sprintf(", handed over by worker %d", v[frameFrom]-1)
 		}
-		what += fmt.Sprintf(" queue %d, RX ring slot %d", v[frameQueue], v[frameSlot])
+		what += fmt.Sprintf(" queue %d, ", v[frameQueue])
+		if v[frameSlot] > 0 {
+			what += fmt.Sprintf("RX ring slot %d", v[frameSlot]-1)
+		} else {
+			what += "backlog"
+		}
 		if v[frameBatch] > 1 {
 			what += fmt.Sprintf(", %d of a batch of %d", v[framePosition], v[frameBatch])
 		}

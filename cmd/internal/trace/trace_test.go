@@ -202,3 +202,25 @@ func TestNamesAreTold(t *testing.T) {
 		}
 	}
 }
+
+// A frame that came by way of the backlog has no slot of the RX ring; one of slot 0 has.
+func TestSlotsAreTold(t *testing.T) {
+	r := &Recorder{worker: Worker{RingEntries: 8}}
+	l := &Line{Interfaces: []string{"e0"}}
+	for _, c := range []struct {
+		seen       sighting
+		text, slot string
+	}{
+		{sighting{slot: 6, index: 2, n: 4, from: -1}, "queue 0, RX ring slot 0, 3 of a batch of 4", `"slot":0,`},
+		{sighting{slot: -1, index: 2, n: 4, left: 9, from: -1}, "queue 0, backlog, 3 of a batch of 4, 9 behind it", `"queue":0,"position":3`},
+	} {
+		to := &line{recorder: r}
+		to.frameReceived(Client, &c.seen)
+		e := to.events[0]
+		l.Events = []Event{e}
+		b, err := l.appendMessage(nil)
+		if text := l.Describe(&e); err != nil || !strings.Contains(text, c.text) || !strings.Contains(string(b), c.slot) {
+			t.Errorf("%q, %s, %v; want %q and %s", text, b, err, c.text, c.slot)
+		}
+	}
+}

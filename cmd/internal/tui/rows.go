@@ -29,6 +29,8 @@ var buffers = []buffer{
 		means: "to receive into; ! the NIC found none"},
 	{name: "RX ring", level: levels("rx_ring"), capacity: levels("ring_entries"), high: ours("rx_ring_high_water"), full: func(c *counters) uint64 { return c.kernel["rx_ring_full"] + c.ours["rx_invalid"] },
 		means: "received, not yet read; ! frames lost"},
+	{name: "RX backlog", level: levels("backlog_bytes"), capacity: levels("backlog_capacity_bytes"), high: ours("backlog_high_water_bytes"), full: ours("backlog_full"), spare: true,
+		means: "bytes off a crowded RX ring; ! no room"},
 	{name: "handover", level: handover("ring_out_bytes"), capacity: handover("ring_capacity_bytes"), high: handover("ring_high_water"), full: handover("handed_full"), several: true,
 		means: "bytes to other workers; ! frames lost"},
 	{name: "SYN queue", level: inStack("syn_queue"), capacity: inStack("listen_queue_capacity"), high: inStack("syn_queue_high_water"), full: inStack("syn_cookies_sent"),

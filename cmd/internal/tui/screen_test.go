@@ -39,9 +39,9 @@ func reading(n int, seconds uint64) *Reading {
 		for i := range s.Interfaces {
 			s.Interfaces[i].Queues = append(s.Interfaces[i].Queues, worker.QueueStats{
 				Queue: w, Worker: w,
-				Ours:   map[string]uint64{"rx_frames": 20000 * seconds, "rx_bytes": 30e6 * seconds, "tx_frames": 21000 * seconds, "tx_bytes": 31e6 * seconds, "rx_ring_high_water": 1050, "tx_frames_high_water": 1024, "tx_ring_high_water": 700, "tx_no_frame": 40},
+				Ours:   map[string]uint64{"rx_frames": 20000 * seconds, "rx_bytes": 30e6 * seconds, "tx_frames": 21000 * seconds, "tx_bytes": 31e6 * seconds, "rx_ring_high_water": 1050, "backlog_high_water_bytes": 900000, "backlog_full": 2, "tx_frames_high_water": 1024, "tx_ring_high_water": 700, "tx_no_frame": 40},
 				Kernel: map[string]uint64{"fill_ring_empty": 5 * seconds},
-				Levels: map[string]uint64{"fill_ring": 3500, "rx_ring": 819, "tx_ring": 100, "completion_ring": 1, "tx": 1900 + 40*u, "free": 148 - 40*u, "ring_entries": 4096},
+				Levels: map[string]uint64{"fill_ring": 3500, "rx_ring": 819, "tx_ring": 100, "completion_ring": 1, "tx": 1900 + 40*u, "free": 148 - 40*u, "ring_entries": 4096, "backlog_bytes": 70000, "backlog_capacity_bytes": 4194304},
 				Link:   map[string]uint64{"time_wait": 12345, "backlog": 7, "tx_backpressure": 30 + seconds},
 			})
 		}

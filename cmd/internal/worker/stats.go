@@ -64,6 +64,8 @@ type LevelStats struct {
 	TXRing         uint64 `name:"tx_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the TX ring."`
 	CompletionRing uint64 `name:"completion_ring" unit:"descriptors" kind:"gauge" help:"Descriptors on the completion ring."`
 	RingEntries    uint64 `name:"ring_entries" unit:"descriptors" kind:"gauge" help:"Slots of each ring."`
+	Backlog        uint64 `name:"backlog_bytes" unit:"bytes" kind:"gauge" help:"Bytes of the backlog in use: packets that were taken off a crowded RX ring and wait."`
+	BacklogBytes   uint64 `name:"backlog_capacity_bytes" unit:"bytes" kind:"gauge" help:"Capacity of the backlog."`
 
 	FillRingLowWater uint64 `name:"fill_ring_low_water" unit:"descriptors" kind:"gauge" help:"Fewest descriptors seen on the fill ring."`
 }
@@ -85,7 +87,7 @@ func (s *LevelStats) update(l dataplane.Levels) {
 		FillRingLowWater: low,
 		Frames:           uint64(l.Frames), Free: uint64(l.Free), Fill: uint64(l.Fill), RX: uint64(l.RX), TX: uint64(l.TX),
 		FillRing: uint64(l.FillRing), RXRing: uint64(l.RXRing), TXRing: uint64(l.TXRing), CompletionRing: uint64(l.CompletionRing),
-		RingEntries: uint64(l.RingEntries),
+		RingEntries: uint64(l.RingEntries), Backlog: uint64(l.Backlog), BacklogBytes: uint64(l.BacklogBytes),
 	}
 }
 

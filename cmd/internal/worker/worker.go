@@ -174,6 +174,10 @@ func (w *Worker) build(o Options) (err error) {
 // openQueues binds the sockets of every interface.
 func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 	c := o.Config
+	backlog := c.Rings.BacklogBytes
+	if backlog == 0 {
+		backlog = -1 // zero means the default to the queue
+	}
 	for i := range o.Links {
 		l := link{Link: o.Links[i]}
 		w.links = append(w.links, l)
@@ -183,6 +187,7 @@ func (w *Worker) openQueues(o Options) (all []*dataplane.Queue, err error) {
 				RingEntries: c.Rings.Entries,
 				FrameBytes:  c.Rings.FrameBytes,
 				Frames:      c.Rings.Frames,
+				Backlog:     backlog,
 				ZeroCopy:    zeroCopyModes[c.ZeroCopy],
 				TXChecksum:  txChecksumModes[c.TXChecksum],
 				BusyPoll:    c.BusyPoll,
@@ -277,6 +282,11 @@ func (w *Worker) tick() {
 	if !now.Before(w.nextTick) {
 		w.nextTick = now.Add(memoryInterval)
 		w.memory.Tick()
+		for i := range w.links {
+			for _, q := range w.links[i].queues {
+				q.Trim()
+			}
+		}
 		w.warnInvalid(now)
 	}
 }
