@@ -74,7 +74,8 @@
 // Bytes are read into the buffer that they are written from, except for heads,
 // which are serialised anew, and chunked bodies, which are decoded and chunked
 // again. A head goes into the buffer in front of the first bytes of its body, so
-// that both leave with one Write. A flow reads only when it has room, so a slow
+// that both leave with one Write; a short body that has not come yet is waited for, as
+// long as the loop does not sleep (gather.go). A flow reads only when it has room, so a slow
 // reader stops its sender through the TCP window. Buffers come from free lists of
 // the worker and go back as soon as they are empty; an idle connection has none.
 //

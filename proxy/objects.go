@@ -37,8 +37,8 @@ func (w *Worker) takeExchange() *exchange {
 // bury makes what ended in this turn free, and lets go of what it refers to.
 func (w *Worker) bury() {
 	for _, s := range w.dead.sessions {
-		// It may still be on the list of sessions to resume.
-		*s = session{state: ended, resuming: s.resuming}
+		// It may still be on the lists of sessions to resume and of those with something held.
+		*s = session{state: ended, resuming: s.resuming, heldAt: s.heldAt}
 	}
 	for _, x := range w.dead.exchanges {
 		x.exchangeState = exchangeState{}

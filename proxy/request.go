@@ -67,7 +67,7 @@ func (x *exchange) send(p *progress) {
 	}
 	w := b.worker
 	f := &x.request
-	if f.out.len() > 0 {
+	if f.out.len() > 0 && (x.req.Expect100 || !x.gathers(f)) { // who expects 100 sends no body before it
 		began := x.clock()
 		n, err := b.write(&f.out)
 		w.stats.BackendBytesOut += uint64(n)

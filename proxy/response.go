@@ -30,7 +30,7 @@ func (x *exchange) pumpResponse(p *progress) {
 		x.passResponse(p)
 		return
 	}
-	if f.out.len() > 0 && s.writable {
+	if f.out.len() > 0 && s.writable && (!x.hasResp || !x.gathers(f)) {
 		began := x.clock()
 		n, err := s.write(&f.out)
 		x.written += uint64(n)

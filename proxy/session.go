@@ -50,10 +50,11 @@ type session struct {
 	number          uint64        // in the order of accepting, from 1
 	accepted, since time.Duration // loop times: of accepting, and when it became idle or began to linger
 
-	requests int  // begun
-	served   bool // a request has been answered
-	resuming bool // on the worker's list of sessions to run in the next turn
-	budget   int  // bytes that may still be read in this turn
+	requests int           // begun
+	served   bool          // a request has been answered
+	resuming bool          // on the worker's list of sessions to run in the next turn
+	heldAt   time.Duration // loop time since when it is on the list of those with something held; 0: it is not
+	budget   int           // bytes that may still be read in this turn
 
 	lingerUntil time.Duration // loop time, valid iff lingering
 	discarded   int           // bytes read while lingering

@@ -97,6 +97,8 @@ type Worker struct {
 	surveys   []*survey  // the first is under way
 	resumed   []*session // to run in the next turn without an event
 	resuming  []*session // the other half of a double buffer
+	held      []*session // with something of a short message that waits for its rest, the longest first
+	letting   bool       // letGo runs: nothing is held
 	accepting bool       // a listener has more to accept and there is room
 
 	dead struct { // let go in this turn
@@ -186,6 +188,7 @@ func (w *Worker) Post(f func()) {
 // Run is the event loop. It returns after Stop, or when a Drain is complete.
 func (w *Worker) Run() {
 	events := make([]stack.Event, eventBatch)
+	parked := false // the turn before ended so
 	for {
 		w.pulse.turn()
 		now, work := w.stack.Turn()
@@ -196,6 +199,9 @@ func (w *Worker) Run() {
 		}
 		handled := w.dispatch(events)
 		handled += w.resumeAll()
+		if len(w.held) > 0 {
+			w.letGo(parked && work == 0)
+		}
 		if w.accepting {
 			w.acceptAll()
 		}
@@ -217,9 +223,10 @@ func (w *Worker) Run() {
 		}
 		w.pulse.set(Sending)
 		w.stack.Flush()
+		parked = false
 		if work == 0 && handled == 0 && !w.accepting && len(w.surveys) == 0 {
 			w.pulse.set(Sleeping)
-			w.stack.Sleep(w.deadline())
+			parked = w.stack.Sleep(w.deadline())
 		}
 	}
 	w.shut()
@@ -329,6 +336,9 @@ func (w *Worker) deadline() time.Duration {
 	}
 	if w.retireAt != 0 {
 		earliest(w.retireAt)
+	}
+	if len(w.held) > 0 {
+		earliest(w.now)
 	}
 	if len(w.resumed) > 0 {
 		earliest(w.now + congestionPause)

@@ -244,28 +244,29 @@ func (s *Stack) Flush() {
 }
 
 // Sleep parks the loop until a frame arrives, Wake is called, a timer of the
-// stack is due, or the loop time until (negative: no limit) has come.
-func (s *Stack) Sleep(until time.Duration) {
+// stack is due, or the loop time until (negative: no limit) has come. It reports
+// whether it parked, or would have but for until: what it looks for first was not there.
+func (s *Stack) Sleep(until time.Duration) bool {
 	s.turning = false
 	if s.spin > 0 && s.Now()-s.busy < s.spin {
 		runtime.Gosched()
-		return
+		return false
 	}
 	if s.poller.Ready() || s.pendingOutput() {
-		return
+		return false
 	}
 	if s.waiter.Poll() {
 		s.stats.Polls++
-		return
+		return false
 	}
 	s.asleep.Store(true)
 	defer s.asleep.Store(false)
 	if s.poller.Ready() || s.pendingOutput() {
-		return
+		return false
 	}
 	if s.peers != nil {
 		if !s.peers.handover.Park() {
-			return
+			return false
 		}
 		defer s.peers.handover.Unpark()
 	}
@@ -287,8 +288,11 @@ func (s *Stack) Sleep(until time.Duration) {
 	if s.hasDue {
 		earliest(s.due)
 	}
-	s.stats.Sleeps++
+	if d != 0 {
+		s.stats.Sleeps++
+	}
 	s.waiter.Wait(d)
+	return true
 }
 
 // pendingOutput reports output that appeared after Flush: the processor may
