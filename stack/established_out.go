@@ -47,7 +47,10 @@ func (w *wayOut) find(s *Stack, ep *tcp.Endpoint) bool {
 
 // flowKeyOf is the key of the flow that the endpoint of id sends.
 func flowKeyOf(id *netstack.TransportEndpointID) flowKey {
-	return flowKey{local: hopBytes(id.LocalAddress), remote: hopBytes(id.RemoteAddress), ports: uint32(id.LocalPort)<<16 | uint32(id.RemotePort)}
+	k := flowKey{ports: uint32(id.LocalPort)<<16 | uint32(id.RemotePort)}
+	putHop(&k.local, &id.LocalAddress)
+	putHop(&k.remote, &id.RemoteAddress)
+	return k
 }
 
 // writeShort sends p the short way, all of it, or reports false and does nothing.
@@ -266,9 +269,8 @@ func putIP(b []byte, id *netstack.TransportEndpointID, n int) int {
 		binary.BigEndian.PutUint16(h[2:], uint16(header.IPv4MinimumSize+n))
 		h[4], h[5], h[6], h[7] = 0, 0, 0x40, 0
 		h[8], h[9], h[10], h[11] = ipv4.DefaultTTL, byte(header.TCPProtocolNumber), 0, 0
-		local, remote := id.LocalAddress.As4(), id.RemoteAddress.As4()
-		copy(h[12:16], local[:])
-		copy(h[16:20], remote[:])
+		*(*[4]byte)(h[12:]) = [4]byte(id.LocalAddress.AsSlice())
+		*(*[4]byte)(h[16:]) = [4]byte(id.RemoteAddress.AsSlice())
 		binary.BigEndian.PutUint16(h[10:], ^checksum.Checksum(h, 0))
 		return header.IPv4MinimumSize
 	}
@@ -276,8 +278,7 @@ func putIP(b []byte, id *netstack.TransportEndpointID, n int) int {
 	binary.BigEndian.PutUint32(h, header.IPv6Version<<28)
 	binary.BigEndian.PutUint16(h[4:], uint16(n))
 	h[6], h[7] = byte(header.TCPProtocolNumber), ipv6.DefaultTTL
-	local, remote := id.LocalAddress.As16(), id.RemoteAddress.As16()
-	copy(h[8:24], local[:])
-	copy(h[24:40], remote[:])
+	*(*[16]byte)(h[8:]) = [16]byte(id.LocalAddress.AsSlice())
+	*(*[16]byte)(h[24:]) = [16]byte(id.RemoteAddress.AsSlice())
 	return header.IPv6MinimumSize
 }

@@ -474,11 +474,20 @@ func (c *cursor) read(b []byte) int {
 }
 
 // hopBytes is the next hop as 16 bytes, IPv4 mapped.
-func hopBytes(a tcpip.Address) [16]byte {
-	if a.BitLen() == header.IPv4AddressSizeBits {
-		return mapped(a.As4())
+func hopBytes(a tcpip.Address) (b [16]byte) {
+	putHop(&b, &a)
+	return b
+}
+
+// putHop puts a into b, which is zero, as hopBytes has it. Unlike a.As4 it copies no more than
+// the bytes.
+func putHop(b *[16]byte, a *tcpip.Address) {
+	if s := a.AsSlice(); len(s) == header.IPv4AddressSize {
+		b[10], b[11] = 0xff, 0xff
+		*(*[4]byte)(b[12:]) = [4]byte(s)
+	} else {
+		*b = [16]byte(s)
 	}
-	return a.As16()
 }
 
 // packetQueue is a FIFO of packets, each with a reference of its own.
