@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -37,26 +36,6 @@ func (l *link) queueAtOnce(ep netstack.TransportEndpoint, id netstack.TransportE
 	if enqueueSegment(e, s) {
 		l.processQueued(e)
 	}
-}
-
-// acknowledge has TCP process s if it is the ACK that ends the handshake of ep and nothing
-// else, which saves the clone of its packet and the search for options.
-func (l *link) acknowledge(s *segment, ep netstack.TransportEndpoint) bool {
-	e, ok := ep.(*tcp.Endpoint)
-	if !ok || tcp.EndpointState(e.State()) != tcp.StateSynRecv || s.tcp[header.TCPFlagsOffset] != ack || len(s.payload) > 0 || !l.intact(s) {
-		return false
-	}
-	_, _, stamped := timestamps(s.tcp)
-	if n := len(s.tcp) - header.TCPMinimumSize; n > 0 && (!stamped || n != timestampBytes) {
-		return false
-	}
-	l.stack.received.Increment()
-	n := l.netSegmentOf(s.id, s.tcp, l.packetOf(s), stamped)
-	if enqueueSegment(e, n) {
-		l.processQueued(e)
-	}
-	decRef(n)
-	return true
 }
 
 // processQueued has TCP process what is queued for e.

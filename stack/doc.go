@@ -10,8 +10,8 @@
 //     the data of a batch are copied together (merge.go). What belongs to
 //     another worker is handed over to it instead (handover.go).
 //  4. What is next on an established connection TCP processes there and then
-//     (established.go), as what ends one (ending.go), the rest through the queue of its
-//     endpoint (atonce.go). All fill receive buffers, and notifications append connections
+//     (established.go), as what begins and ends one (synqueue.go, ending.go), the rest
+//     through the queue of its endpoint (atonce.go). All fill receive buffers, and notifications append connections
 //     to the [Poller]'s ready list (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
 //     [ErrWouldBlock] (conn.go).
@@ -104,9 +104,6 @@
 //   - A path MTU of IPv4 below 552 bytes is taken for 552, and DF stays set: what does
 //     not fit is lost. The kernel sends without DF then. [No way to clear DF of a route.]
 //   - The path MTU is learnt by each connection anew, and never grows again.
-//   - A handshake that a client began (SYN-RECEIVED) takes a whole endpoint, 3.2 KB, so that a SYN
-//     queue of 4096 takes 13 MB when it is full; the kernel's takes a request_sock, a tenth of that.
-//     SYNs that come then are answered with cookies, for which nothing is kept (flood.go).
 //   - A fragment that overtakes the first of its packet passes to the kernel, which drops it in the
 //     end: the packet is lost, and the peer sends it again (package bpf).
 //

@@ -53,17 +53,13 @@ func (t endpointTable) each(f func(id *netstack.TransportEndpointID)) {
 	}
 }
 
-// queuesOf is how many handshakes of a listener are under way, how many connections wait to
-// be accepted, and what the accept queue holds: one more than the backlog, and than the SYN
-// queue holds.
-func queuesOf(ep *tcp.Endpoint) (handshakes, accepted, capacity int) {
+// acceptQueueFull reports whether the accept queue of a listener is full, which holds one connection more than the backlog.
+func acceptQueueFull(ep *tcp.Endpoint) bool {
 	mu := (*sync.Mutex)(unsafe.Add(unsafe.Pointer(ep), acceptLockField.Offset))
 	queue := unsafe.Add(unsafe.Pointer(ep), acceptQueueField.Offset)
 	mu.Lock()
 	defer mu.Unlock()
-	return len(*(*map[*tcp.Endpoint]struct{})(unsafe.Add(queue, pendingField.Offset))),
-		(*list.List)(unsafe.Add(queue, acceptedField.Offset)).Len(),
-		*(*int)(unsafe.Add(queue, capacityField.Offset))
+	return (*list.List)(unsafe.Add(queue, acceptedField.Offset)).Len() >= *(*int)(unsafe.Add(queue, capacityField.Offset))
 }
 
 // listenContextOf is what a listener makes and judges SYN cookies with, tcp.listenContext.
@@ -96,7 +92,6 @@ var (
 	acceptQueueField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "acceptQueue", reflect.Struct)
 	acceptedField    = fieldOf(acceptQueueField.Type, "endpoints", reflect.Struct)
 	capacityField    = fieldOf(acceptQueueField.Type, "capacity", reflect.Int)
-	pendingField     = mapField(acceptQueueField.Type, "pendingEndpoints", reflect.TypeFor[*tcp.Endpoint]())
 
 	listenContextField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "listenCtx", reflect.Pointer)
 	nonceField         = typedField[[2][sha1.BlockSize]byte](listenContextField.Type.Elem(), "nonce")

@@ -45,14 +45,14 @@ func (c *Conn) LoseTimers() {
 // Watched is how many connections the stack looks at for a lost timer.
 func (s *Stack) Watched() int { return len(s.watched.entries) - s.watched.head }
 
-// Walk counts endpoints and handshakes by looking at each endpoint.
+// Walk counts endpoints and handshakes by looking at each.
 func (s *Stack) Walk() (endpoints, handshakes uint64) {
-	for _, ep := range s.net.RegisteredEndpoints() {
-		endpoints++
-		if ep, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(ep.State()) == tcp.StateSynRecv {
+	for i := range s.synQueue.slots {
+		if s.synQueue.slots[i].listener != nil {
 			handshakes++
 		}
 	}
+	endpoints = uint64(len(s.net.RegisteredEndpoints())) + handshakes
 	return endpoints, handshakes
 }
 
@@ -91,6 +91,9 @@ func (s *Stack) IsOpen(f *bpf.Flow) bool {
 	found := false
 	for _, t := range s.tables {
 		t.each(func(id *netstack.TransportEndpointID) { found = found || id.RemotePort != 0 && flowKeyOf(id) == k })
+	}
+	for id := range s.synQueue.index {
+		found = found || flowKeyOf(&id) == k
 	}
 	for _, l := range s.links {
 		if l.mu.TryLock() {

@@ -1,11 +1,9 @@
 package stack
 
 import (
-	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -107,20 +105,18 @@ func (s *Stack) answerSYNs(l *link, until time.Duration) {
 // answerCookie answers a SYN to a listener whose SYN queue is full. It reports false when
 // netstack has to judge it.
 func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
-	if s.tcp[header.TCPFlagsOffset]&(syn|ack) != syn || slices.Contains(l.stack.refusing, netstack.TransportEndpoint(ep)) {
+	listener := l.stack.listenerOf(ep)
+	if s.tcp[header.TCPFlagsOffset]&(syn|ack) != syn || listener == nil || listener.handshakes < listener.backlog || l.stack.refuses(ep) {
 		return false
 	}
-	handshakes, accepted, capacity := queuesOf(ep)
-	if handshakes < capacity-1 {
-		return false
-	}
+	full := acceptQueueFull(ep)
 	l.flooded = l.stack.Now() + floodTime
 	counters := l.stack.net.Stats().TCP
 	switch {
 	case !l.intact(s):
 		counters.ChecksumErrors.Increment()
 		return true
-	case accepted >= capacity:
+	case full:
 		counters.ListenOverflowSynDrop.Increment()
 		l.stack.answerSYNs(l, 0)
 		return true

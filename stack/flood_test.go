@@ -121,10 +121,10 @@ func TestSYNFlood(t *testing.T) {
 	}
 }
 
-// TestHandshakesTakeWhatIsSaid: what a handshake costs that nobody ends, as the package documentation has it.
+// TestHandshakesTakeWhatIsSaid: what a handshake costs that nobody ends, as synqueue.go has it.
 func TestHandshakesTakeWhatIsSaid(t *testing.T) {
 	f := newFlooded(t, false)
-	const handshakes, most = 4096, 3500 // bytes each
+	const handshakes, most = 4096, 350 // bytes each
 	f.l.do(func() {
 		if _, err := f.l.Stack.Listen(netip.MustParseAddrPort("10.1.0.1:80"), handshakes+1); err != nil {
 			t.Error(err)

@@ -2,8 +2,6 @@ package stack
 
 import (
 	"encoding/binary"
-	"hash/maphash"
-	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -91,8 +89,6 @@ const (
 	nobody = -1
 	// maxHandedBytes is the largest frame handed over: a full IPv6 packet.
 	maxHandedBytes = etherBytes + header.IPv6MinimumSize + 65535
-	// handshakeBits makes the table of handshakes 64 KB.
-	handshakeBits = 13
 )
 
 // peers is what a stack knows of the other workers; a stack alone has none. All
@@ -107,20 +103,13 @@ type peers struct {
 	sent  bool // something since the last flush
 	to    int  // worker that was sent something last
 	stats HandoverStats
-
-	// handshakes holds, by a hash of the flow, which acknowledgment number the
-	// SYN-ACK that left last asks for: the upper half is more of the hash. A
-	// lost entry claims everything, a wrong one costs a walk. netstack's
-	// processor writes.
-	seed       maphash.Seed
-	handshakes [1 << handshakeBits]atomic.Uint64
 }
 
 func newPeers(c *Config) *peers {
 	if c.Handover == nil || c.Workers < 2 {
 		return nil
 	}
-	p := &peers{handover: c.Handover, self: c.Worker, count: c.Workers, seed: maphash.MakeSeed()}
+	p := &peers{handover: c.Handover, self: c.Worker, count: c.Workers}
 	from, to := PortBlock(c.FirstPort, c.LastPort, 0, c.Workers)
 	p.first, p.block = from, to-from+1
 	return p
@@ -222,39 +211,10 @@ func (l *link) passOn(frame []byte, count *uint64) bool {
 func (l *link) passStray(s *segment, ep netstack.TransportEndpoint) bool {
 	const syn, ack = header.TCPFlagSyn, header.TCPFlagAck
 	p := l.stack.peers
-	if p.claims(s, ep) || s.tcp.Flags()&(syn|ack) == syn || p.owner(s.id.LocalPort) != nobody {
+	if ep != nil && !isListener(ep) || s.tcp.Flags()&(syn|ack) == syn || p.owner(s.id.LocalPort) != nobody {
 		return false
 	}
 	return l.passOn(s.frame, &p.stats.Walk)
-}
-
-// claims reports whether ep is the connection of s: no listener, and no handshake
-// that s does not answer.
-func (p *peers) claims(s *segment, ep netstack.TransportEndpoint) bool {
-	e, ok := ep.(*tcp.Endpoint)
-	if !ok {
-		return false
-	}
-	switch tcp.EndpointState(e.State()) {
-	case tcp.StateListen:
-		return false
-	case tcp.StateSynRecv:
-		return s.tcp.Flags()&header.TCPFlagAck == 0 || p.answersHandshake(s)
-	}
-	return true
-}
-
-// noteHandshake is told of a SYN-ACK that leaves.
-func (p *peers) noteHandshake(key *flowKey, t header.TCP) {
-	h := maphash.Comparable(p.seed, *key)
-	p.handshakes[h&(1<<handshakeBits-1)].Store(h&^0xffffffff | uint64(t.SequenceNumber()+1))
-}
-
-// answersHandshake reports whether s acknowledges the SYN-ACK of its flow.
-func (p *peers) answersHandshake(s *segment) bool {
-	h := maphash.Comparable(p.seed, s.flowKey())
-	e := p.handshakes[h&(1<<handshakeBits-1)].Load()
-	return e>>32 != h>>32 || uint32(e) == s.tcp.AckNumber()
 }
 
 // handError deals with an ICMP error about a flow of another worker.

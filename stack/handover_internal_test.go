@@ -128,29 +128,3 @@ func TestOwnerOfAPort(t *testing.T) {
 		}
 	}
 }
-
-func TestHandshakesClaimTheirAcknowledgment(t *testing.T) {
-	l, _ := idleLink(t)
-	p := l.stack.peers
-	var s segment
-	if f := ackTo(80); !s.parseIPv4(f[etherBytes:]) {
-		t.Fatal("no segment")
-	}
-	if !p.answersHandshake(&s) {
-		t.Error("a handshake that is not remembered must claim everything")
-	}
-	synACK := header.TCP(make([]byte, header.TCPMinimumSize))
-	synACK.SetSequenceNumber(1<<32 - 1)
-	key := s.flowKey()
-	p.noteHandshake(&key, synACK)
-	for ack, want := range map[uint32]bool{0: true, 1: false, 1<<32 - 1: false} {
-		s.tcp.SetAckNumber(ack)
-		if p.answersHandshake(&s) != want {
-			t.Errorf("ACK of %d: %v", ack, !want)
-		}
-	}
-	s.id.RemotePort++
-	if !p.answersHandshake(&s) {
-		t.Error("another flow is bound to this one's acknowledgment")
-	}
-}

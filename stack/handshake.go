@@ -7,7 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// synTimeout is when netstack first sends a SYN or SYN-ACK again (RFC 6298 2). Timestamps
+// synTimeout is when netstack first sends a SYN again (RFC 6298 2). Timestamps
 // have milliseconds: the second can measure some less.
 const (
 	synTimeout  = time.Second

@@ -48,6 +48,10 @@ func (d *plainDispatcher) DeliverTransportError(local, remote tcpip.Address, n t
 // guardError judges an error about the segment of a flow with this sequence number. It
 // returns what netstack may see of it, nil for nothing.
 func (l *link) guardError(n tcpip.NetworkProtocolNumber, id netstack.TransportEndpointID, seq uint32, e netstack.TransportError) netstack.TransportError {
+	if h := l.stack.synQueue.find(&id); h != nil && h.iss == seq {
+		l.stats.GuardICMPIgnored++
+		return nil
+	}
 	ep, ok := l.stack.net.FindTransportEndpoint(n, tcp.ProtocolNumber, id, l.id).(*tcp.Endpoint)
 	if !ok {
 		return nil

@@ -19,11 +19,13 @@ type Listener struct {
 	queue    *waiter.Queue
 	addr     netip.AddrPort
 	backlog  int
+
+	handshakes int // of the SYN queue that are the listener's
 }
 
 // Listen binds addr and listens. An unspecified address stands for all own
 // addresses of its family. backlog is the capacity of the accept queue; when
-// as many handshakes are pending, SYN cookies are sent (netstack's accept.go).
+// as many handshakes are under way, SYN cookies are sent (flood.go).
 func (s *Stack) Listen(addr netip.AddrPort, backlog int) (*Listener, error) {
 	l := &Listener{stack: s, queue: new(waiter.Queue), addr: addr, backlog: backlog}
 	ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(addr.Addr()), l.queue)
@@ -92,6 +94,19 @@ func (l *Listener) Refuse(on bool) {
 	}
 }
 
+// refuses reports whether SYNs to a listener are answered with RST.
+func (s *Stack) refuses(ep netstack.TransportEndpoint) bool { return slices.Contains(s.refusing, ep) }
+
+// listenerOf is the listener with an endpoint.
+func (s *Stack) listenerOf(ep *tcp.Endpoint) *Listener {
+	for _, l := range s.listeners {
+		if l.endpoint == tcpip.Endpoint(ep) {
+			return l
+		}
+	}
+	return nil
+}
+
 // Addr is the address given to Listen.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
@@ -103,6 +118,7 @@ func (l *Listener) Close() {
 	l.stack.poller.unregister(&l.source)
 	l.gone = true
 	l.Refuse(false)
+	l.stack.synQueue.dropAll(l)
 	l.stack.queues.Capacity -= uint64(l.backlog)
 	l.stack.listeners = slices.DeleteFunc(l.stack.listeners, func(k *Listener) bool { return k == l })
 	for {

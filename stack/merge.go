@@ -103,7 +103,7 @@ func (l *link) mergeSegment(s *segment) bool {
 		return false
 	}
 	ep := l.endpointOf(s)
-	if ep == nil || l.stack.peers != nil && !l.stack.peers.claims(s, ep) {
+	if ep == nil || isListener(ep) {
 		return false
 	}
 	if r := l.guard(s, ep); r != take {

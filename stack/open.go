@@ -100,6 +100,10 @@ func (s *Stack) sweepFlows() {
 				}
 			})
 		}
+		for id := range s.synQueue.index {
+			k := flowKeyOf(&id)
+			s.flows.mark(&k)
+		}
 		for _, l := range s.links {
 			l.mu.Lock()
 			l.timeWait.each(func(w *waiting) {
@@ -111,8 +115,9 @@ func (s *Stack) sweepFlows() {
 	})
 }
 
-// endpoints is how many netstack has.
+// endpoints is how many netstack has, and handshakes in the SYN queue.
 func (s *Stack) endpoints() (n int) {
+	n = s.synQueue.len()
 	for _, t := range s.tables {
 		n += t.len()
 	}

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -264,6 +263,9 @@ func (l *link) queueSegment(s *segment) bool {
 		l.stats.SynsShed++
 		return true
 	}
+	if l.takeHandshake(s) {
+		return true
+	}
 	ep := l.endpointOf(s)
 	var listener *tcp.Endpoint
 	if isListener(ep) {
@@ -284,7 +286,7 @@ func (l *link) queueSegment(s *segment) bool {
 		return true
 	}
 	r := l.guard(s, ep)
-	if r == take && (listener != nil && l.answerCookie(s, listener) || l.acknowledge(s, ep)) {
+	if r == take && listener != nil && (l.answerCookie(s, listener) || l.answerSYN(s, listener)) {
 		return true
 	}
 	l.queueJudged(s, ep, r)
@@ -304,7 +306,7 @@ func (l *link) queueJudged(s *segment, ep netstack.TransportEndpoint, r ruling) 
 	}
 	p := l.packetOf(s)
 	p.RXChecksumValidated = r == displaced || l.takesUnverified(s)
-	if len(l.stack.refusing) > 0 && s.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn && slices.Contains(l.stack.refusing, ep) {
+	if s.tcp[header.TCPFlagsOffset]&(syn|ack) == syn && l.stack.refuses(ep) {
 		l.queue.HandleUnknownDestinationPacket(s.id, p) // answers with RST
 	} else {
 		l.queueAtOnce(ep, s.id, p)

@@ -406,7 +406,7 @@ func sameLayout(ours, theirs reflect.Type) bool {
 	for i := 0; same && i < ours.NumField(); i++ {
 		a, b := ours.Field(i), theirs.Field(i)
 		same = a.Name == b.Name && a.Offset == b.Offset && a.Type.Size() == b.Type.Size() &&
-			(a.Type == b.Type || b.Anonymous || a.Type.Kind() == b.Type.Kind() && (a.Type.Kind() == reflect.Uint8 || a.Type.Kind() == reflect.Pointer))
+			(a.Type == b.Type || b.Anonymous || a.Type.Kind() == b.Type.Kind() && (a.Type.Kind() == reflect.Uint8 || a.Type.Kind() == reflect.Int || a.Type.Kind() == reflect.Pointer))
 	}
 	if !same {
 		panic(fmt.Sprintf("netstack's %v has other fields than expected: segment_unsafe.go has to follow", theirs))

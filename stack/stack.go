@@ -50,6 +50,8 @@ type Stack struct {
 	listeners  []*Listener                  // that are open
 	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
 	cookies    bpf.CookieKey
+	synQueue   synQueue
+	opening    netHandshake       // scratch of link.open
 	epoch      time.Duration      // system's monotonic time when loop time began
 	routes     []hopRoute         // as netstack's, most specific first
 	tables     []endpointTable    // of netstack
@@ -100,6 +102,7 @@ func New(c Config) (*Stack, error) {
 	s.clock = newClock(s.wakeIfAsleep)
 	s.clock.epoch, s.epoch = c.Epoch+cookieLead, c.Epoch
 	s.poller = &Poller{stack: s}
+	s.synQueue.init()
 	s.peers = newPeers(&c)
 	if c.Flows != nil {
 		s.flows = &openFlows{Flows: c.Flows}
@@ -223,6 +226,7 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 		runtime.Gosched() // netstack's processor runs
 	}
 	s.rearm(now)
+	s.tendHandshakes(now)
 	if s.clock.run(now) > 0 {
 		runtime.Gosched()
 	}
@@ -283,6 +287,9 @@ func (s *Stack) Sleep(until time.Duration) bool {
 		earliest(at)
 	}
 	if at, ok := s.watched.next(); ok {
+		earliest(at)
+	}
+	if at, ok := s.synQueue.next(); ok {
 		earliest(at)
 	}
 	if s.hasDue {

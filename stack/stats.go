@@ -1,10 +1,6 @@
 package stack
 
-import (
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-
-	"ringroad/dataplane"
-)
+import "ringroad/dataplane"
 
 // Every counter is a uint64 with tags that name it, listed by
 // [dataplane.StatFields]; the layers above lay them out and show them.
@@ -196,11 +192,7 @@ func (s *Stack) QueueStats() QueueStats { return s.queues }
 // has put on accept queues, and we know how many were taken off.
 func (s *Stack) countQueues() {
 	q := &s.queues
-	q.SynQueue, q.AcceptQueue = 0, 0
-	for _, l := range s.listeners {
-		handshakes, _, _ := queuesOf(l.endpoint.(*tcp.Endpoint))
-		q.SynQueue += uint64(handshakes)
-	}
+	q.SynQueue, q.AcceptQueue = uint64(s.synQueue.len()), 0
 	if n := s.net.Stats().TCP.PassiveConnectionOpenings.Value(); n > s.accepted {
 		q.AcceptQueue = n - s.accepted
 	}

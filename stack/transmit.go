@@ -54,11 +54,7 @@ func (l *link) carryACK(o *outgoing) bool {
 		if l.stack.flows != nil {
 			l.stack.flows.mark(&key)
 		}
-		// No state for a handshake: a flood of SYNs must not fill the table.
-		if l.stack.peers != nil && flags&header.TCPFlagAck != 0 {
-			l.stack.peers.noteHandshake(&key, t)
-		}
-		return false
+		return false // no state for a handshake: a flood of SYNs must not fill the table
 	}
 	if flags&header.TCPFlagRst != 0 {
 		return false

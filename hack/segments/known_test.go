@@ -6,7 +6,6 @@ import "regexp"
 
 // known are the cases in which ringroad answers something else than nginx on Linux, and is meant to.
 var known = []struct{ cases, ringroad, why string }{
-	{"^SYN-RECEIVED: the same SYN again", `^ACK\+0`, "RFC 9293 3.10.7.4, first check, wants an ACK; the kernel sends SYN and ACK again"},
 	{"^SYN-RECEIVED: SYN and ACK", `^RST`, "the reset that netstack answers with has ACK, too"},
 	{"^SYN-RECEIVED: data behind FIN", `FIN ack\+1; taken`, "netstack answers the one before the other"},
 	{"^SYN-RECEIVED: RST with an old timestamp", `then reset`, "RFC 7323 5.2 exempts resets from PAWS; the kernel does not during handshakes"},
