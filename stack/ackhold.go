@@ -13,7 +13,10 @@ import (
 // netstack acknowledges every batch at once, which costs a request two extra
 // frames a side. A pure ACK is therefore held until data carries it, a second
 // full segment asks for it, or its delay ends (RFC 9293 3.8.6.3, RFC 1122
-// 4.2.3.2: within 0.5 s and at least every second full-sized segment).
+// 4.2.3.2: within 0.5 s and at least every second full-sized segment). So is the ACK
+// that ends the handshake of a connection that we open: the request, which is written
+// when the handshake is done, carries it (the kernel does so when it knows of the
+// request: tcp_rcv_synsent_state_process).
 
 // heldBytes is the most an ACK can measure that may be held: an IPv6 header
 // and a TCP header with timestamps.

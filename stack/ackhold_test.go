@@ -2,7 +2,9 @@ package stack_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,5 +84,54 @@ func TestFilledGapIsAcknowledgedAtOnce(t *testing.T) {
 		p.send(header.TCPFlagPsh, 10)
 		p.raw = all
 		p.wantAnswer("the rest of the gap")
+	}
+}
+
+// The request carries the ACK that ends the handshake of a connection that we open; where none is written it leaves
+// by itself.
+func TestRequestCarriesTheACKOfTheHandshake(t *testing.T) {
+	for _, remote := range []string{"10.2.0.2:8080", "[fd00:2::2]:8080"} {
+		var writes atomic.Bool
+		l := start(t, nil, func(_ *loop, e stack.Event) {
+			if c, ok := e.Data.(*stack.Conn); ok && e.Events&stack.Writable != 0 && writes.Load() {
+				_, _ = c.Write([]byte("request"))
+			}
+		})
+		ln, err := l.Backend.Listen(remote)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		sent := make(chan header.TCP, 100)
+		l.LoseToBackend(func(f []byte) bool {
+			if t := frameTCP(f); t != nil {
+				sent <- append(header.TCP(nil), t...)
+			}
+			return true
+		})
+		for _, w := range []bool{true, false} {
+			writes.Store(w)
+			l.do(func() {
+				c, err := l.Stack.Connect(netip.MustParseAddrPort(remote))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				l.Stack.Poller().AddConn(c, stack.Writable, c)
+			})
+			if _, err := ln.Accept(); err != nil {
+				t.Fatal(err)
+			}
+			if first := <-sent; first.Flags() != header.TCPFlagSyn {
+				t.Fatalf("first came %v", first.Flags())
+			}
+			want := ""
+			if w {
+				want = "request"
+			}
+			if second := <-sent; second.Flags()&header.TCPFlagAck == 0 || string(second.Payload()) != want {
+				t.Errorf("the handshake was ended by %v with %q, want %q", second.Flags(), second.Payload(), want)
+			}
+		}
 	}
 }

@@ -28,6 +28,7 @@ type flow struct {
 	used     time.Duration // when it last sent
 	live     bool          // the slot holds a flow
 	known    bool          // lastACK is valid
+	dialled  bool          // all that was sent is the SYN of a connection that we open
 	ended    bool          // FIN was sent
 	peerFIN  bool          // the peer's FIN came first, and is acknowledged
 	finCame  bool          // a FIN came that is not

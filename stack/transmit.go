@@ -54,7 +54,10 @@ func (l *link) carryACK(o *outgoing) bool {
 		if l.stack.flows != nil {
 			l.stack.flows.mark(&key)
 		}
-		return false // no state for a handshake: a flood of SYNs must not fill the table
+		if flags&header.TCPFlagAck == 0 {
+			l.flows.slots[l.flows.get(&key, p.Hash, l.stack.Now())].dialled = true
+		}
+		return false
 	}
 	if flags&header.TCPFlagRst != 0 {
 		return false
@@ -71,6 +74,9 @@ func (l *link) carryACK(o *outgoing) bool {
 		}
 	}
 	n := p.Data().Size()
+	if f.dialled { // the first segment: of what it acknowledges, the peer's SYN, nothing was told before
+		f.dialled, f.known, f.lastACK = false, true, t.AckNumber()-1
+	}
 	if n == 0 && l.stack.tcp.AckDelay > 0 && !l.paying && f.mayHold(t, l.atOnce(f, len(ip)+len(t))) {
 		l.hold(slot, p, &o.hop)
 		return true
