@@ -17,8 +17,8 @@ type Flows struct {
 	flood, slots *ebpf.Map
 }
 
-// flowSlots is the size of the table with up to eight workers, 2 MB: with 26,000 connections open, of clients and to
-// backends, a tenth of the packets that belong to none find a slot in use. More CPUs have more.
+// flowSlots is how many slots there are, of a byte for each worker: with 26,000 connections open, of clients and to
+// backends, a tenth of the packets that belong to none find a slot in use.
 const flowSlots = 1 << 18
 
 // NewFlows makes the memory. It needs what [Load] needs.
@@ -28,7 +28,7 @@ func NewFlows() (*Flows, error) {
 		return nil, &LoadError{Err: err}
 	}
 	slots := spec.Maps[steerMapFlows]
-	slots.MaxEntries = flowSlots * wordsFor(runtime.NumCPU())
+	slots.MaxEntries = flowSlots * min(bytesFor(runtime.NumCPU()), maxFlowBytes) / 8
 	f := &Flows{}
 	if f.slots, err = ebpf.NewMap(slots); err == nil {
 		f.flood, err = ebpf.NewMap(spec.Maps[steerMapFlood])
@@ -42,29 +42,27 @@ func NewFlows() (*Flows, error) {
 	return f, nil
 }
 
-// wordsFor is how many words a slot has for so many workers, a byte for each.
-func wordsFor(workers int) uint32 {
-	words := uint32(1)
-	for ; int(words)*8 < workers; words *= 2 {
+// bytesFor is how many bytes a slot has for so many workers: a power of two.
+func bytesFor(workers int) uint32 {
+	bytes := uint32(1)
+	for ; int(bytes) < workers; bytes *= 2 {
 	}
-	return words
+	return bytes
 }
 
 // Divide says how many workers there are, before the first of them calls [OpenFlows].
 func (f *Flows) Divide(workers int) error {
-	words := wordsFor(workers)
-	if words > maxFlowWords {
-		return fmt.Errorf("divide the flow table: %d workers, at most %d are supported", workers, 8*maxFlowWords)
+	bytes := bytesFor(workers)
+	if bytes > maxFlowBytes {
+		return fmt.Errorf("divide the flow table: %d workers, at most %d are supported", workers, maxFlowBytes)
 	}
-	// The sizes are powers of two but for the number of words that the CPUs asked for.
-	slots := uint32(1)
-	for ; slots*2*words <= f.slots.MaxEntries(); slots *= 2 {
-	}
+	// More workers than there are CPUs have fewer slots. All are powers of two.
+	slots := min(flowSlots, f.slots.MaxEntries()*8/bytes)
 	var key [16]byte
 	rand.Read(key[:]) //nolint:errcheck // it never fails
 	value := steerFlood{
 		Key:  [2]uint64{binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])},
-		Mask: slots - 1, Words: words,
+		Mask: slots - 1, Bytes: bytes, Bits: 1<<(8*bytes) - 1, // all with eight workers and more
 	}
 	if err := f.flood.Put(uint32(0), &value); err != nil {
 		return fmt.Errorf("divide the flow table: %w", err)
@@ -99,7 +97,7 @@ func OpenFlows(flood, slots *os.File, worker int) (*FlowTable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the flow table: %w", err)
 	}
-	if worker < 0 || worker >= int(t.flood.Words)*8 {
+	if worker < 0 || worker >= int(t.flood.Bytes) {
 		return nil, fmt.Errorf("map the flow table: there is no worker %d", worker)
 	}
 	t.worker = worker

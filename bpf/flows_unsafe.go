@@ -17,7 +17,7 @@ func mapFlows(flood, slots *os.File) (*FlowTable, error) {
 		return nil, err
 	}
 	t := &FlowTable{flood: (*steerFlood)(unsafe.Pointer(&value[0]))}
-	if t.slots, err = mapArray(slots, int(t.flood.Mask+1)*int(t.flood.Words)*8); err != nil {
+	if t.slots, err = mapArray(slots, int(t.flood.Mask+1)*int(t.flood.Bytes)); err != nil {
 		return nil, errors.Join(err, unix.Munmap(value))
 	}
 	var now unix.Timespec

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxFlowWords is MAX_FLOW_WORDS of the C side.
-const maxFlowWords = 32
+// maxFlowBytes is MAX_FLOW_BYTES of the C side.
+const maxFlowBytes = 256
 
 // FlowTable is a worker's part of [Flows]: a byte in every slot, written without system calls.
 //
@@ -64,7 +64,7 @@ func (t *FlowTable) Sweep(open func()) {
 	open()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for at := t.worker; at < len(t.slots); at += int(t.flood.Words) * 8 {
+	for at := t.worker; at < len(t.slots); at += int(t.flood.Bytes) {
 		if t.slots[at] == stale {
 			t.slots[at] = 0
 		}
@@ -74,7 +74,7 @@ func (t *FlowTable) Sweep(open func()) {
 
 func (t *FlowTable) clear() {
 	t.epoch = 1
-	for at := t.worker; at < len(t.slots); at += int(t.flood.Words) * 8 {
+	for at := t.worker; at < len(t.slots); at += int(t.flood.Bytes) {
 		t.slots[at] = 0
 	}
 }
@@ -111,7 +111,7 @@ func (t *FlowTable) now() uint64 { return t.since + uint64(time.Since(t.began)) 
 // at is the place of this worker's byte for a flow.
 func (t *FlowTable) at(f *Flow) int {
 	slot := uint32(t.flood.hash(f)) & t.flood.Mask
-	return int(slot*t.flood.Words)*8 + t.worker
+	return int(slot*t.flood.Bytes) + t.worker
 }
 
 // hash is flow_hash of the C side.

@@ -38,8 +38,9 @@ type steerFlood struct {
 	Until  uint64
 	Key    [2]uint64
 	Mask   uint32
-	Words  uint32
-	Unused [4]uint64
+	Bytes  uint32
+	Bits   uint64
+	Unused [3]uint64
 	Cpu    [256]struct {
 		_         structs.HostLayout
 		Refused   uint64

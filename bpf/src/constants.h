@@ -106,8 +106,8 @@
 /* CPUs that count by themselves; more share. A power of two. */
 #define FLOOD_CPUS 256
 
-/* A slot of the flow table has a byte for each worker: at most so many words. */
-#define MAX_FLOW_WORDS 32
+/* A slot of the flow table has a byte for each worker: at most so many. */
+#define MAX_FLOW_BYTES 256
 
 /* One byte for each port of each family says which look-ups a segment to that port is worth. */
 #define FAMILY_IPV4 0

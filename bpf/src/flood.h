@@ -70,12 +70,12 @@ static __always_inline __u64 flow_hash(const __u64 key[2], const struct packet *
 /* Whether the connection of p is open. There may be another one in its slot. */
 static __always_inline bool is_open(const struct flood *f, const struct packet *p)
 {
-	__u32 at = (flow_hash(f->key, p) & f->mask) * f->words;
+	__u32 at = (flow_hash(f->key, p) & f->mask) * f->bytes, word = at / 8;
 
-	for (__u32 i = 0; i < MAX_FLOW_WORDS && i < f->words; i++, at++) {
-		__u64 *slot = bpf_map_lookup_elem(&flows, &at);
+	for (__u32 i = 0; i < MAX_FLOW_BYTES && i < f->bytes; i += 8, word++) {
+		__u64 *slot = bpf_map_lookup_elem(&flows, &word);
 
-		if (!slot || *slot)
+		if (!slot || *slot >> at % 8 * 8 & f->bits)
 			return true;
 	}
 	return false;
@@ -139,7 +139,8 @@ __attribute__((noinline)) int judge(struct packet *p, int kind, int v)
 	f = bpf_map_lookup_elem(&flood, &zero);
 	if (!f || !p)
 		return v;
-	now = bpf_ktime_get_ns();
+	/* Some milliseconds late, and without reading a clock. */
+	now = bpf_ktime_get_coarse_ns();
 	if (now >= f->until)
 		return v;
 	cpu = &f->cpu[bpf_get_smp_processor_id() & (FLOOD_CPUS - 1)];

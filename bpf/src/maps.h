@@ -185,14 +185,15 @@ struct flood_cpu {
 
 /*
  * Whether there is a flood of packets that belong to no connection. Workers say so through memory that they share with
- * the program, without a system call. Master writes key, mask and words before the first worker starts.
+ * the program, without a system call. Master writes key, mask, bytes and bits before the first worker starts.
  */
 struct flood {
 	__u64 until;  /* CLOCK_MONOTONIC, ns; 0: there is none */
 	__u64 key[2]; /* of the hash of flows: random, so that nobody can aim at a slot */
 	__u32 mask;   /* slots less one */
-	__u32 words;  /* of a slot */
-	__u64 unused[4];
+	__u32 bytes;  /* of a slot: a power of two */
+	__u64 bits;   /* of a word that the first byte of a slot is shifted down in: those of the slot */
+	__u64 unused[3];
 	struct flood_cpu cpu[FLOOD_CPUS];
 };
 
@@ -206,7 +207,8 @@ struct {
 
 /*
  * The open connections of all workers: a slot is found by the hash of a flow, and is 0 if none of its connections is
- * open. Each worker has a byte of its own, so that it writes without a lock. Load sets the size.
+ * open. Each worker has a byte of its own, so that it writes without a lock. A word has several slots of few workers, so
+ * that the table stays in the cache while a flood looks at all of it. Load sets the size.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
