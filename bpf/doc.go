@@ -68,10 +68,12 @@
 // [Flows] is memory that programs and workers share. A worker marks in it which connections are open, by a hash with a
 // random key, and says when there is a flood of packets that belong to none. Until then the program asks nothing, a test of
 // one word. In a flood it refuses what finds its slot empty: [DropStray], [DropStrayACK], [DropStrayFragment],
-// [DropStrayICMP]. A SYN to a listener passes, and of ACKs to one that bring a valid
-// SYN cookie so many a second. Fragments and ICMP errors have limits even if their connection is open. A slot is shared by all connections
-// with the same hash, so a stray passes with the probability that its slot is in use; one of an open connection never
-// finds it empty.
+// [DropStrayICMP]. Of ACKs to a listener that bring a valid SYN cookie so many a second pass. Fragments and ICMP errors have
+// limits even if their connection is open. A slot is shared by all connections with the same hash, so a stray passes with
+// the probability that its slot is in use; one of an open connection never finds it empty.
+//
+// A SYN to a listener passes, unless workers say that there are more than they can answer. Then so many a second pass, and
+// of the others those that are sent again: the first is dropped, and remembered by 16 bits of its hash ([DropFirstSYN]).
 //
 // # Not done here
 //

@@ -159,7 +159,7 @@ func TestStraysInAFlood(t *testing.T) {
 					if state == "flood" {
 						want = c.flood
 					}
-					before := table.Refused()
+					before, _ := table.Refused()
 					forget(t, s)
 					if c.before != nil {
 						run(t, s, c.before(v6), 0)
@@ -167,16 +167,16 @@ func TestStraysInAFlood(t *testing.T) {
 					if v := run(t, s, c.frame(v6), 0); v != want {
 						t.Errorf("%s, %d workers, frags=%v, v6=%v: %s: %v, want %v", state, workers, frags, v6, c.name, v, want)
 					}
-					if n := table.Refused() - before; (n == 1) != (c.flood != c.calm && state == "flood") {
-						t.Errorf("%s: %s: %d refused", state, c.name, n)
+					if n, _ := table.Refused(); (n-before == 1) != (c.flood != c.calm && state == "flood") {
+						t.Errorf("%s: %s: %d refused", state, c.name, n-before)
 					}
 				}
 			}
 			for _, v6 := range []bool{false, true} {
 				check("calm", v6)
-				table.Guard(time.Hour)
+				table.Guard(time.Hour, false)
 				check("flood", v6)
-				table.Guard(-time.Second) // the clock of the program is some milliseconds late
+				table.Guard(-time.Second, false) // the clock of the program is some milliseconds late
 				check("lapsed", v6)
 				if table.Guarding() || table.flood.Until != 0 {
 					t.Errorf("still guarding until %d", table.flood.Until)
@@ -190,7 +190,7 @@ func TestStraysInAFlood(t *testing.T) {
 func TestLimitsInAFlood(t *testing.T) {
 	s, _, table := guarded(t, false, 1)
 	table.Mark(flowOf(client4, 40000, own4, 80))
-	table.Guard(time.Hour)
+	table.Guard(time.Hour, false)
 	frames := []struct {
 		frame      []byte
 		pass, drop Verdict
@@ -237,13 +237,70 @@ func TestLimitsInAFlood(t *testing.T) {
 	}
 }
 
+// Of SYNs beyond the limit those get through that are sent again, as long as it is known that there are too many, and who answers them.
+func TestSYNsInAFlood(t *testing.T) {
+	syn := func(v6 bool, port uint16) []byte {
+		segment := poke(tcp(port, 80), 13, 0x02)
+		if v6 {
+			return ethernet(ip6(client6, own6, protoTCP, segment))
+		}
+		return ethernet(ip4(client4, own4, protoTCP, segment))
+	}
+	s, _, table := guarded(t, false, 1)
+	check := func(state string, port uint16, want ...Verdict) {
+		t.Helper()
+		for _, v6 := range []bool{false, true} {
+			for i, w := range want {
+				if v := run(t, s, syn(v6, port), 0); v != w {
+					t.Errorf("%s: SYN %d, v6 %v: %v, want %v", state, i, v6, v, w)
+				}
+			}
+		}
+	}
+	table.Guard(time.Hour, false)
+	check("strays only", 40000, RedirectListener, RedirectListener)
+	table.Guard(time.Hour, true)
+	check("below the limit", 40001, RedirectListener, RedirectListener)
+	const n = 3000
+	start, passed := time.Now(), 0
+	for i := range uint16(n) {
+		if run(t, s, syn(false, 10_000+i), 0) == RedirectListener {
+			passed++
+		}
+	}
+	if most := float64(runtime.NumCPU()) * (2000 + 1 + 10_000*time.Since(start).Seconds()); passed < 1990 || float64(passed) > most {
+		t.Errorf("%d of %d SYNs passed, %.0f may", passed, n, most)
+	}
+	for i := range table.flood.Cpu {
+		table.flood.Cpu[i].Syns = table.now() + uint64(time.Hour)
+	}
+	_, before := table.Refused()
+	check("beyond the limit", 40002, DropFirstSYN, RedirectListener, RedirectListener)
+	check("beyond the limit, another", 40003, DropFirstSYN, RedirectListener)
+	if _, syns := table.Refused(); syns-before != 4 {
+		t.Errorf("%d SYNs refused, want 4", syns-before)
+	}
+	// What was dropped is remembered while others are, one for each 64 that there is room for.
+	for i := range uint16(1 << 15) {
+		run(t, s, syn(true, i), 0)
+	}
+	check("after many others", 40003, RedirectListener)
+	c := testConfig
+	c.Cookies = Cookies{Window: 65535, MTU: 1500, Answer: true}
+	configure(t, s, c)
+	check("the program answers", 40004, RedirectListener)
+	configure(t, s, testConfig)
+	table.Guard(-time.Second, true)
+	check("lapsed", 40005, RedirectListener)
+}
+
 // The program finds every flow that Go marked: one at a time is in the table, so that no other can stand for it.
 func TestHashesAreTheSame(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, workers := range []int{1, 2, 9, 256} {
 		s, f, _ := guarded(t, false, workers)
 		table := flowTable(t, f, random.IntN(workers))
-		table.Guard(time.Hour)
+		table.Guard(time.Hour, false)
 		for i := range 200 {
 			port := uint16(random.UintN(1 << 16))
 			segment := poke(tcp(port, 80), 13, 0x04)
@@ -345,7 +402,7 @@ func BenchmarkStray(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s, _, table := guarded(b, false, 1)
-			table.Guard(time.Hour)
+			table.Guard(time.Hour, false)
 			b.ResetTimer()
 			if _, err := s.Program().Run(&ebpf.RunOptions{Data: c.frame, Repeat: uint32(b.N)}); err != nil {
 				b.Fatal(err)

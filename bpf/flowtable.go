@@ -79,9 +79,14 @@ func (t *FlowTable) clear() {
 	}
 }
 
-// Guard has the programs refuse what belongs to no open connection for d from now on.
-func (t *FlowTable) Guard(d time.Duration) {
-	atomic.StoreUint64(&t.flood.Until, t.now()+uint64(d))
+// Guard has the programs refuse what belongs to no open connection for d from now on. With syns they also drop SYNs beyond a
+// number that are not sent again, unless they answer SYNs themselves.
+func (t *FlowTable) Guard(d time.Duration, syns bool) {
+	until := t.now() + uint64(d)
+	if syns {
+		atomic.StoreUint64(&t.flood.SynsUntil, until)
+	}
+	atomic.StoreUint64(&t.flood.Until, until)
 }
 
 // Guarding tells whether they do. When the time has come it spares them looking at the clock.
@@ -97,12 +102,13 @@ func (t *FlowTable) Guarding() bool {
 	return false
 }
 
-// Refused is how many packets they have refused.
-func (t *FlowTable) Refused() (n uint64) {
+// Refused is how many packets they have refused, and how many of them were SYNs to listeners.
+func (t *FlowTable) Refused() (n, syns uint64) {
 	for i := range t.flood.Cpu {
 		n += atomic.LoadUint64(&t.flood.Cpu[i].Refused)
+		syns += atomic.LoadUint64(&t.flood.Cpu[i].RefusedSyns)
 	}
-	return n
+	return n, syns
 }
 
 // now is CLOCK_MONOTONIC, by Go's clock, which needs no system call.

@@ -34,20 +34,23 @@ type steerEndpoint struct {
 }
 
 type steerFlood struct {
-	_      structs.HostLayout
-	Until  uint64
-	Key    [2]uint64
-	Mask   uint32
-	Bytes  uint32
-	Bits   uint64
-	Unused [3]uint64
-	Cpu    [256]struct {
-		_         structs.HostLayout
-		Refused   uint64
-		Acks      uint64
-		Fragments uint64
-		Errors    uint64
-		Unused    [4]uint64
+	_         structs.HostLayout
+	Until     uint64
+	SynsUntil uint64
+	Key       [2]uint64
+	Mask      uint32
+	Bytes     uint32
+	Bits      uint64
+	Unused    [2]uint64
+	Cpu       [256]struct {
+		_           structs.HostLayout
+		Refused     uint64
+		RefusedSyns uint64
+		Syns        uint64
+		Acks        uint64
+		Fragments   uint64
+		Errors      uint64
+		Unused      [2]uint64
 	}
 }
 
@@ -101,23 +104,24 @@ const (
 	steerVerdictDROP_DENIED           steerVerdict = 7
 	steerVerdictDROP_CONNECTION_RATE  steerVerdict = 8
 	steerVerdictDROP_PACKET_RATE      steerVerdict = 9
-	steerVerdictDROP_STRAY_ACK        steerVerdict = 10
-	steerVerdictDROP_STRAY            steerVerdict = 11
-	steerVerdictDROP_STRAY_FRAGMENT   steerVerdict = 12
-	steerVerdictDROP_STRAY_ICMP       steerVerdict = 13
-	steerVerdictLAST_DROP             steerVerdict = 13
-	steerVerdictANSWER_SYN_COOKIE     steerVerdict = 14
-	steerVerdictPASS_GROUP_MAC        steerVerdict = 15
-	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 16
-	steerVerdictPASS_NOT_IP           steerVerdict = 17
-	steerVerdictPASS_MALFORMED        steerVerdict = 18
-	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 19
-	steerVerdictPASS_NOT_TCP          steerVerdict = 20
-	steerVerdictPASS_OTHER_PORT       steerVerdict = 21
-	steerVerdictPASS_ICMP             steerVerdict = 22
-	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 23
-	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 24
-	steerVerdictNUM_VERDICTS          steerVerdict = 25
+	steerVerdictDROP_FIRST_SYN        steerVerdict = 10
+	steerVerdictDROP_STRAY_ACK        steerVerdict = 11
+	steerVerdictDROP_STRAY            steerVerdict = 12
+	steerVerdictDROP_STRAY_FRAGMENT   steerVerdict = 13
+	steerVerdictDROP_STRAY_ICMP       steerVerdict = 14
+	steerVerdictLAST_DROP             steerVerdict = 14
+	steerVerdictANSWER_SYN_COOKIE     steerVerdict = 15
+	steerVerdictPASS_GROUP_MAC        steerVerdict = 16
+	steerVerdictPASS_VLAN_DEPTH       steerVerdict = 17
+	steerVerdictPASS_NOT_IP           steerVerdict = 18
+	steerVerdictPASS_MALFORMED        steerVerdict = 19
+	steerVerdictPASS_OTHER_ADDRESS    steerVerdict = 20
+	steerVerdictPASS_NOT_TCP          steerVerdict = 21
+	steerVerdictPASS_OTHER_PORT       steerVerdict = 22
+	steerVerdictPASS_ICMP             steerVerdict = 23
+	steerVerdictPASS_SOURCE_ROUTED    steerVerdict = 24
+	steerVerdictPASS_UNKNOWN_FRAGMENT steerVerdict = 25
+	steerVerdictNUM_VERDICTS          steerVerdict = 26
 )
 
 // Names of all BPF objects in the ELF.
@@ -137,6 +141,7 @@ const (
 	steerMapPorts          = "ports"
 	steerMapSockets        = "sockets"
 	steerMapSources        = "sources"
+	steerMapSyns           = "syns"
 	steerMapVerdicts       = "verdicts"
 	steerProgRingroadFrags = "ringroad_frags"
 	steerProgRingroadSteer = "ringroad_steer"
@@ -205,6 +210,7 @@ type steerMapSpecs struct {
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
+	Syns        *ebpf.MapSpec `ebpf:"syns"`
 	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
@@ -247,6 +253,7 @@ type steerMaps struct {
 	Ports       *ebpf.Map `ebpf:"ports"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
 	Sources     *ebpf.Map `ebpf:"sources"`
+	Syns        *ebpf.Map `ebpf:"syns"`
 	Verdicts    *ebpf.Map `ebpf:"verdicts"`
 }
 
@@ -265,6 +272,7 @@ func (m *steerMaps) Close() error {
 		m.Ports,
 		m.Sockets,
 		m.Sources,
+		m.Syns,
 		m.Verdicts,
 	)
 }

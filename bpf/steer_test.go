@@ -171,7 +171,7 @@ func TestVerdictCasesAreComplete(t *testing.T) {
 	seen[DropNoSocket] = true                                                           // TestNoSocketDrops
 	seen[AnswerSYNCookie] = true                                                        // TestSYNCookies
 	seen[DropDenied], seen[DropConnectionRate], seen[DropPacketRate] = true, true, true // TestLists, TestLimits
-	for _, v := range []Verdict{DropStrayACK, DropStray, DropStrayFragment, DropStrayICMP} {
+	for _, v := range []Verdict{DropFirstSYN, DropStrayACK, DropStray, DropStrayFragment, DropStrayICMP} {
 		seen[v] = true // TestStraysInAFlood
 	}
 	for _, c := range verdictCases() {

@@ -17,6 +17,7 @@ const (
 	DropDenied          = Verdict(steerVerdictDROP_DENIED)
 	DropConnectionRate  = Verdict(steerVerdictDROP_CONNECTION_RATE)
 	DropPacketRate      = Verdict(steerVerdictDROP_PACKET_RATE)
+	DropFirstSYN        = Verdict(steerVerdictDROP_FIRST_SYN)
 	DropStrayACK        = Verdict(steerVerdictDROP_STRAY_ACK)
 	DropStray           = Verdict(steerVerdictDROP_STRAY)
 	DropStrayFragment   = Verdict(steerVerdictDROP_STRAY_FRAGMENT)
@@ -51,6 +52,7 @@ var verdicts = [NumVerdicts]struct{ name, help string }{
 	DropDenied:          {"drop_denied", "packets to a listener, dropped because the lists of the filter deny their source"},
 	DropConnectionRate:  {"drop_connection_rate", "SYNs to a listener, dropped because their source prefix opens connections too fast"},
 	DropPacketRate:      {"drop_packet_rate", "packets to a listener, dropped because their source prefix sends too many"},
+	DropFirstSYN:        {"drop_first_syn", "SYNs to a listener, dropped in a flood of more than the workers can answer; one that is sent again gets through"},
 	DropStrayACK:        {"drop_stray_ack", "ACKs of no open connection, dropped in a flood of packets that belong to none, but for those that may end a handshake"},
 	DropStray:           {"drop_stray", "RSTs, FINs and other TCP segments of no open connection, dropped in such a flood"},
 	DropStrayFragment:   {"drop_stray_fragment", "fragments of no open connection or beyond a limit, dropped in such a flood"},

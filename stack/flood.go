@@ -18,7 +18,8 @@ import (
 //     is still full: so that ends by itself, also when the worker does.
 //   - Of these SYNs no more are answered than there is time for: they are dropped while
 //     frames wait, for the segments of connections are among those. Who meant one sends
-//     it again.
+//     it again, and from then on XDP lets those pass that are sent again, and of the
+//     others as many as the loop can answer (open.go).
 //   - Segments of no connection are taken in numbers only: those that go round the workers
 //     (handover.go) or are answered with RST, which RFC 9293 3.10.7.1 asks for and FreeBSD
 //     limits as well (net.inet.icmp.icmplim). What completes a handshake by a valid cookie

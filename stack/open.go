@@ -18,7 +18,8 @@ import (
 // and the others are cleared.
 //
 // A flood has begun when packets were shed. From then on the program counts what it
-// refuses, and the flood lasts while that are many.
+// refuses, and the flood lasts while that are many. Of SYNs, which belong to no connection
+// yet, it drops what the loop cannot answer, but lets through those that are sent again.
 
 // Flows is where the XDP program learns which flows are open. [bpf.FlowTable] is the real
 // one, and says what the methods do. Mark is called by the loop and netstack's processor,
@@ -27,9 +28,9 @@ type Flows interface {
 	Mark(f *bpf.Flow)
 	Marked() int
 	Sweep(open func())
-	Guard(d time.Duration)
+	Guard(d time.Duration, syns bool)
 	Guarding() bool
-	Refused() uint64
+	Refused() (n, syns uint64)
 }
 
 var _ Flows = (*bpf.FlowTable)(nil)
@@ -55,9 +56,12 @@ type openFlows struct {
 	next     time.Duration // when to look again, if nothing is shed
 	looked   time.Duration // when it was looked last
 	guarding bool          // as of then
-	shed     uint64        // by the stack until then
-	refused  uint64        // by the program until then
+	shed     tally         // by the stack until then
+	refused  tally         // by the program until then
 }
+
+// tally counts packets that are of no connection, and SYNs apart.
+type tally struct{ strays, syns uint64 }
 
 // mark says that a flow is open.
 func (o *openFlows) mark(k *flowKey) {
@@ -67,20 +71,25 @@ func (o *openFlows) mark(k *flowKey) {
 // tendFlows keeps the table clean, and says when there is a flood.
 func (s *Stack) tendFlows(now time.Duration) {
 	o := s.flows
-	var shed uint64
+	var shed tally
 	for _, l := range s.links {
-		shed += l.stats.StraysShed + l.stats.StrangeShed
+		shed.strays += l.stats.StraysShed + l.stats.StrangeShed
+		shed.syns += l.stats.SynsShed
 	}
 	if now < o.next && (o.guarding || shed == o.shed) {
 		return
 	}
-	guarding, refused := o.Guarding(), o.Refused()
-	lasts := guarding && refused-o.refused > uint64(lastingFlood*(now-o.looked)/time.Second)
-	if shed != o.shed && !guarding {
-		s.stats.Floods++
-	}
-	if shed != o.shed || lasts {
-		o.Guard(guardTime)
+	guarding, refused := o.Guarding(), tally{}
+	refused.strays, refused.syns = o.Refused()
+	refused.strays -= refused.syns
+	many := uint64(lastingFlood * (now - o.looked) / time.Second)
+	syns := shed.syns != o.shed.syns || guarding && refused.syns-o.refused.syns > many
+	strays := shed.strays != o.shed.strays || guarding && refused.strays-o.refused.strays > many
+	if syns || strays {
+		if !guarding {
+			s.stats.Floods++
+		}
+		o.Guard(guardTime, syns)
 		guarding = true
 	}
 	o.guarding, o.shed, o.refused, o.looked, o.next = guarding, shed, refused, now, now+tendInterval

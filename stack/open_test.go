@@ -25,7 +25,8 @@ type program struct {
 	marks    int
 	guards   int
 	guarding bool
-	refused  uint64
+	syns     bool      // said with a guard
+	refused  [2]uint64 // all, and SYNs
 }
 
 func newProgram() *program { return &program{flows: map[bpf.Flow]int{}} }
@@ -52,10 +53,15 @@ func (p *program) Sweep(open func()) {
 	})
 }
 
-func (p *program) Guard(time.Duration) { p.locked(func() { p.guards++; p.guarding = true }) }
+func (p *program) Guard(_ time.Duration, syns bool) {
+	p.locked(func() { p.guards++; p.guarding = true; p.syns = p.syns || syns })
+}
 func (p *program) Guarding() (on bool) { p.locked(func() { on = p.guarding }); return on }
-func (p *program) Refused() (n uint64) { p.locked(func() { n = p.refused }); return n }
-func (p *program) len() (n int)        { p.locked(func() { n = len(p.flows) }); return n }
+func (p *program) Refused() (n, syns uint64) {
+	p.locked(func() { n, syns = p.refused[0], p.refused[1] })
+	return n, syns
+}
+func (p *program) len() (n int) { p.locked(func() { n = len(p.flows) }); return n }
 
 func (p *program) has(f *bpf.Flow) (ok bool) {
 	p.locked(func() { _, ok = p.flows[*f] })
@@ -306,10 +312,14 @@ func TestFloodIsToldToTheProgram(t *testing.T) {
 	f.rain(1000, 256, header.TCPFlagAck)
 	f.l.eventually("the program guards", p.Guarding)
 	guards := func() (n int) { p.locked(func() { n = p.guards }); return n }
-	for lasts := guards() + 2; guards() < lasts; {
-		p.locked(func() { p.refused += 1_000_000 })
-		f.l.Stack.Wake()
+	// renewed waits until the guard is renewed twice, for strays that the program refuses.
+	renewed := func() {
+		for lasts := guards() + 2; guards() < lasts; {
+			p.locked(func() { p.refused[0] += 1_000_000 })
+			f.l.Stack.Wake()
+		}
 	}
+	renewed()
 	var st stack.LoopStats
 	f.l.do(func() { st = f.l.Stack.LoopStats() })
 	if st.Floods != 1 || st.FloodGuard != 1 {
@@ -325,4 +335,24 @@ func TestFloodIsToldToTheProgram(t *testing.T) {
 	}
 	f.rain(1000, 256, header.TCPFlagAck)
 	f.l.eventually("another flood is told", func() bool { return f.l.Stack.LoopStats().Floods == 2 })
+	syns := func() (told bool) { p.locked(func() { told = p.syns }); return told }
+	if syns() {
+		t.Error("a flood of ACKs is told to be one of SYNs")
+	}
+	for f.link().SynsShed == 0 {
+		f.rain(3000, 3000, header.TCPFlagSyn)
+	}
+	f.l.eventually("a flood of SYNs is told", syns)
+	// That lasts by the SYNs that the program refuses alone.
+	renewed() // the last that were shed have been seen
+	p.locked(func() { p.syns = false })
+	renewed()
+	if syns() {
+		t.Error("strays make a flood of SYNs last")
+	}
+	f.l.eventually("refused SYNs make it last", func() bool {
+		p.locked(func() { p.refused[0] += 1_000_000; p.refused[1] += 1_000_000 })
+		f.l.Stack.Wake()
+		return syns()
+	})
 }

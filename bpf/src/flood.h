@@ -104,6 +104,42 @@ static __always_inline bool may_complete_handshake(struct flood_cpu *cpu, const 
 	return s && cookie_valid(p, s, p->seq, p->ack) && TAKE(&cpu->acks, now, FLOOD_ACKS);
 }
 
+/* Whether a SYN of this flow was dropped lately; if not, it is now. */
+static __always_inline bool sent_again(const struct flood *f, const struct packet *p)
+{
+	__u64 hash = flow_hash(f->key, p), *set, tags;
+	__u32 at = hash & (SYN_SETS - 1);
+	__u16 tag = hash >> 48;
+
+	set = bpf_map_lookup_elem(&syns, &at);
+	if (!set)
+		return true;
+	tags = *set;
+	for (int i = 0; i < 64; i += 16) {
+		if ((__u16)(tags >> i) == tag)
+			return true;
+	}
+	*set = tags << 16 | tag;
+	return false;
+}
+
+/*
+ * Whether a SYN to a listener is left to the worker. Of more than it can answer those that it does not must be dropped
+ * before they cost it anything, but not by chance: who means one sends it again after a second (RFC 6298 2.1), and that one
+ * is let through, while hardly anybody who makes up a source sends the same twice. Where the program answers there is no
+ * need.
+ */
+static __always_inline bool may_open(const struct flood *f, struct flood_cpu *cpu, const struct packet *p, __u64 now)
+{
+	const struct cookie_settings *s;
+	__u32 zero = 0;
+
+	if (now >= f->syns_until)
+		return true;
+	s = bpf_map_lookup_elem(&cookies, &zero);
+	return !s || s->answer != ANSWER_NOT || TAKE(&cpu->syns, now, FLOOD_SYNS) || sent_again(f, p);
+}
+
 /* The verdict on p in a flood, v unless it is refused. */
 static __always_inline enum verdict sift(const struct flood *f, struct flood_cpu *cpu, struct packet *p, enum kind kind, enum verdict v,
 					 __u64 now)
@@ -111,7 +147,12 @@ static __always_inline enum verdict sift(const struct flood *f, struct flood_cpu
 	switch (kind) {
 	case KIND_SYN:
 		/* Backends open none. */
-		return v == REDIRECT_LISTENER || is_open(f, p) ? v : DROP_STRAY;
+		if (v != REDIRECT_LISTENER)
+			return is_open(f, p) ? v : DROP_STRAY;
+		if (may_open(f, cpu, p, now))
+			return v;
+		cpu->refused_syns++;
+		return DROP_FIRST_SYN;
 	case KIND_ACK:
 		if (is_open(f, p) || (v == REDIRECT_LISTENER && may_complete_handshake(cpu, p, now)))
 			return v;

@@ -176,11 +176,13 @@ struct {
 
 /* What one CPU has done in floods; a cache line. The times are those of buckets (CLOCK_MONOTONIC, ns). */
 struct flood_cpu {
-	__u64 refused; /* packets */
+	__u64 refused;      /* packets */
+	__u64 refused_syns; /* of them */
+	__u64 syns;
 	__u64 acks;
 	__u64 fragments;
 	__u64 errors;
-	__u64 unused[4];
+	__u64 unused[2];
 };
 
 /*
@@ -189,11 +191,12 @@ struct flood_cpu {
  */
 struct flood {
 	__u64 until;  /* CLOCK_MONOTONIC, ns; 0: there is none */
+	__u64 syns_until; /* likewise: until when SYNs are among them, more than workers can answer */
 	__u64 key[2]; /* of the hash of flows: random, so that nobody can aim at a slot */
 	__u32 mask;   /* slots less one */
 	__u32 bytes;  /* of a slot: a power of two */
 	__u64 bits;   /* of a word that the first byte of a slot is shifted down in: those of the slot */
-	__u64 unused[3];
+	__u64 unused[2];
 	struct flood_cpu cpu[FLOOD_CPUS];
 };
 
@@ -217,6 +220,14 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } flows SEC(".maps");
+
+/* The SYNs that were dropped last: four tags of 16 bits a set, the youngest lowest. CPUs race for a set and may lose one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, SYN_SETS);
+} syns SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
