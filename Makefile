@@ -60,7 +60,7 @@ matrix: ## compare with nginx over links with loss, reordering, duplicates and d
 	@hack/install ip=iproute2 nginx=nginx
 	@$(GO) run ./hack/matrix $(MATRIX_FLAGS)
 
-flood: ## floods against ringroad and nginx: what open connections keep, whether new ones succeed, memory (root, three minutes; FLOOD_FLAGS: -kinds syn,ack, -d 2s, -only ringroad)
+flood: ## floods against ringroad and nginx, a verdict on each: what open connections keep, whether new ones succeed, memory (root, four minutes; FLOOD_FLAGS: -kinds syn,ack, -r 1, -d 2s, -only ringroad)
 	@hack/install ip=iproute2 nginx=nginx ethtool=ethtool
 	@$(GO) run ./hack/flood $(FLOOD_FLAGS)
 

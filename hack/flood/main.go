@@ -1,19 +1,26 @@
 // Command flood compares ringroad with nginx on the kernel under floods: what connections that are open get done, whether new ones
 // succeed, and what memory it takes. It runs in a lab of its own; every flood is bounded in frames and seconds.
+//
+// A round measures, each on a process of its own and against what the same process did just before: nginx and ringroad under as much as
+// can be sent to them, ringroad under as much as nginx got, and under a tenth of that. The table has medians of the rounds. Then a line for
+// each kind of flood tells whether ringroad does what it must:
+//
+//   - under the same flood, as much as reached nginx, open connections get at least as many answers as nginx gives;
+//   - under a tenth of it they keep 95 % of what they had without;
+//   - under the fastest, all new connections are served;
+//   - memory grows by less than 64 MB.
+//
+// The flood, the client and the backend share the processors with the proxy, so that what the sender of the flood takes is missing too. How
+// much that is shows a row with as many frames of no protocol at all, which sending and receiving cost the same. If a line fails, the exit
+// status is 1.
 package main
 
 import (
-	"bufio"
-	"context"
 	"flag"
 	"fmt"
-	"io"
-	"net/http"
-	"net/netip"
 	"os"
+	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -21,41 +28,35 @@ import (
 	"ringroad/hack/lab/flood"
 )
 
-const address = "10.1.0.1:80"
-
-const nginxConfig = `	upstream backend { server 10.2.0.2:8080; keepalive 256; keepalive_requests 100000000; }
-	server {
-		listen 10.1.0.1:80 backlog=4096;
-		location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }
-	}
-`
-
-const ringroadConfig = `interfaces: [e0, e1]
-rx_checksum: verify
-admin: off
-listeners: [{address: "10.1.0.1:80", upstream: nginx}]
-upstreams: {nginx: {servers: ["10.2.0.2:8080"]}}
-limits: {keepalive_requests: 0}
-`
-
 type options struct {
 	seconds time.Duration
+	rounds  int
 	kinds   []flood.Kind
 	binary  string
 	filter  string
 	only    string
+	during  string
 	gro     bool
 }
 
 func main() {
 	lab.Child()
+	if len(os.Args) == 6 && os.Args[1] == senderArgument {
+		if err := sender(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "flood:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	var kinds string
-	flag.DurationVar(&o.seconds, "d", 3*time.Second, "how long each flood lasts")
-	flag.StringVar(&kinds, "kinds", "syn,ack,rst,fragment,icmp", "floods")
+	flag.DurationVar(&o.seconds, "d", time.Second, "how long each flood lasts")
+	flag.IntVar(&o.rounds, "r", 3, "rounds")
+	flag.StringVar(&kinds, "kinds", "syn,ack,rst,fragment,icmp,http", "floods")
 	flag.BoolVar(&o.gro, "gro", false, "the client's link has GRO on, for all: 'filter: {syn_cookies: xdp}' needs it in native mode")
 	flag.StringVar(&o.filter, "filter", "", "more of ringroad's configuration, such as 'filter: {packet_rate: 1000}'")
 	flag.StringVar(&o.only, "only", "", "nginx or ringroad")
+	flag.StringVar(&o.during, "during", "", "shell command that runs during each flood, such as a profiler; KIND, PROXY, RATE (0: as fast as it goes) and PID are set")
 	flag.StringVar(&o.binary, "ringroad", "", "binary of ringroad; built without")
 	flag.Parse()
 	for k := range strings.SplitSeq(kinds, ",") {
@@ -79,185 +80,98 @@ func run(o *options) error {
 			return err
 		}
 	}
-	if o.gro {
-		if _, err := l.Client.Run(5*time.Second, "ethtool", "-K", "c0", "gro", "on"); err != nil {
-			return err
-		}
-	}
-	// Answers to made-up sources go to the client, whose kernel drops them.
-	if _, err := l.Edge.Run(5*time.Second, "ip", "route", "add", flood.Sources.String(), "via", lab.Client4.String()); err != nil {
+	if err := route(l, o); err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "flood\tproxy\tframes/s\trequests/s before\tunder it\tkept\tnew connections\tMB before\tafter")
+	var verdicts []verdict
 	for _, kind := range o.kinds {
-		highest := map[string]int{}
-		for _, row := range []struct {
-			name  string
-			share int // of what reaches nginx at most; 0: as fast as it is sent
-		}{{"nginx", 0}, {"ringroad", 0}, {"ringroad", 1}, {"nginx", 10}, {"ringroad", 10}} {
-			rate := 0
-			if row.share > 0 {
-				of := highest["nginx"]
-				if of == 0 {
-					of = highest["ringroad"]
-				}
-				rate = max(of/row.share, 1)
-			}
-			if o.only != "" && o.only != row.name || row.share == 1 && highest["nginx"] == 0 {
-				continue
-			}
-			m, err := measure(l, o, row.name, kind, rate)
-			if err != nil {
-				return fmt.Errorf("%s under %s: %w", row.name, kind, err)
-			}
-			if row.share == 0 {
-				highest[row.name] = m.rate
-			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%.0f\t%.0f\t%.0f%%\t%d of %d\t%.0f\t%.0f\n", kind, row.name, m.rate, m.before, m.under,
-				100*m.under/m.before, m.opened, m.tried, m.memoryBefore, m.memoryAfter)
+		rows, err := rounds(l, o, kind)
+		if err != nil {
+			return err
+		}
+		show(rows)
+		verdicts = append(verdicts, judge(kind, rows)...)
+	}
+	fmt.Println()
+	failed := 0
+	for _, v := range verdicts {
+		fmt.Println(v)
+		if !v.pass {
+			failed++
 		}
 	}
-	t.Flush()
+	if failed > 0 {
+		return fmt.Errorf("%d of %d verdicts failed", failed, len(verdicts))
+	}
 	return nil
 }
 
-// measured is one row.
-type measured struct {
-	rate                      int // frames a second
-	before, under             float64
-	opened, tried             int
-	memoryBefore, memoryAfter float64 // MB
+// row is what is measured of one proxy under one flood, once a round.
+type row struct {
+	proxy  string
+	flood  flood.Kind
+	share  int // of what reached nginx: 1 all of it, 10 a tenth; 0: as fast as it goes
+	rounds []measured
 }
 
-func measure(l *lab.Lab, o *options, name string, kind flood.Kind, rate int) (m measured, err error) {
-	var p *lab.Process
-	if name == "nginx" {
-		p, err = l.StartNginx(l.Edge, "edge", 1, nginxConfig, nil)
-	} else {
-		var r *lab.Ringroad
-		if r, err = l.StartRingroad(o.binary, ringroadConfig+o.filter); err == nil {
-			p, err = r.Process, r.WaitReady(10*time.Second)
-		}
+// rounds measures a kind of flood.
+func rounds(l *lab.Lab, o *options, kind flood.Kind) ([]*row, error) {
+	rows := []*row{
+		{proxy: nginx, flood: kind},
+		{proxy: ringroad, flood: kind},
+		{proxy: ringroad, flood: kind, share: 1},
+		{proxy: ringroad, flood: kind, share: 10},
+		{proxy: ringroad, flood: flood.Unknown, share: 10},
 	}
-	if err != nil {
-		return m, err
-	}
-	defer p.Stop(5 * time.Second)
-	if err := l.Client.WaitTCP(address, 10*time.Second); err != nil {
-		return m, err
-	}
-	load, err := startLoad(l, 16)
-	if err != nil {
-		return m, err
-	}
-	defer load.stop()
-	m.before = load.rate(o.seconds)
-	m.memoryBefore, err = megabytes(p)
-	if err != nil {
-		return m, err
-	}
-	mac, err := flood.Gateway(l.Edge, lab.EdgeClientLink)
-	if err != nil {
-		return m, err
-	}
-	stop, done := make(chan struct{}), make(chan error)
-	var sent atomic.Int64
-	go func() {
-		n, err := flood.Send(l.Client, "c0", mac, flood.Options{
-			Kind: kind, To: netip.MustParseAddrPort(address), Frames: 20_000_000, For: 2 * o.seconds, Rate: rate,
-		}, stop)
-		sent.Store(int64(n))
-		done <- err
-	}()
-	start := time.Now()
-	opened := make(chan int)
-	const tries = 10
-	go func() { opened <- open(l, tries) }()
-	m.under = load.rate(o.seconds)
-	m.memoryAfter, err = megabytes(p)
-	m.opened, m.tried = <-opened, tries
-	close(stop)
-	took := time.Since(start)
-	if e := <-done; err == nil {
-		err = e
-	}
-	m.rate = int(float64(sent.Load()) / min(took, 2*o.seconds).Seconds())
-	return m, err
-}
-
-func megabytes(p *lab.Process) (float64, error) {
-	b, err := p.Memory()
-	return float64(b) / 1e6, err
-}
-
-// open tries to get answers on new connections, one after the other, each within the time of one SYN that is sent again.
-func open(l *lab.Lab, tries int) (opened int) {
-	for range tries {
-		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
-		if c, err := l.Client.Dial(ctx, "tcp", address); err == nil {
-			_ = c.SetDeadline(time.Now().Add(1500 * time.Millisecond))
-			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-			if r, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil && r.StatusCode == http.StatusOK {
-				opened++
+	rows = slices.DeleteFunc(rows, func(r *row) bool {
+		return o.only != "" && o.only != r.proxy || o.only == ringroad && r.share == 1 || kind == httpFlood && r.flood != kind
+	})
+	for range o.rounds {
+		for _, r := range rows {
+			rate := 0
+			if r.share > 0 {
+				rate = max(rows[0].rounds[len(rows[0].rounds)-1].rate/r.share, 1)
 			}
-			c.Close()
-		}
-		cancel()
-	}
-	return opened
-}
-
-// load is requests on open connections, one after the other on each.
-type load struct {
-	done   chan struct{}
-	counts atomic.Int64
-	all    sync.WaitGroup
-}
-
-func startLoad(l *lab.Lab, connections int) (*load, error) {
-	d := &load{done: make(chan struct{})}
-	for range connections {
-		c, err := l.Client.Dial(context.Background(), "tcp", address)
-		if err != nil {
-			d.stop()
-			return nil, err
-		}
-		d.all.Add(2)
-		go func() {
-			defer d.all.Done()
-			in := bufio.NewReader(c)
-			for {
-				if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
-					return
-				}
-				r, err := http.ReadResponse(in, nil)
-				if err != nil {
-					return
-				}
-				if _, err := io.Copy(io.Discard, r.Body); err != nil {
-					return
-				}
-				d.counts.Add(1)
+			m, err := measure(l, o, r.proxy, r.flood, rate)
+			if err != nil {
+				return nil, fmt.Errorf("%s under %s: %w", r.proxy, r.flood, err)
 			}
-		}()
-		go func() {
-			defer d.all.Done()
-			<-d.done
-			c.Close()
-		}()
+			r.rounds = append(r.rounds, m)
+		}
 	}
-	return d, nil
+	return rows, nil
 }
 
-func (d *load) stop() {
-	close(d.done)
-	d.all.Wait()
+// median is that of what f says of each round.
+func (r *row) median(f func(m measured) float64) float64 {
+	of := make([]float64, len(r.rounds))
+	for i, m := range r.rounds {
+		of[i] = f(m)
+	}
+	return median(of)
 }
 
-// rate is how many requests a second are answered for a while.
-func (d *load) rate(over time.Duration) float64 {
-	before, start := d.counts.Load(), time.Now()
-	time.Sleep(over)
-	return float64(d.counts.Load()-before) / time.Since(start).Seconds()
+func median(of []float64) float64 {
+	slices.Sort(of)
+	return (of[(len(of)-1)/2] + of[len(of)/2]) / 2
+}
+
+func (r *row) opened() (n, of int) {
+	for _, m := range r.rounds {
+		n, of = n+m.opened, of+m.tried
+	}
+	return n, of
+}
+
+func show(rows []*row) {
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	fmt.Fprintln(t, "flood\tproxy\ta second\trequests/s before\tunder it\tkept\tnew connections\tMB before\tafter")
+	for _, r := range rows {
+		n, of := r.opened()
+		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.0f %%\t%d of %d\t%.0f\t%.0f\n", r.flood, r.proxy,
+			r.median(func(m measured) float64 { return float64(m.rate) }), r.median(func(m measured) float64 { return m.before }),
+			r.median(func(m measured) float64 { return m.under }), r.median(measured.kept), n, of,
+			r.median(func(m measured) float64 { return m.memoryBefore }), r.median(func(m measured) float64 { return m.memoryAfter }))
+	}
 }

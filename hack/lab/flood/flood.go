@@ -27,9 +27,10 @@ const (
 	RST      Kind = "rst"
 	Fragment Kind = "fragment" // first fragments of segments whose other ones never come
 	ICMP     Kind = "icmp"     // errors about connections that do not exist
+	Unknown  Kind = "unknown"  // frames of no protocol that anybody has: what sending and receiving takes by itself
 )
 
-// Kinds are all.
+// Kinds are those against a listener.
 var Kinds = []Kind{SYN, ACK, RST, Fragment, ICMP}
 
 // Options say what to send. Frames and For are both bounds; Rate 0 is as fast as it goes.
@@ -47,42 +48,48 @@ const batch = 64
 
 // Send floods from the namespace through the link until a bound is reached, or stop is closed, and returns how many frames went.
 func Send(n *lab.Namespace, link string, gateway net.HardwareAddr, o Options, stop <-chan struct{}) (sent int, err error) {
+	err = n.Do(func() error {
+		sent, err = SendHere(link, gateway, o, stop)
+		return err
+	})
+	return sent, err
+}
+
+// SendHere is [Send] from the namespace of the calling thread.
+func SendHere(link string, gateway net.HardwareAddr, o Options, stop <-chan struct{}) (sent int, err error) {
 	if !o.From.IsValid() {
 		o.From = Sources
 	}
-	err = n.Do(func() error {
-		fd, to, err := open(link)
-		if err != nil {
-			return err
+	fd, to, err := open(link)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	copy(to.frame[0:6], gateway)
+	start := time.Now()
+	for sent < o.Frames {
+		took := time.Since(start)
+		if took > o.For {
+			break
 		}
-		defer unix.Close(fd)
-		copy(to.frame[0:6], gateway)
-		start := time.Now()
-		for sent < o.Frames {
-			took := time.Since(start)
-			if took > o.For {
-				return nil
-			}
-			select {
-			case <-stop:
-				return nil
-			default:
-			}
-			if ahead := time.Duration(sent)*time.Second/time.Duration(max(o.Rate, 1)) - took; o.Rate > 0 && ahead > time.Millisecond {
-				time.Sleep(ahead) // paces, and waits for nothing
-				continue
-			}
-			for range min(batch, o.Frames-sent) {
-				// A full queue of the sender is no reason to stop.
-				if err := unix.Send(fd, to.make(&o, uint32(sent)), 0); err != nil && err != unix.ENOBUFS && err != unix.EAGAIN {
-					return fmt.Errorf("send a frame: %w", err)
-				}
-				sent++
-			}
+		select {
+		case <-stop:
+			return sent, nil
+		default:
 		}
-		return nil
-	})
-	return sent, err
+		if ahead := time.Duration(sent)*time.Second/time.Duration(max(o.Rate, 1)) - took; o.Rate > 0 && ahead > time.Millisecond {
+			time.Sleep(ahead) // paces, and waits for nothing
+			continue
+		}
+		for range min(batch, o.Frames-sent) {
+			// A full queue of the sender is no reason to stop.
+			if err := unix.Send(fd, to.make(&o, uint32(sent)), 0); err != nil && err != unix.ENOBUFS && err != unix.EAGAIN {
+				return sent, fmt.Errorf("send a frame: %w", err)
+			}
+			sent++
+		}
+	}
+	return sent, nil
 }
 
 // Gateway is the Ethernet address of a link in a namespace.
@@ -120,7 +127,6 @@ func open(link string) (fd int, s *sender, err error) {
 	}
 	s = new(sender)
 	copy(s.frame[6:12], i.HardwareAddr)
-	s.frame[12] = 0x08 // IPv4
 	return fd, s, nil
 }
 
@@ -135,6 +141,7 @@ func (s *sender) make(o *Options, n uint32) []byte {
 	port := uint16(1024 + x%60000)
 	p := s.frame[eth:]
 	clear(p)
+	s.frame[12], s.frame[13] = 0x08, 0x00 // IPv4
 	size := ip + 20
 	switch o.Kind {
 	case SYN:
@@ -143,6 +150,9 @@ func (s *sender) make(o *Options, n uint32) []byte {
 		segment(p[ip:], port, o.To.Port(), x, 0x10)
 	case RST:
 		segment(p[ip:], port, o.To.Port(), x, 0x04)
+	case Unknown:
+		s.frame[12], s.frame[13] = 0x88, 0xb5 // for experiments (IEEE 802)
+		return s.frame[:eth+size]
 	case Fragment:
 		segment(p[ip:], port, o.To.Port(), x, 0x10)
 		size = ip + 16 // a multiple of 8
