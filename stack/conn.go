@@ -26,7 +26,6 @@ type Conn struct {
 	local, remote netip.AddrPort
 	failure       error // the connection's fatal error, once known
 	closed        bool
-	measured      bool          // the handshake's round trip was looked at
 	sharing       time.Duration // the second in which it last shared the frames, see tuning.go
 	probed        bool          // probeByPackets was called
 	zeroWindows   uint64        // counted so far
@@ -140,8 +139,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	if c.closed {
 		return 0, ErrClosed
 	}
-	if !c.measured {
-		c.measured = true
+	if !c.numbered {
 		c.first, c.numbered = begin(c.endpoint.(*tcp.Endpoint))
 	}
 	r := &c.stack.reader

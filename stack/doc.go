@@ -70,6 +70,7 @@
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).
+//   - It leaves room for SACK blocks in segments that have none (fullsegment.go).
 //   - It does not tell a sender what came twice, which so learns that it sent again for
 //     nothing (dsack.go).
 //   - It takes segments and ICMP errors that a TCP must refuse (guard.go, icmp.go).
@@ -96,9 +97,6 @@
 //   - Without an MSS option a peer with IPv6 gets segments of 536 bytes instead of 1220
 //     (RFC 9293 3.7.1). [connect.go: header.ParseSynOptions defaults to
 //     TCPDefaultMSS whatever the network protocol.]
-//   - Every segment of a connection with SACK leaves room for SACK blocks, 28 bytes,
-//     also when there are none: 1420 bytes of data at an MTU of 1500 instead of 1448.
-//     [snd.go, updateMaxPayloadSize: maxOptionSize should be what the segment carries.]
 //   - The reset that answers an unacceptable ACK during a handshake has the ACK flag,
 //     against RFC 9293 3.10.7.4; it is harmless. [connect.go, synRcvdState.]
 //   - A path MTU of IPv4 below 552 bytes is taken for 552, and DF stays set: what does

@@ -17,6 +17,8 @@ const (
 // begin is called before the first data of ep is written, and returns its sequence
 // number; ok is false when the handshake is not done.
 //
+// The segments of ep are full ones from here on (fullsegment.go).
+//
 // It lets that data of ep measure the round trip when the
 // handshake could not. netstack measures it by the timestamp that the peer echoes,
 // and a SYN that is sent again carries the timestamp of the first one
@@ -35,5 +37,6 @@ func begin(ep *tcp.Endpoint) (first seqnum.Value, ok bool) {
 	if snd.rtt.SRTT >= synTimeout-synRounding {
 		*snd.rtt = tcp.TCPRTTState{}
 	}
+	fillSegments(ep, &snd)
 	return snd.state.SndUna, true
 }

@@ -72,15 +72,13 @@ func (l *link) guardError(n tcpip.NetworkProtocolNumber, id netstack.TransportEn
 	if n == header.IPv4ProtocolNumber {
 		least = leastMTU4 - header.IPv4MinimumSize
 	}
-	switch mtu := e.Info(); {
-	case !tooBig || at.state == tcp.StateSynRecv, n == header.IPv6ProtocolNumber && mtu < least:
+	mtu := e.Info()
+	if !tooBig || at.state == tcp.StateSynRecv || n == header.IPv6ProtocolNumber && mtu < least {
 		l.stats.GuardICMPIgnored++
 		return nil
-	case mtu < least:
-		e = pathMTU{e, least}
 	}
 	l.stats.PathMTUs++
-	return e
+	return pathMTU{e, max(mtu, least) + uint32(sackRoom(ep))} // netstack takes that off again: see fullsegment.go
 }
 
 // pathMTU is a "packet too big" that reports another MTU, without the IP header.

@@ -99,7 +99,7 @@ func (e *leanEndpoint) plain(params netstack.NetworkHeaderParams, p *netstack.Pa
 	if params.Protocol != header.TCPProtocolNumber || params.ExperimentOptionValue != 0 {
 		return false
 	}
-	return p.GSOOptions.Type != netstack.GSONone && p.Data().Size() > int(p.GSOOptions.MSS) || ipBytes+p.Size() <= e.link.Link.MTU
+	return p.GSOOptions.Type != netstack.GSONone && p.Data().Size() > payloadLimit(p) || ipBytes+p.Size() <= e.link.Link.MTU
 }
 
 // write hands the packet to the link.

@@ -37,9 +37,8 @@ type answer struct {
 
 const (
 	scriptedMSS = 1460
-	// packetBytes is what netstack puts into a packet: it leaves room for options of
-	// its own.
-	packetBytes = scriptedMSS - 40
+	// packetBytes is the data of a full packet, beside timestamps.
+	packetBytes = scriptedMSS - 12
 )
 
 // connectScripted opens a connection with selective acknowledgments and timestamps.

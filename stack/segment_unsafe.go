@@ -305,6 +305,16 @@ func sackOf(ep *tcp.Endpoint) *tcp.SACKInfo {
 	return (*tcp.SACKInfo)(unsafe.Add(unsafe.Pointer(ep), sackField.Offset))
 }
 
+// gsoOf is how the segments of ep are split, whose lock is held.
+func gsoOf(ep *tcp.Endpoint) *netstack.GSO {
+	return (*netstack.GSO)(unsafe.Add(unsafe.Pointer(ep), gsoField.Offset))
+}
+
+// scoreboardSMSS is the size of full segments by which the scoreboard of ep judges what is lost.
+func scoreboardSMSS(ep *tcp.Endpoint) *uint16 {
+	return (*uint16)(unsafe.Add(*(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(ep), scoreboardField.Offset)), smssField.Offset))
+}
+
 // routeOf is the route of ep, nil before it has one.
 func routeOf(ep *tcp.Endpoint) *netstack.Route {
 	return *(**netstack.Route)(unsafe.Add(unsafe.Pointer(ep), routeField.Offset))
@@ -384,6 +394,8 @@ var (
 	hashField              = fieldOf(reflect.TypeFor[tcp.Endpoint](), "txHash", reflect.Uint32)
 	scoreboardField        = fieldOf(reflect.TypeFor[tcp.Endpoint](), "scoreboard", reflect.Pointer)
 	sackedField            = fieldOf(scoreboardField.Type.Elem(), "sacked", reflect.TypeFor[seqnum.Size]().Kind())
+	smssField              = fieldOf(scoreboardField.Type.Elem(), "smss", reflect.Uint16)
+	gsoField               = typedField[netstack.GSO](reflect.TypeFor[tcp.Endpoint](), "gso")
 	sackField              = typedField[tcp.SACKInfo](reflect.TypeFor[tcp.Endpoint](), "sack")
 	zeroWindowProbingField = fieldOf(senderField.Type.Elem(), "zeroWindowProbing", reflect.Bool)
 	firstResentField       = fieldOf(senderField.Type.Elem(), "firstRetransmittedSegXmitTime", reflect.Struct)

@@ -88,7 +88,7 @@ func (l *link) carryACK(o *outgoing) bool {
 	l.cancel(f)
 	if n > 0 {
 		l.noteAnswer(f)
-		l.noteSent(f, t, n, int(p.GSOOptions.MSS))
+		l.noteSent(f, t, n, payloadLimit(p))
 	}
 	f.known, f.lastACK = true, t.AckNumber()
 	if flags&header.TCPFlagFin != 0 {
@@ -198,7 +198,7 @@ func (l *link) write(o *outgoing) bool {
 		l.await(o)
 		return true
 	}
-	if g := &o.packet.GSOOptions; g.Type != netstack.GSONone && o.packet.Data().Size() > int(g.MSS) {
+	if o.packet.GSOOptions.Type != netstack.GSONone && o.packet.Data().Size() > payloadLimit(o.packet) {
 		return l.segment(o, &mac)
 	}
 	frame, b, ok := l.reserve()
@@ -219,12 +219,12 @@ func (l *link) write(o *outgoing) bool {
 	return true
 }
 
-// segment splits a large segment into TX frames of MSS bytes of payload each,
+// segment splits a large segment into TX frames as full as they may be,
 // the way tcp_gso_segment does in the kernel.
 func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 	p := o.packet
 	ip, t := p.NetworkHeader().Slice(), p.TransportHeader().Slice()
-	size, mss, v6 := p.Data().Size(), int(p.GSOOptions.MSS), ip[0]>>4 == header.IPv6Version
+	size, most, v6 := p.Data().Size(), payloadLimit(p), ip[0]>>4 == header.IPv6Version
 	flags := header.TCPFlags(t[header.TCPFlagsOffset])
 	c := cursorAt(p, len(ip)+len(t)+o.sent)
 	for o.sent < size {
@@ -232,7 +232,7 @@ func (l *link) segment(o *outgoing, mac *[6]byte) bool {
 		if !ok {
 			return false
 		}
-		n := min(mss, size-o.sent)
+		n := min(most, size-o.sent)
 		l.putEthernet(b, mac, v6)
 		packet := b[etherBytes : etherBytes+len(ip)+len(t)+n]
 		copy(packet, ip)

@@ -353,15 +353,7 @@ func (e *icmpError) tell(p *peer) string {
 		}
 	}
 	p.say(segment{flags: rst})
-	return fmt.Sprintf("then %d bytes", most+p.sackRoom())
-}
-
-// sackRoom is what netstack leaves for SACK blocks in every segment, so that its segments are shorter.
-func (p *peer) sackRoom() int {
-	if p.remote.Port() == ringroadPort && p.stamps {
-		return 28
-	}
-	return 0
+	return fmt.Sprintf("then %d bytes", most)
 }
 
 // tellHandshake sends an error about the SYN and ACK.

@@ -331,8 +331,5 @@ func (h *handshake) do(p *peer) string {
 		}
 	}
 	p.say(segment{flags: rst})
-	if strings.Contains(o, " 4") { // SACK is agreed on
-		most += p.sackRoom()
-	}
 	return fmt.Sprintf("%s; segments of %d", o, most)
 }
