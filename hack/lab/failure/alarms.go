@@ -20,7 +20,7 @@ import (
 // busy machine, such as retransmissions, is none of them.
 var alarms = []string{
 	"kernel_fill_ring_empty_total", "kernel_rx_ring_full_total", "kernel_rx_dropped_total",
-	"kernel_rx_invalid_descs_total", "kernel_tx_invalid_descs_total",
+	"kernel_rx_invalid_descs_total", "kernel_tx_invalid_descs_total", "queue_backlog_full_total",
 	"queue_rx_oversized_total", "queue_rx_invalid_total", "queue_tx_refused_total", "queue_tx_no_frame_total", "queue_kick_no_buffers_total", "queue_kick_link_down_total",
 	"link_rx_malformed_total", "link_tx_backpressure_total", "link_tx_unresolved_dropped_total", "link_kick_errors_total",
 	"handover_full_total",
