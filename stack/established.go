@@ -3,7 +3,6 @@ package stack
 import (
 	"encoding/binary"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
@@ -39,11 +38,17 @@ func (l *link) enter(s *segment, ep *tcp.Endpoint) bool {
 		ep.ResumeWork()
 		return false // netstack counts it
 	}
-	o := netstack.PacketBufferOptions{}
-	if len(s.payload) > 0 {
-		o.Payload = buffer.MakeWithView(l.viewOf(s.payload))
+	var n *netSegment
+	switch {
+	case len(s.payload) == 0:
+		n = segmentWith(netstack.NewPacketBuffer(netstack.PacketBufferOptions{}))
+	case l.joined != nil:
+		n = segmentWith(packetWith(l.viewOf(s.payload)))
+	default:
+		n = l.stack.spares.take(s.payload)
 	}
-	l.process(&c, s.id, s.tcp, netstack.NewPacketBuffer(o), 0)
+	n.fill(&s.id, s.tcp, ep.SendTSOk)
+	l.process(&c, n, 0)
 	return true
 }
 
@@ -75,7 +80,7 @@ func (c *Conn) readShort(p []byte) int {
 			sendACK(k.snd)
 		}
 	}
-	decRef(s)
+	c.stack.spares.free(s)
 	return n
 }
 
@@ -115,16 +120,15 @@ func (c *connection) follows(t header.TCP) bool {
 }
 
 // process has TCP process a segment that predict let pass, and releases the lock. It
-// takes over the packet, whose data is the payload; full is how much data the peer's full
-// segments have, 0: it is not known.
-func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.TCP, p *netstack.PacketBuffer, full int) {
+// takes over s; full is how much data the peer's full segments have, 0: it is not known.
+func (l *link) process(c *connection, s *netSegment, full int) {
 	l.stats.RXLean++
 	l.stats.RXEstablished++
 	l.stack.received.Increment()
 	ep := c.endpoint
-	s := l.netSegmentOf(id, t, p, ep.SendTSOk)
+	s.rcvdTime = l.stack.clock.NowMonotonic()
 	setOwner(s, ep, receiveQueue)
-	if !c.advance(s) {
+	if !c.advance(s, &l.stack.spares) {
 		_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
 	}
 	decRef(s)
@@ -134,11 +138,10 @@ func (l *link) process(c *connection, id netstack.TransportEndpointID, t header.
 	ep.ResumeWork()
 }
 
-// netSegmentOf is a segment of netstack with the header t, whose only option is the
-// timestamp, if it is stamped. It takes over the packet, whose data is the payload.
-func (l *link) netSegmentOf(id netstack.TransportEndpointID, t header.TCP, p *netstack.PacketBuffer, stamped bool) *netSegment {
-	s := newNetSegment()
-	s.id, s.pkt, s.csumValid = id, p, true
+// fill makes s, which has its packet, the segment with the header t, whose only option is the
+// timestamp, if it is stamped.
+func (s *netSegment) fill(id *netstack.TransportEndpointID, t header.TCP, stamped bool) {
+	s.id, s.csumValid = *id, true
 	s.sequenceNumber, s.ackNumber = seqnum.Value(t.SequenceNumber()), seqnum.Value(t.AckNumber())
 	s.flags, s.window = t.Flags(), seqnum.Size(t.WindowSize())
 	if stamped {
@@ -146,9 +149,6 @@ func (l *link) netSegmentOf(id netstack.TransportEndpointID, t header.TCP, p *ne
 		s.parsedOptions.TSVal = binary.BigEndian.Uint32(t[header.TCPMinimumSize+4:])
 		s.parsedOptions.TSEcr = binary.BigEndian.Uint32(t[header.TCPMinimumSize+8:])
 	}
-	s.rcvdTime = l.stack.clock.NowMonotonic()
-	s.dataMemSize = p.MemSize()
-	return s
 }
 
 // advance does what handleSegment would do with s, which predict let pass, when that is
@@ -158,7 +158,7 @@ func (l *link) netSegmentOf(id netstack.TransportEndpointID, t header.TCP, p *ne
 //
 // One thing it does not: the congestion window does not grow while one segment at a time
 // is all that fills it, as in tcp_is_cwnd_limited in the kernel (RFC 7661 4.1).
-func (c *connection) advance(s *netSegment) bool {
+func (c *connection) advance(s *netSegment, free *spares) bool {
 	k, ep := c.internals(), c.endpoint
 	snd, rcv, buf := c.send, c.receive.state, c.sendBuffer()
 	sent := *k.unacknowledged
@@ -200,7 +200,7 @@ func (c *connection) advance(s *netSegment) bool {
 		k.noteDelivered(sent[0], s.rcvdTime)
 	}
 	c.removeUnacknowledged(sent[0])
-	decRef(sent[0])
+	free.free(sent[0])
 	buf.SndBufUsed -= acked
 	snd.Outstanding, snd.SackedOut = 0, 0
 	*k.firstResent = tcpip.MonotonicTime{}

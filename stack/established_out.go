@@ -82,10 +82,8 @@ func (c *Conn) writeLong(p []byte) int {
 	}
 	v := newView(n)
 	_, _ = v.Write(p[:n]) // cannot fail
-	s := newNetSegment()
+	s := segmentWith(packetWith(v))
 	s.id, s.rcvdTime = ep.ID, c.stack.clock.NowMonotonic()
-	s.pkt = netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
-	s.dataMemSize = s.pkt.MemSize()
 	k.sendBuffer().SndBufUsed += n
 	k.pushUnacknowledged(s)
 	sendData(ep, s)
@@ -150,7 +148,7 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	l.stats.TXEstablished++
 	l.mu.Unlock()
 	l.stack.sent.Increment()
-	c.noteSent(p, sequence, next, now)
+	c.noteSent(l.stack.spares.take(p), len(p), sequence, next, now)
 	c.armAfterSending(now, !l.stack.tcp.NoRACK)
 	return true
 }
@@ -166,7 +164,8 @@ func (c *Conn) closeShort() bool {
 	now := c.stack.clock.NowMonotonic()
 	ok = ok && k.sends(0, now) && c.out.link.addFIN(&k, &c.out)
 	if ok {
-		k.noteSent(nil, k.send.SndNxt, k.receive.state.RcvNxt, now)
+		s := segmentWith(netstack.NewPacketBuffer(netstack.PacketBufferOptions{}))
+		k.noteSent(s, 0, k.send.SndNxt, k.receive.state.RcvNxt, now)
 		k.closeSending()
 		if snd, ok := senderOf(ep); ok {
 			c.stack.delayProbeOf(&snd)
@@ -215,22 +214,17 @@ func (c *connection) ipHeaderBytes() int {
 }
 
 // noteSent does to the sending side what queueSegment, sendSegment and sendData do for a
-// segment of p that was just sent; nil: for FIN.
-func (c *connection) noteSent(p []byte, sequence, acknowledged seqnum.Value, now tcpip.MonotonicTime) {
-	s := newNetSegment()
+// segment of size bytes that was just sent; 0: for FIN. It takes over s, which has the packet.
+func (c *connection) noteSent(s *netSegment, size int, sequence, acknowledged seqnum.Value, now tcpip.MonotonicTime) {
 	s.id = c.endpoint.ID
-	o, n := netstack.PacketBufferOptions{}, seqnum.Size(len(p))
+	n := seqnum.Size(size)
 	s.sequenceNumber, s.flags = sequence, header.TCPFlagAck|header.TCPFlagPsh
-	if n > 0 {
-		o.Payload = buffer.MakeWithView(viewWith(p))
-	} else {
+	if n == 0 {
 		s.flags, n = header.TCPFlagAck|header.TCPFlagFin, 1
 	}
-	s.pkt = netstack.NewPacketBuffer(o)
-	s.dataMemSize = s.pkt.MemSize()
 	s.rcvdTime, s.xmitTime, s.xmitCount = now, now, 1
 	c.pushUnacknowledged(s)
-	c.sendBuffer().SndBufUsed += len(p)
+	c.sendBuffer().SndBufUsed += size
 	snd := c.send
 	snd.LastSendTime = now
 	if sequence == snd.RTTMeasureSeqNum {

@@ -210,7 +210,9 @@ func (l *link) enterMerged(m *merge) bool {
 	if !ok {
 		return false
 	}
-	l.process(&c, m.id, m.tcp(), netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: m.data}), m.first) // it had no PSH: there was more to say
+	s := segmentWith(netstack.NewPacketBuffer(netstack.PacketBufferOptions{Payload: m.data}))
+	s.fill(&m.id, m.tcp(), ep.SendTSOk)
+	l.process(&c, s, m.first) // it had no PSH: there was more to say
 	return true
 }
 

@@ -365,6 +365,14 @@ func receiveMemory(ep *tcp.Endpoint) int64 {
 	return int64((*atomic.Int32)(unsafe.Add(unsafe.Pointer(ep), receiveMemoryField.Offset)).Load())
 }
 
+// disown undoes setOwner for a segment in no queue any more, as segment.DecRef does.
+func disown(s *netSegment) {
+	if s.ep != nil && s.qFlags == receiveQueue {
+		(*atomic.Int32)(unsafe.Add(unsafe.Pointer(s.ep), receiveMemoryField.Offset)).Add(-int32(int(unsafe.Sizeof(*s)) + s.dataMemSize))
+	}
+	s.ep = nil
+}
+
 // hashOf is the transmit hash of ep, which never changes.
 func hashOf(ep *tcp.Endpoint) uint32 {
 	return *(*uint32)(unsafe.Add(unsafe.Pointer(ep), hashField.Offset))

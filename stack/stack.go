@@ -32,6 +32,7 @@ type Stack struct {
 	poller   *Poller
 	watched  watchQueue // connections with output on its way
 	sharing  sharing
+	spares   spares
 	peers    *peers     // nil: alone
 	flows    *openFlows // nil: the XDP program is not told
 	tcp      TCPOptions

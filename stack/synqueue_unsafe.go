@@ -67,7 +67,9 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 	listener := h.listener.endpoint.(*tcp.Endpoint)
 	headers := *s
 	headers.packet = s.packet[:s.ipBytes+len(s.tcp)]
-	n := l.netSegmentOf(s.id, s.tcp, l.packetOf(&headers), false)
+	n := segmentWith(l.packetOf(&headers))
+	n.fill(&s.id, s.tcp, false)
+	n.rcvdTime = l.stack.clock.NowMonotonic()
 	defer decRef(n)
 	n.parsedOptions = options
 	syn := header.TCPSynOptions{MSS: h.mss, WS: int(h.scale), TS: h.stamped, TSVal: h.recent, SACKPermitted: h.sack}

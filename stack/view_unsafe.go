@@ -43,6 +43,12 @@ func viewWith(data []byte) *buffer.View {
 	return v
 }
 
+// sharesChunk reports whether another view has the memory of v too: View.sharesChunk.
+func sharesChunk(v *buffer.View) bool {
+	chunk := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(v), viewChunkField.Offset))
+	return (*atomic.Int64)(chunk).Load() > 1
+}
+
 var (
 	viewChunkField = fieldOf(reflect.TypeFor[buffer.View](), "chunk", reflect.Pointer)
 	_              = sameLayout(reflect.TypeFor[struct {
