@@ -65,6 +65,7 @@ func (s *Stack) addAddress(l *link, p netip.Prefix) error {
 func (s *Stack) removeAddress(l *link, a netip.Addr) error {
 	delete(l.addresses, a)
 	l.lastOwn = tcpip.Address{}
+	l.forgetRoutes()
 	if err := s.net.RemoveAddress(l.id, addressOf(a)); err != nil {
 		return fmt.Errorf("remove address %s from %s: %w", a, l.Name, errorOf(err))
 	}

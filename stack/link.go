@@ -36,6 +36,7 @@ type link struct {
 	Link
 	devices    []Device // Device and More
 	dispatcher netstack.NetworkDispatcher
+	address    tcpip.LinkAddress  // MAC: each route asks for it
 	addresses  map[netip.Addr]int // own, with the lengths of their prefixes; loop only
 	lastOwn    tcpip.Address      // the own address seen last
 	queue      segmentQueuer
@@ -48,6 +49,8 @@ type link struct {
 	origin     int          // worker whose queue the frame being delivered came from; fromQueue: this one's
 
 	leaveChecksums bool // the device completes those of segments
+
+	recent [1 << routeBits]*netstack.Route // by a hash of the remote address; loop only
 
 	established [1 << establishedBits][2]establishedEntry // loop only; the newer one first
 
@@ -90,7 +93,7 @@ func newLink(s *Stack, id tcpip.NICID, l Link) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the table of connections in TIME_WAIT of %s: %w", l.Name, err)
 	}
-	k := &link{stack: s, id: id, Link: l, origin: fromQueue, leaveChecksums: l.Device.TXChecksum()}
+	k := &link{stack: s, id: id, Link: l, address: tcpip.LinkAddress(l.MAC[:]), origin: fromQueue, leaveChecksums: l.Device.TXChecksum()}
 	k.devices = append(append(k.devices, l.Device), l.More...)
 	k.flows.init()
 	for range openMerges {
@@ -133,7 +136,7 @@ func (l *link) SetMTU(uint32) {}
 func (l *link) MaxHeaderLength() uint16 { return 0 }
 
 // LinkAddress implements netstack.LinkEndpoint.
-func (l *link) LinkAddress() tcpip.LinkAddress { return tcpip.LinkAddress(l.MAC[:]) }
+func (l *link) LinkAddress() tcpip.LinkAddress { return l.address }
 
 // SetLinkAddress implements netstack.LinkEndpoint.
 func (l *link) SetLinkAddress(tcpip.LinkAddress) {}

@@ -1,9 +1,11 @@
 package stack
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // updateRoutes makes netstack's route table what the kernel's is, as far as it
@@ -35,6 +37,9 @@ func (s *Stack) updateRoutes() {
 	}
 	s.net.SetRouteTable(table)
 	clear(s.outlets)
+	for _, l := range s.links {
+		l.forgetRoutes()
+	}
 }
 
 // hopRoute is a route without what only netstack needs.
@@ -57,6 +62,40 @@ func (l *link) hopTo(remote tcpip.Address) [16]byte {
 		}
 	}
 	return hopBytes(remote)
+}
+
+// routeBits makes a link remember netstack's routes to 256 remote addresses.
+const routeBits = 8
+
+// routeTo is netstack's route for the segments that answer those of id, which the caller releases. A look-up takes six locks and
+// 200 bytes, so the last routes are kept: most clients that connect were here just before.
+func (l *link) routeTo(id *netstack.TransportEndpointID, number tcpip.NetworkProtocolNumber) (*netstack.Route, tcpip.Error) {
+	hop := hopBytes(id.RemoteAddress)
+	kept := &l.recent[binary.BigEndian.Uint32(hop[12:])*2654435769>>(32-routeBits)] // Knuth's multiplier
+	if r := *kept; r != nil && r.RemoteAddress() == id.RemoteAddress && r.LocalAddress() == id.LocalAddress {
+		r.Acquire()
+		return r, nil
+	}
+	r, err := l.stack.net.FindRoute(l.id, id.LocalAddress, id.RemoteAddress, number, false)
+	if err != nil {
+		return nil, err
+	}
+	if *kept != nil {
+		(*kept).Release()
+	}
+	*kept = r
+	r.Acquire()
+	return r, nil
+}
+
+// forgetRoutes is told that other routes may hold now.
+func (l *link) forgetRoutes() {
+	for i, r := range l.recent {
+		if r != nil {
+			r.Release()
+			l.recent[i] = nil
+		}
+	}
 }
 
 func (s *Stack) linkByIndex(index int) *link {

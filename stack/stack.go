@@ -52,7 +52,7 @@ type Stack struct {
 	refusing   []netstack.TransportEndpoint // those that answer SYNs with RST
 	cookies    bpf.CookieKey
 	synQueue   synQueue
-	opening    netHandshake       // scratch of link.open
+	opening    opening
 	epoch      time.Duration      // system's monotonic time when loop time began
 	routes     []hopRoute         // as netstack's, most specific first
 	tables     []endpointTable    // of netstack
@@ -119,6 +119,7 @@ func New(c Config) (*Stack, error) {
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
 		Clock:              s.clock,
 	})
+	s.opening.init(s.net)
 	s.tables = endpointTables(s.net)
 	s.received, s.sent = s.net.Stats().TCP.ValidSegmentsReceived, s.net.Stats().TCP.SegmentsSent
 	if err := s.setOptions(); err != nil {

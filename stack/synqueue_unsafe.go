@@ -11,12 +11,13 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/ports"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // What makes an endpoint of a handshake in the SYN queue: what netstack's listener does for a SYN cookie that came back
-// (handleListenSegment in accept.go), with all that a cookie does not remember.
+// (createConnectingEndpoint and handleListenSegment in accept.go), with all that a cookie does not remember.
 
 // netHandshake is laid out as tcp.handshake; see there for what the fields mean.
 //
@@ -41,10 +42,21 @@ type netHandshake struct {
 	retransmitTimer     *byte
 }
 
-// createConnecting makes an endpoint for the flow of s, as a listener with that context does. It is locked.
+// newEndpoint makes an endpoint of a stack and its TCP.
 //
-//go:linkname createConnecting gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*listenContext).createConnectingEndpoint
-func createConnecting(context unsafe.Pointer, s *netSegment, options header.TCPSynOptions, queue *waiter.Queue) (*tcp.Endpoint, tcpip.Error)
+//go:linkname newEndpoint gvisor.dev/gvisor/pkg/tcpip/transport/tcp.newEndpoint
+func newEndpoint(s *netstack.Stack, protocol unsafe.Pointer, number tcpip.NetworkProtocolNumber, queue *waiter.Queue) *tcp.Endpoint
+
+// The three that give ep what the options of a SYN ask for, and what its route can.
+//
+//go:linkname enableTimestamps gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).maybeEnableTimestamp
+func enableTimestamps(ep *tcp.Endpoint, options header.TCPSynOptions)
+
+//go:linkname enableSACK gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).maybeEnableSACKPermitted
+func enableSACK(ep *tcp.Endpoint, options header.TCPSynOptions)
+
+//go:linkname enableGSO gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).initGSO
+func enableGSO(ep *tcp.Endpoint)
 
 // inheritOptions gives ep what is inherited from its listener, both locked.
 //
@@ -61,24 +73,44 @@ func reserveTuple(ep *tcp.Endpoint) bool
 //go:linkname becomeEstablished gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*handshake).transitionToStateEstablishedLocked
 func becomeEstablished(h *netHandshake, s *netSegment)
 
+// opening is what open needs of a stack, and its scratch memory.
+type opening struct {
+	protocol  unsafe.Pointer // tcp.protocol
+	handshake netHandshake
+	last      netSegment
+}
+
+func (o *opening) init(s *netstack.Stack) {
+	o.protocol = reflect.ValueOf(s.TransportProtocolInstance(tcp.ProtocolNumber)).UnsafePointer()
+}
+
+// effective are the network protocols of an endpoint that has one.
+var effective = map[tcpip.NetworkProtocolNumber][]tcpip.NetworkProtocolNumber{
+	header.IPv4ProtocolNumber: {header.IPv4ProtocolNumber}, header.IPv6ProtocolNumber: {header.IPv6ProtocolNumber},
+}
+
 // open makes the connection of h, which s ends with the options, and puts it on the accept queue of its listener. nil:
 // netstack has no place for it.
 func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.Endpoint {
-	listener := h.listener.endpoint.(*tcp.Endpoint)
-	headers := *s
-	headers.packet = s.packet[:s.ipBytes+len(s.tcp)]
-	n := segmentWith(l.packetOf(&headers))
-	n.fill(&s.id, s.tcp, false)
-	n.rcvdTime = l.stack.clock.NowMonotonic()
-	defer decRef(n)
-	n.parsedOptions = options
-	syn := header.TCPSynOptions{MSS: h.mss, WS: int(h.scale), TS: h.stamped, TSVal: h.recent, SACKPermitted: h.sack}
-	listener.LockUser()
-	ep, err := createConnecting(listenContextOf(listener), n, syn, new(waiter.Queue))
+	o, listener := &l.stack.opening, h.listener.endpoint.(*tcp.Endpoint)
+	route, err := l.routeTo(&s.id, s.number)
 	if err != nil {
-		listener.UnlockUser()
 		return nil
 	}
+	ep := newEndpoint(l.stack.net, o.protocol, s.number, new(waiter.Queue))
+	ep.StopWork()
+	own, at := l.ownMSS(s.id.RemoteAddress), unsafe.Pointer(ep)
+	ep.ID = s.id
+	*(*tcpip.NICID)(unsafe.Add(at, boundNICField.Offset)) = l.id
+	*(**netstack.Route)(unsafe.Add(at, routeField.Offset)) = route
+	*(*[]tcpip.NetworkProtocolNumber)(unsafe.Add(at, effectiveField.Offset)) = effective[s.number]
+	*(*uint16)(unsafe.Add(at, offeredMSSField.Offset)) = uint16(own)
+	*(*uint32)(unsafe.Pointer(&ep.TSOffset)) = h.offset
+	offer := header.TCPSynOptions{TS: h.stamped, TSVal: h.recent, SACKPermitted: h.sack}
+	enableTimestamps(ep, offer)
+	enableSACK(ep, offer)
+	enableGSO(ep)
+	listener.LockUser()
 	inheritOptions(listener, ep)
 	listener.UnlockUser()
 	if !l.register(ep, s.number) {
@@ -86,21 +118,19 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 		ep.Close()
 		return nil
 	}
-	at := unsafe.Pointer(ep)
 	*(*bool)(unsafe.Add(at, registeredField.Offset)) = true
 	*(*bool)(unsafe.Add(at, connectNotifiedField.Offset)) = true
-	*(*uint32)(unsafe.Pointer(&ep.TSOffset)) = h.offset
-	own := l.ownMSS(s.id.RemoteAddress)
-	o := &l.stack.opening
-	*o = netHandshake{
+	o.last = netSegment{rcvdTime: l.stack.clock.NowMonotonic(), parsedOptions: options}
+	o.handshake = netHandshake{
 		ep: ep, iss: seqnum.Value(h.iss), ackNum: seqnum.Value(h.irs + 1),
 		rcvWnd: seqnum.Size(l.stack.openingWindow(own)), rcvWndScale: l.stack.openingScale(),
-		sndWnd: n.window << max(h.scale, 0), sndWndScale: int(h.scale), mss: h.mss,
+		sndWnd: seqnum.Size(s.tcp.WindowSize()) << max(h.scale, 0), sndWndScale: int(h.scale), mss: h.mss,
 		startTime: l.stack.clock.monotonic(h.sent), sampleRTTWithTSOnly: h.synACKs != 1,
 	}
-	becomeEstablished(o, n)
-	o.ep = nil
+	becomeEstablished(&o.handshake, &o.last)
+	o.handshake.ep = nil
 	ep.ResumeWork()
+	l.stats.RXLean++
 	l.stack.net.Stats().TCP.PassiveConnectionOpenings.Increment()
 	pushAccepted(listener, ep)
 	h.listener.queue.Notify(waiter.ReadableEvents)
@@ -110,7 +140,7 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 // register reserves the ports of ep, which is locked, and has segments of its flow find it.
 func (l *link) register(ep *tcp.Endpoint, number tcpip.NetworkProtocolNumber) bool {
 	at := unsafe.Pointer(ep)
-	return reserveTuple(ep) && l.stack.net.RegisterTransportEndpoint([]tcpip.NetworkProtocolNumber{number}, tcp.ProtocolNumber, ep.ID, ep,
+	return reserveTuple(ep) && l.stack.net.RegisterTransportEndpoint(effective[number], tcp.ProtocolNumber, ep.ID, ep,
 		*(*ports.Flags)(unsafe.Add(at, portFlagsField.Offset)), *(*tcpip.NICID)(unsafe.Add(at, deviceField.Offset))) == nil
 }
 
@@ -126,6 +156,9 @@ func pushAccepted(listener, ep *tcp.Endpoint) {
 var (
 	registeredField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "isRegistered", reflect.Bool)
 	connectNotifiedField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "isConnectNotified", reflect.Bool)
+	boundNICField        = typedField[tcpip.NICID](reflect.TypeFor[tcp.Endpoint](), "boundNICID")
+	effectiveField       = typedField[[]tcpip.NetworkProtocolNumber](reflect.TypeFor[tcp.Endpoint](), "effectiveNetProtos")
+	offeredMSSField      = typedField[uint16](reflect.TypeFor[tcp.Endpoint](), "amss")
 	portFlagsField       = typedField[ports.Flags](reflect.TypeFor[tcp.Endpoint](), "boundPortFlags")
 	deviceField          = typedField[tcpip.NICID](reflect.TypeFor[tcp.Endpoint](), "boundBindToDevice")
 	_                    = fieldOf(reflect.TypeOf(tcp.Endpoint{}.TSOffset), "milliseconds", reflect.Uint32)

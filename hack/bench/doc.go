@@ -45,10 +45,10 @@
 //     worker's heap, 3 MB the master's, the rest is the executable and what the runtime keeps.
 //   - A connection for each request, 0.68x of HAProxy (1.15x; closed by the client 0.82x of nginx): no proxy can be there, as direct
 //     itself has 1.05x (1.10x). The machine spends 60 us a request without a proxy, 66 with HAProxy, and 89 here: 18 us are the
-//     kick, 35 user space. By BenchmarkConnection a third of that is SYN and endpoint (newEndpoint, FindRoute, registering,
-//     SYN-ACK), a seventh the ACK that ends the handshake (initSender), a seventh read, write and close, a tenth FIN; 54 allocations,
-//     nearly all in newEndpoint and initSender, where netstack lets nothing be used again. To the backend as well, 0.65x (1x):
-//     twice of all that, 114 allocations.
+//     kick, 35 user space. By BenchmarkConnection two fifths of that is the endpoint that is made when the handshake ends (newEndpoint,
+//     initSender, registering), a tenth its end, a seventh read, write and close, a sixteenth the SYN; 43 allocations, nearly all in
+//     newEndpoint and initSender, where netstack lets nothing be used again. To the backend as well, 0.65x (1x): twice of all that,
+//     100 allocations.
 //   - 64 KB answers, 0.72x (1x): the proxy takes 160 us a request, of which 95 us in kicks: 50 frames of 1,420 bytes in two calls, for each of
 //     which the kernel makes an sk_buff, copies the frame, and has the client's TCP take it inside the call. The 65 us in
 //     user space were 115 before this build. One process is busy with 160 us a request, 6,250 a second; with
