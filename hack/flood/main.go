@@ -13,6 +13,20 @@
 // The flood, the client and the backend share the processors with the proxy, so that what the sender of the flood takes is missing too. How
 // much that is shows a row with as many frames of no protocol at all, which sending and receiving cost the same. If a line fails, the exit
 // status is 1.
+//
+// # What a frame costs
+//
+// In a flood of 210,000 RSTs a second, which took 29 % of a machine of two processors (perf, Linux 6.18), of that were
+//
+//   - 53 % the sender's: packet_sendmsg, the skb, veth_xmit;
+//   - 20 % veth's copy: its XDP takes no skb whose head is no page fragment, or that has less than 256 bytes of headroom
+//     (veth_convert_skb_to_xdp_buff), so whatever a socket sends is copied into a page of the pool first (skb_pp_cow_data);
+//   - 18 % the program's: the own address, the port, the hash, the table of open connections;
+//   - 9 % the rest of NAPI's.
+//
+// All of it ran in the system call of the sender, none in ksoftirqd, and none in the worker. nginx's kernel took 29 % too for 190,000: what
+// ringroad saves in IP and TCP it pays for the copy, which no NIC's driver makes. A SYN that is answered costs the worker another 5 us, half
+// of it the send call; without a limit on them that was a third of the machine.
 package main
 
 import (
