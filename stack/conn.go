@@ -27,6 +27,7 @@ type Conn struct {
 	failure       error // the connection's fatal error, once known
 	closed        bool
 	sharing       time.Duration // the second in which it last shared the frames, see tuning.go
+	windows       int64         // of its share it may have, valid with sharing
 	probed        bool          // probeByPackets was called
 	zeroWindows   uint64        // counted so far
 	full          *uint64       // counts them; nil: nobody wants to know
