@@ -88,7 +88,7 @@ func TestBacklogGivesItsMemoryBackWhenItIsNotUsed(t *testing.T) {
 // The loop takes a fifth of what comes, and then the rest.
 func TestCrowdedRingLosesNothing(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	const total, burst, batch = 2000, 40, 8
 	sent, got := uint32(0), uint32(0)
@@ -140,14 +140,37 @@ func TestCrowdedRingLosesNothing(t *testing.T) {
 	}
 }
 
+// Large packets wait on a ring that is not crammed, and small ones behind them.
+func TestLargePacketsAreSetAsideLater(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
+	s := w.station(0)
+	sent := uint32(0)
+	send := func(packets, bytes int, backlogged uint64) {
+		t.Helper()
+		for range packets {
+			s.send(s.segment(sent, bytes))
+			sent++
+		}
+		await(t, "burst arrives", func() bool { return q.Waiting() == int(sent) })
+		if q.Peek(1); q.Stats().Backlogged != backlogged {
+			t.Fatalf("%d packets set aside of %d, want %d", q.Stats().Backlogged, sent, backlogged)
+		}
+	}
+	send(20, 100, 20)
+	send(10, 1400, 20)
+	send(10, 100, 20)
+	send(13, 100, 53)
+}
+
 // What the backlog has no room for waits on the ring, and behind it.
 func TestFullBacklogLeavesTheRestOnTheRing(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Backlog: minBacklogBytes})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80, Backlog: minBacklogBytes})
 	s := w.station(0)
 	sent, got := uint32(0), uint32(0)
 	for q.Stats().BacklogFull < 3 {
-		for range 20 {
+		for range max(10, 40-int(sent)) {
 			s.send(s.segment(sent, 1400))
 			sent++
 		}
@@ -181,7 +204,7 @@ func TestBacklogJoinsChains(t *testing.T) {
 	c.backlog, err = newBacklog(minBacklogBytes)
 	must(t, err)
 	defer func() { must(t, c.backlog.close()) }()
-	c.crowded = 3
+	c.crowded, c.crammed = 3, 3
 	c.receive(-3840, 100, 60, -3840, -3840, 1342)
 	if n := c.Peek(2); n != 2 || c.Chained() || c.More(0) || c.More(1) {
 		t.Fatalf("%d packets, chained: %v", n, c.Chained())

@@ -44,7 +44,7 @@ func TestJumboFramesArriveWhole(t *testing.T) {
 			if !in.Link().Frags {
 				t.Fatal("the program for one buffer is attached")
 			}
-			q := w.openQueue(in, QueueOptions{RingEntries: 256, FrameBytes: frameBytes})
+			q := w.openQueue(in, QueueOptions{RingEntries: 256, Frames: 320, FrameBytes: frameBytes})
 			s := w.station(0)
 			const total = 3000
 			var got uint32
@@ -95,7 +95,7 @@ func TestJumboFramesAreSentWhole(t *testing.T) {
 	for _, frameBytes := range []int{2048, 4096} {
 		w := newWire(t, 1, 1)
 		w.jumbo(0, maxMTU, maxMTU)
-		q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, FrameBytes: frameBytes})
+		q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, Frames: 320, FrameBytes: frameBytes})
 		s := w.station(0)
 		const total = 3000
 		var group sync.WaitGroup
@@ -187,7 +187,7 @@ func TestMTUsThatDoNotFit(t *testing.T) {
 func TestLongestChain(t *testing.T) {
 	w := newWire(t, 1, 1)
 	w.jumbo(0, 9000, 9000)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, Frames: 320})
 	s := w.station(0)
 	for number, frames := range []int{maxChain, maxChain + 1, maxChain} {
 		payload := make([]byte, frames*400-14)
@@ -224,7 +224,7 @@ func TestLongestChain(t *testing.T) {
 func TestPacketsAboveTheMTUAreDropped(t *testing.T) {
 	w := newWire(t, 1, 1)
 	w.jumbo(0, 5000, 9000)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, Frames: 320})
 	w.jumbo(0, 9000, 9000) // veth itself drops what is above its own
 	s := w.station(0)
 	got := uint32(0)

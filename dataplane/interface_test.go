@@ -78,11 +78,11 @@ func TestInterfaceTellsWhatItIs(t *testing.T) {
 		}
 	}
 	s := w.station(0)
-	q := w.openQueue(in, QueueOptions{RingEntries: 64})
+	q := w.openQueue(in, QueueOptions{RingEntries: 64, Frames: 80})
 	if q.ZeroCopy() || !strings.Contains(q.ZeroCopyReason(), "veth") {
 		t.Errorf("zero-copy %v because %q; veth has none", q.ZeroCopy(), q.ZeroCopyReason())
 	}
-	w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 64})
+	w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 64, Frames: 80})
 	s.send(s.segment(1, 100))
 	await(t, "verdict is counted", func() bool {
 		c, err := in.Counters()
@@ -100,7 +100,7 @@ func TestGenericModeReceivesAndSends(t *testing.T) {
 	if in.Mode() != ModeGeneric {
 		t.Fatalf("mode %v", in.Mode())
 	}
-	q := w.openQueue(in, QueueOptions{RingEntries: 64})
+	q := w.openQueue(in, QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	for number := range uint32(500) {
 		s.send(s.segment(number, length(number)))
@@ -179,14 +179,14 @@ func TestOtherPrograms(t *testing.T) {
 func TestOpenQueueRefusals(t *testing.T) {
 	w := newWire(t, 1, 2)
 	in := w.open(0)
-	held := w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 64})
+	held := w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 64, Frames: 80})
 	descriptors := countDescriptors(t)
 	for _, tc := range []struct { // no subtests: they would run outside the namespace
 		o        QueueOptions
 		sentinel error
 		tells    []string
 	}{
-		{QueueOptions{Queue: 1, RingEntries: 64, BindTimeout: 50 * time.Millisecond}, ErrQueueBusy, []string{"queue 1 of rre0", "50ms", "ss --xdp"}},
+		{QueueOptions{Queue: 1, RingEntries: 64, Frames: 80, BindTimeout: 50 * time.Millisecond}, ErrQueueBusy, []string{"queue 1 of rre0", "50ms", "ss --xdp"}},
 		{QueueOptions{Queue: 2}, ErrNoQueue, []string{"rre0 has 2"}},
 		{QueueOptions{ZeroCopy: ZeroCopyOn}, ErrUnsupported, []string{"zero-copy", "veth", "has none", "zero_copy to auto"}},
 		{QueueOptions{RingEntries: 100}, ErrOptions, []string{"100", "power of two"}},
@@ -210,9 +210,9 @@ func TestFrameTooSmallForMTU(t *testing.T) {
 	must(t, w.edge.LinkSetMTU(w.edgeLink(0), 3000))
 	must(t, w.peer.LinkSetMTU(w.peerLink(0), 3000))
 	in := w.open(0)
-	_, err := in.OpenQueue(QueueOptions{RingEntries: 64, FrameBytes: 2048})
+	_, err := in.OpenQueue(QueueOptions{RingEntries: 64, Frames: 80, FrameBytes: 2048})
 	wantError(t, err, ErrMTU, "3000", "4096")
-	q := w.openQueue(in, QueueOptions{RingEntries: 64}) // of a size that holds them
+	q := w.openQueue(in, QueueOptions{RingEntries: 64, Frames: 80}) // of a size that holds them
 	s := w.station(0)
 	s.send(s.segment(5, 3014))
 	await(t, "frame arrives", func() bool { return q.Peek(1) == 1 })
@@ -257,7 +257,7 @@ func TestLockedMemoryLimit(t *testing.T) {
 	var err error
 	withoutCapabilities(t, func() { _, err = in.OpenQueue(QueueOptions{}) }, unix.CAP_IPC_LOCK)
 	must(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &old))
-	wantError(t, err, ErrLockedMemory, "5120 KiB", "64 KiB", "ulimit -l")
+	wantError(t, err, ErrLockedMemory, "7168 KiB", "64 KiB", "ulimit -l")
 }
 
 func TestProgramDoesNotOutliveItsInterface(t *testing.T) {

@@ -115,14 +115,14 @@ func TestQueuesThatComeIntoUse(t *testing.T) {
 	if in.RXQueues() != 1 {
 		t.Fatalf("%d queues in use, want 1", in.RXQueues())
 	}
-	first := w.openQueue(in, QueueOptions{RingEntries: 64})
+	first := w.openQueue(in, QueueOptions{RingEntries: 64, Frames: 80})
 	setChannels(t, edgeName(0), 2)
 	s, err := in.State()
 	must(t, err)
 	if s.RXQueues != 2 {
 		t.Fatalf("%d queues in use, want 2", s.RXQueues)
 	}
-	second := w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 64}) // the program can steer to it
+	second := w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 64, Frames: 80}) // the program can steer to it
 	st := w.station(0)
 	st.send(st.segment(1, 100))
 	await(t, "frame arrives on a queue", func() bool { return first.Peek(1)+second.Peek(1) == 1 })

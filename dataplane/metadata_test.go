@@ -63,7 +63,7 @@ func TestChecksumsLeftToTheInterfaceAreRight(t *testing.T) {
 	for _, device := range []string{"on", "off"} { // the kernel completes them where the device does not
 		must(t, WriteSetting(index, SettingTXChecksum, device))
 		for _, v6 := range []bool{false, true} {
-			q, err := in.OpenQueue(QueueOptions{RingEntries: 64, TXChecksum: TXChecksumOffload})
+			q, err := in.OpenQueue(QueueOptions{RingEntries: 64, Frames: 80, TXChecksum: TXChecksumOffload})
 			must(t, err)
 			must(t, in.SetSocket(0, q.FD()))
 			const first, last = 2000, 2100
@@ -119,7 +119,7 @@ func TestWhoCompletesChecksums(t *testing.T) {
 	// check opens a queue, says what it got and sends with it.
 	check := func(name string, mode TXChecksumMode, offload bool, why string) {
 		t.Helper()
-		q, err := in.OpenQueue(QueueOptions{RingEntries: 64, TXChecksum: mode})
+		q, err := in.OpenQueue(QueueOptions{RingEntries: 64, Frames: 80, TXChecksum: mode})
 		must(t, err)
 		if q.TXChecksum() != offload || q.TXChecksumReason() != why {
 			t.Errorf("%s: offload %t: %s; want %t: %s", name, q.TXChecksum(), q.TXChecksumReason(), offload, why)
@@ -138,7 +138,7 @@ func TestWhoCompletesChecksums(t *testing.T) {
 	check("software", TXChecksumSoftware, false, "tx_checksum is software")
 	haveTXMetadata = old
 	check("auto, old kernel", TXChecksumAuto, false, "an old kernel")
-	_, err := in.OpenQueue(QueueOptions{RingEntries: 64, TXChecksum: TXChecksumOffload})
+	_, err := in.OpenQueue(QueueOptions{RingEntries: 64, Frames: 80, TXChecksum: TXChecksumOffload})
 	wantError(t, err, ErrUnsupported, "checksum offload was demanded", "an old kernel", "tx_checksum")
 	haveTXMetadata = kernel
 	must(t, WriteSetting(index, SettingTXChecksum, "off"))

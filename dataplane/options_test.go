@@ -13,17 +13,17 @@ func TestQueueOptions(t *testing.T) {
 		in     QueueOptions
 		rx, tx int // 0: refused
 	}{
-		"defaults":            {QueueOptions{}, 2048, 512},
-		"small rings":         {QueueOptions{RingEntries: 64}, 64, 16},
+		"defaults":            {QueueOptions{}, 2867, 717},
+		"small rings":         {QueueOptions{RingEntries: 128}, 89, 23},
 		"twice the entries":   {QueueOptions{RingEntries: 1024, Frames: 2048}, 1024, 1024},
 		"few frames":          {QueueOptions{RingEntries: 1024, Frames: 600}, 480, 120},
-		"large frames":        {QueueOptions{FrameBytes: 4096}, 2048, 512},
+		"large frames":        {QueueOptions{FrameBytes: 4096}, 2867, 717},
 		"no power of two":     {in: QueueOptions{RingEntries: 1000}},
 		"too many entries":    {in: QueueOptions{RingEntries: 1 << 16}},
 		"odd frame size":      {in: QueueOptions{FrameBytes: 3000}},
 		"frames beyond rings": {in: QueueOptions{RingEntries: 1024, Frames: 2049}},
 		"negative frames":     {in: QueueOptions{Frames: -1}},
-		"poll budget":         {QueueOptions{BusyPoll: 64}, 2048, 512},
+		"poll budget":         {QueueOptions{BusyPoll: 64}, 2867, 717},
 		"large poll budget":   {in: QueueOptions{BusyPoll: 1 << 16}},
 		"small backlog":       {in: QueueOptions{Backlog: 1 << 10}},
 		"negative queue":      {in: QueueOptions{Queue: -1}},

@@ -16,7 +16,7 @@ import (
 func TestQueueReceivesEveryFrameInOrder(t *testing.T) {
 	w := newWire(t, 1, 1)
 	in := w.open(0)
-	q := w.openQueue(in, QueueOptions{RingEntries: 256, Backlog: -1})
+	q := w.openQueue(in, QueueOptions{RingEntries: 256, Frames: 320, Backlog: -1})
 	s := w.station(0)
 	var got uint32
 	const total = 20000
@@ -61,7 +61,7 @@ func TestQueueReceivesEveryFrameInOrder(t *testing.T) {
 
 func TestQueueSendsEveryFrameInOrder(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, Frames: 320})
 	s := w.station(0)
 	const total = 20000
 	var group sync.WaitGroup
@@ -81,7 +81,7 @@ func TestQueueSendsEveryFrameInOrder(t *testing.T) {
 // On veth there is no driver to poll, but nothing may be lost by it.
 func TestBusyPollingQueue(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, BusyPoll: 48})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, Frames: 320, BusyPoll: 48})
 	for option, want := range map[int]int{unix.SO_PREFER_BUSY_POLL: 1, unix.SO_BUSY_POLL: 20} {
 		if got, err := unix.GetsockoptInt(q.FD(), unix.SOL_SOCKET, option); err != nil || got != want {
 			t.Errorf("socket option %d is %d, %v; want %d", option, got, err, want)
@@ -147,7 +147,7 @@ func send(t testing.TB, s *station, q *Queue, total uint32, turn func()) (backPr
 
 func TestQueueSendsAndReceivesAtOnce(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 512, TXChecksum: TXChecksumSoftware})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 512, Frames: 640, TXChecksum: TXChecksumSoftware})
 	s := w.station(0)
 	const total = 10000
 	var group sync.WaitGroup
@@ -179,7 +179,7 @@ func TestQueuesOfOneInterfaceShareItsFrames(t *testing.T) {
 	if in.RXQueues() != 2 {
 		t.Fatalf("%d receive queues, want 2", in.RXQueues())
 	}
-	queues := []*Queue{w.openQueue(in, QueueOptions{Queue: 0, RingEntries: 1024}), w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 1024})}
+	queues := []*Queue{w.openQueue(in, QueueOptions{Queue: 0, RingEntries: 1024, Frames: 1280}), w.openQueue(in, QueueOptions{Queue: 1, RingEntries: 1024, Frames: 1280})}
 	s := w.station(0)
 	const total = 500
 	for number := range uint32(total) {
@@ -213,7 +213,7 @@ func TestQueuesOfOneInterfaceShareItsFrames(t *testing.T) {
 // cannot overflow.
 func TestFloodEmptiesFillRingAndRecovers(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	for round := range uint32(3) {
 		for number := range uint32(200) {
@@ -246,7 +246,7 @@ func TestFloodEmptiesFillRingAndRecovers(t *testing.T) {
 
 func TestLengthsThatCannotBeSentAreRefused(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	for _, n := range []int{0, -1, 1500 + linkHeaderBytes + 1, 2049, 1 << 20} {
 		f, _, ok := q.Reserve()
 		if !ok {
@@ -264,7 +264,7 @@ func TestLengthsThatCannotBeSentAreRefused(t *testing.T) {
 
 func TestInvalidDescriptorIsCountedAndSkipped(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	for number := range uint32(300) {
 		if number%10 == 3 {
@@ -289,7 +289,7 @@ func TestInvalidDescriptorIsCountedAndSkipped(t *testing.T) {
 
 func TestFramesAboveTheMTUComeBack(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	must(t, w.edge.LinkSetMTU(w.edgeLink(0), 1000))
 	must(t, w.peer.LinkSetMTU(w.peerLink(0), 1000))
@@ -316,7 +316,7 @@ func TestFramesAboveTheMTUComeBack(t *testing.T) {
 
 func TestLinkDownKeepsFramesUntilItIsUp(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 128})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 128, Frames: 160})
 	s := w.station(0)
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)
@@ -346,7 +346,7 @@ func TestLinkDownKeepsFramesUntilItIsUp(t *testing.T) {
 
 func TestRemovedInterfaceIsAnError(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	must(t, q.Check())
 	must(t, w.edge.LinkDel(w.edgeLink(0)))
@@ -364,7 +364,7 @@ func TestQueueCanBeRebuiltInTheSameProcess(t *testing.T) {
 	s := w.station(0)
 	descriptors, goroutines := countDescriptors(t), runtime.NumGoroutine()
 	for number := range uint32(20) {
-		q, err := in.OpenQueue(QueueOptions{RingEntries: 64})
+		q, err := in.OpenQueue(QueueOptions{RingEntries: 64, Frames: 80})
 		must(t, err)
 		waiter, err := NewWaiter([]*Queue{q})
 		must(t, err)
@@ -454,7 +454,7 @@ func TestQueueIsFreeAgainAfterItsOwnerWasKilled(t *testing.T) {
 
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 256, Frames: 320})
 	s := w.station(0)
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)

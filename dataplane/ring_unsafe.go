@@ -87,3 +87,7 @@ func poll(fd int) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
 	return errno
 }
+
+// yield lets others that are ready have the processor (sched_yield), where there are some. Raw, as the loop goes on at once where
+// not.
+func yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) } //nolint:errcheck // it never fails

@@ -13,7 +13,7 @@ import (
 // the driver, until the end.
 func TestFrameThatTheDriverDidNotHaveIsDropped(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	number, invalid := uint32(0), uint64(0)
 	receive := func() { s.send(s.segment(number, length(number))); number++ }
@@ -89,7 +89,7 @@ func TestFrameThatTheDriverDidNotHaveIsDropped(t *testing.T) {
 // twice at the same time.
 func TestFrameThatGoesRoundTwice(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Backlog: -1})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80, Backlog: -1})
 	s := w.station(0)
 	const burst = 48
 	round := func(atFirst func()) (right int) {
@@ -139,7 +139,7 @@ func TestFrameThatGoesRoundTwice(t *testing.T) {
 // What the NIC writes into a frame that is being read does not reach the reader any more.
 func TestFramesOfADistrustedDriverAreReadFromACopy(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	for number := range uint32(4) {
 		s.send(s.segment(number, 500))

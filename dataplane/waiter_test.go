@@ -22,7 +22,7 @@ func TestWaiterNeverMissesAWakeUp(t *testing.T) {
 		var queues []*Queue
 		var stations []*station
 		for i := range 2 {
-			queues = append(queues, w.openQueue(w.open(i), QueueOptions{RingEntries: 64}))
+			queues = append(queues, w.openQueue(w.open(i), QueueOptions{RingEntries: 64, Frames: 80}))
 			stations = append(stations, w.station(i))
 		}
 		before := runtime.GOMAXPROCS(procs)
@@ -155,7 +155,7 @@ func pingPong(queues []*Queue, stations []*station, rounds int) error {
 
 func TestWaiterReturnsWithoutSleepingWhenThereIsWork(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)
@@ -214,7 +214,7 @@ func TestWaiterPollsWhileWaitsAreShort(t *testing.T) {
 
 func TestWaiterPollFindsWhatWaitWould(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	s := w.station(0)
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)
@@ -243,7 +243,7 @@ func TestWaiterPollFindsWhatWaitWould(t *testing.T) {
 
 func TestIdleWaiterLeavesTheProcessorAlone(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)
 	t.Cleanup(waiter.Close)
@@ -260,7 +260,7 @@ func TestIdleWaiterLeavesTheProcessorAlone(t *testing.T) {
 // The kernel wakes nobody when it completes frames: a loop that ran out of them must be woken all the same.
 func TestWaiterReturnsWhenFramesAreFreeAgain(t *testing.T) {
 	w := newWire(t, 1, 1)
-	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64})
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
 	waiter, err := NewWaiter([]*Queue{q})
 	must(t, err)
 	t.Cleanup(waiter.Close)

@@ -28,7 +28,7 @@ func init() {
 		if err := json.Unmarshal([]byte(os.Getenv(workerVariable)), &job); err != nil {
 			return err
 		}
-		q, err := OpenQueue(job.Link, QueueOptions{Queue: job.Queue, RingEntries: 256})
+		q, err := OpenQueue(job.Link, QueueOptions{Queue: job.Queue, RingEntries: 256, Frames: 320})
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func TestSetSocketRefusals(t *testing.T) {
 	for _, queue := range []int{-1, 2} {
 		wantError(t, in.SetSocket(queue, 0), ErrNoQueue, "has 2", fmt.Sprintf("queue %d of rre0", queue))
 	}
-	q, err := OpenQueue(in.Link(), QueueOptions{RingEntries: 64})
+	q, err := OpenQueue(in.Link(), QueueOptions{RingEntries: 64, Frames: 80})
 	must(t, err)
 	t.Cleanup(func() { must(t, q.Close()) })
 	no, err := os.Open("/dev/null")

@@ -600,8 +600,8 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.RSS.Key },
 	},
 	{
-		path: "rings.entries", kind: count, unit: "descriptors", def: "2048", min: "64", max: "32768", fixed: true,
-		about: "Slots of each of the four rings of a socket; a power of two. As many frames receive (`rings.frames`), and take their memory from the start; what a burst has beyond them goes to `rings.backlog`.",
+		path: "rings.entries", kind: count, unit: "descriptors", def: "4096", min: "64", max: "32768", fixed: true,
+		about: "Slots of each of the four rings of a socket; a power of two. The frames behind them (`rings.frames`) take their memory from the start; what a burst has beyond them goes to `rings.backlog`.",
 		at:    func(s *scope) any { return &s.config.Rings.Entries },
 	},
 	{
@@ -611,12 +611,12 @@ var table = []key{
 	},
 	{
 		path: "rings.frames", kind: count, unit: "frames", def: "auto", min: "64", max: "65536", values: []string{"auto"}, fixed: true,
-		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is a quarter more than `rings.entries`; four fifths receive.",
+		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is seven eighths of `rings.entries`; four fifths receive.",
 		at:    func(s *scope) any { return &s.config.Rings.Frames },
 	},
 	{
 		path: "rings.backlog", kind: size, unit: "bytes", def: "4MiB", min: "64KiB", max: "1GiB", values: []string{"off"}, fixed: true,
-		about: "Memory of a socket for packets beyond its frames, taken as it is needed. Once one in sixteen of the frames that receive waits on the RX ring, they are copied here, each in as many bytes as it has, and the frames receive again; what comes when this is full too waits on the ring, and what does not fit there is lost. 4 MiB hold 8,000 requests of 500 bytes.",
+		about: "Memory of a socket for packets beyond its frames, taken as it is needed. Once one in sixteen of the frames that receive waits on the RX ring, packets of up to 512 bytes are copied here, and once half of them wait all others too, each in as many bytes as it has, and the frames receive again; what comes when this is full too waits on the ring, and what does not fit there is lost. 4 MiB hold 8,000 requests of 500 bytes.",
 		at:    func(s *scope) any { return &s.config.Rings.BacklogBytes },
 	},
 	{
@@ -675,8 +675,8 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.MinBytes },
 	},
 	{
-		path: "tcp.receive_buffer.default", kind: size, unit: "bytes", def: "256KiB", min: "4KiB", max: "64MiB", fixed: true,
-		about: "Receive buffer of a new connection, which its first window is made from.",
+		path: "tcp.receive_buffer.default", kind: size, unit: "bytes", def: "128KiB", min: "4KiB", max: "64MiB", fixed: true,
+		about: "Receive buffer of a new connection, whose first window is half of it. The default is the kernel's.",
 		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.DefaultBytes },
 	},
 	{

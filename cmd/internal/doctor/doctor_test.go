@@ -83,7 +83,7 @@ func TestFindings(t *testing.T) {
 		"a feature is missing":    {func(r *Report) { r.kernel(kernelFacts{features: []feature{{"memfd", failure, "Linux 3.17"}}}) }, []string{"problem kernel memfd: no such thing; Linux 3.17"}},
 
 		"memory may be locked": {func(r *Report) { r.memory(configured(nil), []nic{card(nil)}, memoryFacts{locked: 48 << 20}) }, nil},
-		"memory may not":       {func(r *Report) { r.memory(configured(nil), []nic{card(nil)}, memoryFacts{locked: 20<<20 - 1}) }, []string{"problem memory: pin 20.0 MiB; ulimit -l 20480"}},
+		"memory may not":       {func(r *Report) { r.memory(configured(nil), []nic{card(nil)}, memoryFacts{locked: 20<<20 - 1}) }, []string{"problem memory: pin 28.0 MiB; ulimit -l 28672"}},
 		"no limit counts":      {func(r *Report) { r.memory(configured(nil), []nic{card(nil)}, memoryFacts{privileged: true}) }, nil},
 		"memory is short": {func(r *Report) {
 			r.memory(configured(nil), []nic{card(nil)}, memoryFacts{privileged: true, available: 1 << 20})

@@ -168,7 +168,7 @@ func framesOf(c *config.Config) int {
 	if c.Rings.Frames != 0 {
 		return c.Rings.Frames
 	}
-	return c.Rings.Entries * 5 / 4
+	return c.Rings.Entries * 7 / 8
 }
 
 func size(bytes uint64) string {
