@@ -319,7 +319,7 @@ func TestParseReportsEveryMistake(t *testing.T) {
 		}},
 		{"frames", valid + "rings: {entries: 1024, frames: 2049}\n", []string{`f:7:32: rings.frames: 2049 is more than rings of 1024 entries can hold: 2048, half for receiving and half for sending`}},
 		{"buffers", valid + "tcp:\n  receive_buffer: {min: 1MiB}\n  send_buffer: {max: 8KiB}\n", []string{
-			`f:8:3: tcp.receive_buffer.default: 128KiB is less than tcp.receive_buffer.min, 1MiB`,
+			`f:8:3: tcp.receive_buffer.default: 256KiB is less than tcp.receive_buffer.min, 1MiB`,
 			`f:9:22: tcp.send_buffer.max: 8KiB is less than tcp.send_buffer.default, 256KiB`,
 		}},
 		{"anchor and tag", valid + "via: &x on\nx_forwarded: !!str off\n", []string{

@@ -675,8 +675,8 @@ var table = []key{
 		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.MinBytes },
 	},
 	{
-		path: "tcp.receive_buffer.default", kind: size, unit: "bytes", def: "128KiB", min: "4KiB", max: "64MiB", fixed: true,
-		about: "Receive buffer of a new connection, whose first window is half of it. The default is the kernel's.",
+		path: "tcp.receive_buffer.default", kind: size, unit: "bytes", def: "256KiB", min: "4KiB", max: "64MiB", fixed: true,
+		about: "Receive buffer of a new connection, whose first window is half of it.",
 		at:    func(s *scope) any { return &s.config.TCP.ReceiveBuffer.DefaultBytes },
 	},
 	{
