@@ -15,6 +15,7 @@ func TestQueueOptions(t *testing.T) {
 	}{
 		"defaults":            {QueueOptions{}, 2867, 717},
 		"small rings":         {QueueOptions{RingEntries: 128}, 89, 23},
+		"smallest rings":      {QueueOptions{RingEntries: 64}, 51, 13},
 		"twice the entries":   {QueueOptions{RingEntries: 1024, Frames: 2048}, 1024, 1024},
 		"few frames":          {QueueOptions{RingEntries: 1024, Frames: 600}, 480, 120},
 		"large frames":        {QueueOptions{FrameBytes: 4096}, 2867, 717},

@@ -38,7 +38,7 @@ type QueueOptions struct {
 	Queue       int            // index of the NIC queue
 	RingEntries int            // slots of each of the four rings, a power of two; default 4096
 	FrameBytes  int            // 2048 or 4096; default: what the link's MTU and its driver need; larger packets take several
-	Frames      int            // frames of the UMEM, at most RingEntries of them for receiving; default 7/8 RingEntries
+	Frames      int            // frames of the UMEM, at most RingEntries of them for receiving; default 7/8 RingEntries, at least 64
 	Backlog     int            // bytes for packets of a crowded RX ring, taken as they are needed; default 4 MiB, negative: none
 	ZeroCopy    ZeroCopyMode   // default ZeroCopyAuto
 	TXChecksum  TXChecksumMode // default TXChecksumAuto
@@ -56,7 +56,7 @@ func (o QueueOptions) withDefaults() (QueueOptions, error) {
 		o.FrameBytes = defaultFrameBytes
 	}
 	if o.Frames == 0 {
-		o.Frames = o.RingEntries * 7 / 8
+		o.Frames = max(o.RingEntries*7/8, minRingEntries)
 	}
 	if o.Backlog == 0 {
 		o.Backlog = defaultBacklogBytes

@@ -21,7 +21,7 @@ func TestTopOnATerminal(t *testing.T) {
 	client := stuck.LocalAddr().String()
 
 	top := openTmux(t, []string{"NO_COLOR=1"}, binary, "top", "--interval", "200ms", "--control", r.Control)
-	screen := top.shows(fmt.Sprintf("process %d running", r.PID()), "worker 0", "fill ring      [#", "/4096", "\nexchanges  ", " 1 ^1\n", "requests/s", "q quit")
+	screen := top.shows(fmt.Sprintf("process %d running", r.PID()), "worker 0", "fill ring      [#", "/8192", "\nexchanges  ", " 1 ^1\n", "requests/s", "q quit")
 	if lines := strings.Split(strings.TrimSuffix(screen, "\n"), "\n"); len(lines) != 24 || !strings.HasPrefix(lines[23], "q quit") {
 		t.Errorf("%d lines, want 24 with the keys in the last:\n%s", len(lines), screen)
 	}
@@ -67,7 +67,7 @@ func TestTopOnATerminal(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	mustMatch(t, out, `(?m)^requests/s +\d`, `(?m)^fill ring +\[#+\.*\] +\d+/4096`)
+	mustMatch(t, out, `(?m)^requests/s +\d`, `(?m)^fill ring +\[#+\.*\] +\d+/8192`)
 	mustNotMatch(t, out, `\x1b`)
 	dumb := openTmux(t, []string{"TERM=dumb"}, "env", "TERM=dumb", binary, "top", "--interval", "200ms", "--control", r.Control)
 	mustMatch(t, dumb.shows("exit status 0"), `(?m)^ringroad: TERM is dumb`, `(?m)^requests/s +\d`)

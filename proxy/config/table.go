@@ -611,7 +611,7 @@ var table = []key{
 	},
 	{
 		path: "rings.frames", kind: count, unit: "frames", def: "auto", min: "64", max: "65536", values: []string{"auto"}, fixed: true,
-		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is seven eighths of `rings.entries`; four fifths receive.",
+		about: "Frames of a socket, for receiving and sending together: at most twice `rings.entries`. `auto` is seven eighths of `rings.entries`, and 64 at least; four fifths receive.",
 		at:    func(s *scope) any { return &s.config.Rings.Frames },
 	},
 	{

@@ -168,7 +168,7 @@ func framesOf(c *config.Config) int {
 	if c.Rings.Frames != 0 {
 		return c.Rings.Frames
 	}
-	return c.Rings.Entries * 7 / 8
+	return max(c.Rings.Entries*7/8, 64)
 }
 
 func size(bytes uint64) string {
