@@ -28,43 +28,35 @@
 //
 // # What holds the cells that are missed
 //
-// Figures are of the result kept as 2026-11-27 (one queue; offloads off, as on a wire), its CPU profiles, and the benchmarks of package stack.
+// Figures are of the result kept as 2026-11-27b (one queue; offloads off, as on a wire), of a slow hour of the machine, where it says so
+// of 2026-11-27, of a fast one; its CPU profiles, and the benchmarks of package stack.
 //
-//   - 1 connection, spinning, p50 0.76x (target 0.55x): direct, which is no proxy at all, has 24 us where nginx has 48, 0.50x. A
-//     proxy may so add 2.4 us to be at 0.55x; client, backend and the spinning worker share two processors.
-//   - 64 connections, user-space CPU 5.4 us (5 us), of all the proxy's 9.9 us: a request is 1.6 us of receiving, 0.9 us of sending, 0.8 us
-//     of netstack, 1 us of parsing, 0.8 us of relaying. The way to 3 us is below. 1 KB answers, 1.20x (1.25x): they come from the backend
-//     in two segments, head and body, which are 3.3 frames, 1.5 turns and 0.9 send calls a request instead of 2, 0.3 and 0.3. Since
-//     that result both are written at once (proxy/gather.go): 3 frames in and 2 out, 1.12x of the requests/s in pairs.
-//   - 5,000 connections, p99 5.8x (1x; requests/s 1.17x): in a closed loop all 5,000 requests wait before the slowest, which is the
-//     worker. In that result they waited in its RX ring, and of 50,000 frames in 2 s there was no room for one. Since then a crowded ring is
-//     emptied into a backlog: none is lost, and p99 is 1.2x (requests/s 1.25x): 204 ms where the median is 116. One request in fifteen is
-//     then the first of its connection, which waits for the handshakes of 5,000.
-//   - Resident memory 46 MB (40 MB): 36 MB since the rings have 2,048 entries and the backlog takes bursts. 10 MB are the frames of two
-//     sockets (2,048 for receiving and 512 for sending each), 2 MB the table of open connections that the XDP program reads, 7 to 8 MB the
-//     worker's heap, 3 MB the master's, the rest is the executable and what the runtime keeps.
-//   - A connection for each request, 0.68x of HAProxy (1.15x; closed by the client 0.82x of nginx): no proxy can be there, as direct
-//     itself has 1.05x (1.10x). The machine spends 60 us a request without a proxy, 66 with HAProxy, and 89 here: 18 us are the
-//     kick, 35 user space. By BenchmarkConnection two fifths of that is the endpoint that is made when the handshake ends (newEndpoint,
-//     initSender, registering), a tenth its end, a seventh read, write and close, a sixteenth the SYN; 43 allocations, nearly all in
-//     newEndpoint and initSender, where netstack lets nothing be used again. To the backend as well, 0.65x (1x): twice of all that,
-//     100 allocations.
-//   - 64 KB answers, 0.72x (1x): the proxy takes 160 us a request, of which 95 us in kicks: 50 frames of 1,420 bytes in two calls, for each of
-//     which the kernel makes an sk_buff, copies the frame, and has the client's TCP take it inside the call. The 65 us in
-//     user space were 115 before this build. One process is busy with 160 us a request, 6,250 a second; with
-//     no user space at all the machine would still spend 240 us where nginx spends 215: 0.9x. In chunks 0.78x, 64 KB up 0.87x,
-//     1 MB up 0.86x and down 0.62x: the same, and more frames. Of 1 MB down, 76 % of the worker's time are kicks, and a fifth
-//     of all is the backend's TCP: our ACK reaches it within the kick, and what it lets out is sent there too, on the worker's
-//     processor while the other one has time left. Of the user space (BenchmarkRelay, 48 us less 12 of its own) 7 us
-//     are copies, 4.5 verifying and 2.5 computing checksums, 5 netstack's handling of segments, the rest headers, look-ups and its sender.
-//   - 64 KB with offloads on: 0.24x of nginx, as fast as with offloads off. The kernel's TCP hands 64 KB to veth in one sk_buff;
+//   - 64 connections, user-space CPU 6.7 us (5 us), 5.6 in four more rounds, where nginx had 5.0 both times; in 2026-11-27, with nginx
+//     at 4.1, it was 5.4 with a build whose TCP took a fifth longer (BenchmarkAnswer). A request is 1.6 us of receiving, 0.9 us of sending,
+//     0.8 us of netstack, 1 us of parsing, 0.8 us of relaying, and some of looking for frames before the loop sleeps. The way to 3 us is below.
+//   - 1 KB answers, 0.95x (1.25x) of HAProxy in its two rounds and 1.25x, 1.30x in two other runs of the same build: they come from the
+//     backend in two segments, head and body, which are written at once (proxy/gather.go).
+//   - A connection for each request that the client closes, 1.03x of HAProxy (1.15x): no proxy can be there, as direct itself has
+//     1.11x. Closed by the proxy it is 1.46x of nginx. To the backend as well, 0.94x of HAProxy (1x): of the proxy's 91 us 48 are user
+//     space. By BenchmarkConnection two fifths of that are the endpoint that is made when the handshake ends (newEndpoint, initSender,
+//     registering), a tenth its end, a seventh read, write and close, a sixteenth the SYN; 43 allocations, nearly all in newEndpoint and
+//     initSender, where netstack lets nothing be used again. The dialled side (SYN, port, two hashes) is about as much.
+//   - 64 KB answers, 0.92x (1x), in chunks 0.91x, 64 KB up in chunks 0.95x, in one piece 1.01x of HAProxy: the proxy takes 203 us a
+//     request and is one busy process, of which 134 us are kicks: 50 frames in two calls, for each of which the kernel makes an sk_buff, copies
+//     the frame, and has the client's TCP take it inside the call. nginx takes 159 us. Without the 69 us of user space the machine would
+//     spend 311 us a request where nginx has it spend 355; in 2026-11-27 it was 240 and 215.
+//   - 1 MB down 0.73x, up 0.80x (1x): the same, and more frames. Of 1 MB down, 76 % of the worker's time are kicks, and a fifth of all is the
+//     backend's TCP: our ACK reaches it within the kick, and what it lets out is sent there too, on the worker's processor while the
+//     other one has time left. Of the user space (BenchmarkRelay, 48 us less 12 of its own) 7 us are copies, 4.5 verifying and 2.5
+//     computing checksums, 5 netstack's handling of segments, the rest headers, look-ups and its sender.
+//   - 64 KB with offloads on: 0.35x of nginx, as fast as with offloads off. The kernel's TCP hands 64 KB to veth in one sk_buff;
 //     AF_XDP knows frames of an MTU only, on both sides, and veth in native mode with a program takes no larger ones.
 //
 // The way to 3 us goes through netstack; these are estimates from the profiles, not measured, for patches of some ten lines
 // each. A map that checks its list of unacknowledged segments (protectedWriteList in snd.go, which its authors mean to
 // take out again) costs three look-ups or changes for each segment sent: 0.3 us a request. The receive queue and RTT without locks of
-// their own: 0.3 us. What was received read out of its frame, without a view between: 0.4 us. Since that result segments are used again
-// by the loop (stack/spare.go), 0.2 us, and keys of flows are made without copies of addresses, 0.15 us.
+// their own: 0.3 us. What was received read out of its frame, without a view between: 0.4 us. Segments are used again by the loop
+// (stack/spare.go) since 2026-11-27, 0.2 us, and keys of flows made without copies of addresses, 0.15 us.
 //
 // Client, backend and proxy share the processors of this machine, and numbers on veth compare candidates with one another: they do not
 // say what a network card would do. It needs root, nginx, HAProxy and wrk (`make bench` installs them).
