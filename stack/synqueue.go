@@ -238,6 +238,16 @@ func (l *link) ownMSS(peer tcpip.Address) int {
 	return l.Link.MTU - header.IPv6MinimumSize - header.TCPMinimumSize
 }
 
+// countIntact counts s, which netstack does not get to see, as received or as damaged: then it is to be dropped.
+func (l *link) countIntact(s *segment) bool {
+	if !l.intact(s) {
+		l.stack.net.Stats().TCP.ChecksumErrors.Increment()
+		return false
+	}
+	l.stack.received.Increment()
+	return true
+}
+
 // answerSYN begins the handshake of a SYN to a listener. It reports false when netstack has to judge s.
 func (l *link) answerSYN(s *segment, ep *tcp.Endpoint) bool {
 	listener := l.stack.listenerOf(ep)
@@ -245,11 +255,9 @@ func (l *link) answerSYN(s *segment, ep *tcp.Endpoint) bool {
 		return false
 	}
 	counters := l.stack.net.Stats().TCP
-	if !l.intact(s) {
-		counters.ChecksumErrors.Increment()
+	if !l.countIntact(s) {
 		return true
 	}
-	l.stack.received.Increment()
 	if acceptQueueFull(ep) {
 		counters.ListenOverflowSynDrop.Increment()
 		return true
@@ -354,11 +362,9 @@ func (l *link) takeHandshake(s *segment) bool {
 		return false
 	}
 	counters := l.stack.net.Stats().TCP
-	if !l.intact(s) {
-		counters.ChecksumErrors.Increment()
+	if !l.countIntact(s) {
 		return true
 	}
-	l.stack.received.Increment()
 	inWindow := ahead < uint32(l.stack.openingWindow(l.ownMSS(s.id.RemoteAddress)))
 	switch {
 	case flags&rst != 0:
