@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"ringroad/proxy/clients"
@@ -37,6 +38,32 @@ func newClientLimits(c *config.ClientLimits) clientLimits {
 	return l
 }
 
+// A request that is told why it is not served costs as much as one that is, and a
+// connection of its own when the client asks again: explained of them may be a second,
+// and at once.
+const explained = 200
+
+// admits tells whether who sends a SYN may have another connection (stack.Listener). It
+// keeps away what join would reset; and when many are told why they are not served, what
+// would be among them.
+func (l *listener) admits(client netip.AddrPort) bool {
+	w := l.worker
+	c := &w.client
+	if c.connections == 0 || c.dryRun || l.config.ProxyProtocol {
+		return true
+	}
+	most := 2 * c.connections
+	if w.told > w.stack.Now()+time.Second {
+		most = c.connections
+	}
+	if w.clients.Count(client.Addr(), c.prefixIPv4, c.prefixIPv6) < most {
+		return true
+	}
+	w.stats.LimitedResets++
+	w.reportLimited(client, l, errClientConnections)
+	return false
+}
+
 // join counts a session, whose client is known now, among those of the client. It
 // reports false when the client has so many that the session ended.
 //
@@ -60,7 +87,7 @@ func (s *session) join() bool {
 		return true
 	}
 	w.stats.LimitedResets++
-	w.reportLimited(s, errClientConnections)
+	w.reportLimited(s.clientEnd(), s.listener, errClientConnections)
 	if l.dryRun {
 		return true
 	}
@@ -94,8 +121,9 @@ func (x *exchange) admit() bool {
 	}
 	if s.excess {
 		w.stats.LimitedConnections++
-		w.reportLimited(s, errClientConnections)
+		w.reportLimited(s.clientEnd(), s.listener, errClientConnections)
 		if !l.dryRun {
+			w.told = max(w.told, w.now) + time.Second/explained
 			x.keepAlive = false
 			x.deny(http.StatusServiceUnavailable, errClientConnections, 0)
 			return false
@@ -109,7 +137,7 @@ func (x *exchange) admit() bool {
 		return true
 	}
 	w.stats.LimitedRequests++
-	w.reportLimited(s, errClientRequests)
+	w.reportLimited(s.clientEnd(), s.listener, errClientRequests)
 	if l.dryRun {
 		return true
 	}
@@ -132,15 +160,15 @@ func (x *exchange) deny(status int, err error, wait time.Duration) {
 }
 
 // reportLimited tells of what was over a limit, one of many a second.
-func (w *Worker) reportLimited(s *session, err error) {
+func (w *Worker) reportLimited(client netip.AddrPort, of *listener, err error) {
 	l := &w.limited
 	if w.now < l.next || !w.log.Enabled(context.Background(), slog.LevelWarn) {
 		l.suppressed++
 		return
 	}
 	l.next = w.now + logPeriod
-	w.log.Warn("a client is over its limit", slog.String("client", s.clientEnd().String()),
-		slog.String("listener", s.listener.config.Address.String()), slog.Bool("dry_run", w.client.dryRun),
+	w.log.Warn("a client is over its limit", slog.String("client", client.String()),
+		slog.String("listener", of.config.Address.String()), slog.Bool("dry_run", w.client.dryRun),
 		slog.Int("suppressed", l.suppressed), slog.Any("error", err))
 	l.suppressed = 0
 }

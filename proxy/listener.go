@@ -48,7 +48,9 @@ func (w *Worker) listen(c *config.Listener) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &listener{Listener: l, worker: w}, nil
+	k := &listener{Listener: l, worker: w}
+	l.Admits = k.admits
+	return k, nil
 }
 
 // serve begins to accept on l.

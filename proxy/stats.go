@@ -59,7 +59,7 @@ type Stats struct {
 
 	LimitedRequests    uint64 `name:"limited_requests" kind:"counter" unit:"requests" help:"requests over limits.client.requests; with dry_run they passed"`
 	LimitedConnections uint64 `name:"limited_connections" kind:"counter" unit:"requests" help:"requests on connections over limits.client.connections; with dry_run they passed"`
-	LimitedResets      uint64 `name:"limited_resets" kind:"counter" unit:"connections" help:"client connections beyond twice limits.client.connections, ended with RST; with dry_run they were let in"`
+	LimitedResets      uint64 `name:"limited_resets" kind:"counter" unit:"connections" help:"client connections beyond twice limits.client.connections, or beyond once while many are answered 503, refused with RST; with dry_run they were let in"`
 	LimitedEvictions   uint64 `name:"limited_evictions" kind:"counter" unit:"clients" help:"clients that others replaced in the full table of limits.client while their requests still counted"`
 	LimitedUntracked   uint64 `name:"limited_untracked" kind:"counter" unit:"connections" help:"client connections without limits, because the table of limits.client had no room"`
 

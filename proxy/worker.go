@@ -64,6 +64,7 @@ type Worker struct {
 	log       *slog.Logger
 	logged    [Internal + 1]logLimit
 	limited   logLimit
+	told      time.Duration   // loop time until which those count that were told that they have too many connections
 	clients   *clients.Table  // nil: no limit was ever on
 	epoch     time.Duration   // its time at loop time 0
 	access    *accessLog      // nil: off

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"net/netip"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -24,6 +25,8 @@ import (
 //     (handover.go) or are answered with RST, which RFC 9293 3.10.7.1 asks for and FreeBSD
 //     limits as well (net.inet.icmp.icmplim). What completes a handshake by a valid cookie
 //     is not one of them.
+//   - So are SYNs of a client that has as many connections as it may have, of those that are
+//     answered with RST.
 //   - So are packets that the lean path does not take: fragments, IP options, ICMP errors.
 //   - When there are more than that the XDP program drops them (open.go).
 
@@ -89,6 +92,21 @@ func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
 		return false
 	}
 	l.stats.StraysShed++
+	return true
+}
+
+// refusesClient answers a SYN with RST if its listener does not admit who sends it. Of a flood of them, which that would only
+// hasten, the others are dropped.
+func (l *link) refusesClient(s *segment, ep *tcp.Endpoint) bool {
+	listener := l.stack.listenerOf(ep)
+	if s.tcp[header.TCPFlagsOffset]&(syn|ack) != syn || listener == nil || listener.Admits == nil || l.stack.refuses(ep) ||
+		listener.Admits(netip.AddrPortFrom(netipOf(s.id.RemoteAddress), s.id.RemotePort)) {
+		return false
+	}
+	if l.countIntact(s) && l.unwanted.take(refusalLimit, l.stack.Now()) {
+		l.replyTo(&s.id, &header.TCPFields{AckNum: s.end() + 1, Flags: header.TCPFlagRst | header.TCPFlagAck}, nil)
+		l.stack.net.Stats().TCP.ResetsSent.Increment()
+	}
 	return true
 }
 

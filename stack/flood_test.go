@@ -166,6 +166,48 @@ func TestFloodOfStrays(t *testing.T) {
 	}
 }
 
+// A SYN of who is not admitted is answered with RST, up to a limit, and nothing is kept of it; others, and who is admitted again,
+// are served.
+func TestClientsNotAdmitted(t *testing.T) {
+	stack.LimitFloods(t, 100)
+	f := newFlooded(t, false)
+	const n = 1000
+	admits := false
+	asked := 0
+	f.l.do(func() {
+		ln, err := f.l.Stack.Listen(netip.MustParseAddrPort("10.1.0.1:80"), 1)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ln.Admits = func(client netip.AddrPort) bool {
+			asked++
+			return admits || client.Port() == 5000
+		}
+		f.l.Stack.Poller().AddListener(ln, ln)
+	})
+	f.connect()
+	f.talk("admitted")
+	f.raw.from++
+	f.raw.ack = 0
+	f.say(header.TCPFlagSyn, "")
+	if a := f.hear(); a.Flags() != header.TCPFlagRst|header.TCPFlagAck || a.SequenceNumber() != 0 || a.AckNumber() != f.raw.seq+1 {
+		t.Errorf("the SYN was answered with %v, number %d, of %d, want %d", a.Flags(), a.SequenceNumber(), a.AckNumber(), f.raw.seq+1)
+	}
+	endpoints := f.tcp().Endpoints
+	f.rain(n, calm, header.TCPFlagSyn)
+	f.l.eventually("all were judged", func() bool { return asked == n+2 })
+	if sent, kept := f.resets.Load(), f.tcp().Endpoints-endpoints; sent == 0 || sent > n/2 || f.synACKs.Load() != 0 || kept != 0 {
+		t.Errorf("%d resets and %d SYN-ACKs for %d SYNs, %d kept", sent, f.synACKs.Load(), n, kept)
+	}
+	if st := f.link(); st.StraysShed+st.SynsShed != 0 {
+		t.Errorf("%d strays and %d SYNs shed: what is no flood to others counts as one", st.StraysShed, st.SynsShed)
+	}
+	f.l.do(func() { admits = true })
+	f.connect()
+	f.talk("admitted again")
+}
+
 // A cookie is judged while nothing else without a connection is.
 func TestCookieInAFloodOfStrays(t *testing.T) {
 	stack.LimitFloods(t, 100)

@@ -73,6 +73,7 @@ type link struct {
 	crowded    bool          // the queue that frames are delivered from has too many for SYNs to be answered
 	strays     allowance     // of segments that go round the workers
 	refused    allowance     // of segments that are answered with RST
+	unwanted   allowance     // of SYNs that are, because their listener does not admit who sends them
 	strange    allowance     // of packets that the lean path does not take
 	paying     bool          // an ACK that is sent now has been held long enough
 	answers    time.Duration // how long it takes of late until data follows a segment whose ACK is held

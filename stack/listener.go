@@ -21,6 +21,10 @@ type Listener struct {
 	backlog  int
 
 	handshakes int // of the SYN queue that are the listener's
+
+	// Admits tells whether who sends a SYN may have another connection; nil: everybody may. It is called by the loop within
+	// Turn. Who may not is answered with RST, for a tenth of what the connection would cost.
+	Admits func(client netip.AddrPort) bool
 }
 
 // Listen binds addr and listens. An unspecified address stands for all own

@@ -286,7 +286,7 @@ func (l *link) queueSegment(s *segment) bool {
 		return true
 	}
 	r := l.guard(s, ep)
-	if r == take && listener != nil && (l.answerCookie(s, listener) || l.answerSYN(s, listener)) {
+	if r == take && listener != nil && (l.refusesClient(s, listener) || l.answerCookie(s, listener) || l.answerSYN(s, listener)) {
 		return true
 	}
 	l.queueJudged(s, ep, r)

@@ -105,10 +105,9 @@ func Open(memory []atomic.Uint64, entries, self, workers int) (*Table, error) {
 // clients that have connections.
 func (t *Table) Join(a netip.Addr, bits4, bits6 int, now time.Duration) Entry {
 	name := t.name(a, bits4, bits6)
-	high, _ := bits.Mul64(name, uint64(len(t.names)/ways))
-	first := int(high) * ways
+	first := t.set(name)
 	for range attempts {
-		i, found := t.find(first, name, now)
+		i, found := t.find(first, name)
 		if i < 0 {
 			break
 		}
@@ -133,8 +132,23 @@ func (t *Table) Join(a netip.Addr, bits4, bits6 int, now time.Duration) Entry {
 	return 0
 }
 
+// Count is how many connections the client with the address has, of all workers.
+func (t *Table) Count(a netip.Addr, bits4, bits6 int) int {
+	name := t.name(a, bits4, bits6)
+	if i, found := t.find(t.set(name), name); found {
+		return t.connections(i)
+	}
+	return 0
+}
+
+// set is the first entry of the set of a client.
+func (t *Table) set(name uint64) int {
+	high, _ := bits.Mul64(name, uint64(len(t.names)/ways))
+	return int(high) * ways
+}
+
 // find returns the entry of the client, or the one that it may take; -1: none.
-func (t *Table) find(first int, name uint64, now time.Duration) (i int, found bool) {
+func (t *Table) find(first int, name uint64) (i int, found bool) {
 	for i := first; i < first+ways; i++ {
 		if t.names[i].Load() == name {
 			return i, true

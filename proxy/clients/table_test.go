@@ -135,8 +135,8 @@ func TestWorkers(t *testing.T) {
 		t.Errorf("%d connections, want 3", n)
 	}
 	v[1].Leave(e)
-	if n := v[0].Connections(e); n != 2 {
-		t.Errorf("%d connections, want 2", n)
+	if n := v[0].Connections(e); n != 2 || v[1].Count(addr(1), 32, 64) != n || v[1].Count(addr(2), 32, 64) != 0 {
+		t.Errorf("%d connections, want 2; %d and %d by address", n, v[1].Count(addr(1), 32, 64), v[1].Count(addr(2), 32, 64))
 	}
 	if wait := v[0].Take(e, start, time.Second, time.Second); wait != 0 {
 		t.Error("the first request has to wait")
