@@ -32,8 +32,11 @@ func (v verdict) String() string {
 func judge(kind flood.Kind, rows []*row) (all []verdict) {
 	alone := ""
 	for _, r := range rows {
-		if r.flood == flood.Unknown && kind != flood.Unknown {
-			alone = fmt.Sprintf("; with as many frames of no protocol it keeps %.0f %%", r.median(measured.kept))
+		switch kept := r.median(measured.kept); {
+		case r.proxy == nginx && r.share == 10:
+			alone = fmt.Sprintf("; nginx keeps %.0f %%", kept)
+		case r.flood == flood.Unknown && kind != flood.Unknown:
+			alone = fmt.Sprintf("; with as many frames of no protocol it keeps %.0f %%", kept)
 		}
 	}
 	say := func(pass bool, format string, args ...any) {
