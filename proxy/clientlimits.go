@@ -41,7 +41,7 @@ func newClientLimits(c *config.ClientLimits) clientLimits {
 // A request that is told why it is not served costs as much as one that is, and a
 // connection of its own when the client asks again: explained of them may be a second,
 // and at once.
-const explained = 200
+const explained = 50
 
 // admits tells whether who sends a SYN may have another connection (stack.Listener). It
 // keeps away what join would reset; and when many are told why they are not served, what

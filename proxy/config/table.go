@@ -420,7 +420,7 @@ var table = []key{
 	},
 	{
 		path: "limits.client.connections", kind: count, unit: "connections", def: "off", min: "1", max: "1048576", values: []string{"off"},
-		about: "Most connections that one client may have at a time, of all listeners and workers together. Requests on more than that are answered 503 with `Connection: close`; a connection beyond twice the limit, or beyond the limit while 200 a second are answered so, is refused with RST, so that a client holds no more than that, whatever it does. With `proxy_protocol` the client is the one that the header names. A browser opens six to each host name, and there may be many behind one address.",
+		about: "Most connections that one client may have at a time, of all listeners and workers together. Requests on more than that are answered 503 with `Connection: close`; a connection beyond twice the limit, or beyond the limit while 50 a second are answered so, is refused with RST, so that a client holds no more than that, whatever it does. With `proxy_protocol` the client is the one that the header names. A browser opens six to each host name, and there may be many behind one address.",
 		at:    func(s *scope) any { return &s.config.Limits.Client.Connections },
 	},
 	{
