@@ -195,6 +195,7 @@ func (q *Queue) setAside() {
 			break
 		}
 	}
+	q.untold = q.peeked
 	q.stats.BacklogHighWater = max(q.stats.BacklogHighWater, uint64(q.backlog.level()))
 }
 

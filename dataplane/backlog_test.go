@@ -169,6 +169,18 @@ func TestFullBacklogLeavesTheRestOnTheRing(t *testing.T) {
 	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80, Backlog: minBacklogBytes})
 	s := w.station(0)
 	sent, got := uint32(0), uint32(0)
+	told, slots := 0, make(map[int]int) // frames that the hooks were told of, and how often of each slot of the ring
+	q.SetHooks(&Hooks{Peeked: func(slot, n, left int) {
+		told += n
+		for i := range n {
+			if slot >= 0 {
+				slots[(slot+i)%64]++
+			}
+		}
+		if waiting := q.Waiting() - (told - int(got)); left != waiting {
+			t.Errorf("%d frames wait behind %d, told of %d", waiting, told, left)
+		}
+	}})
 	for q.Stats().BacklogFull < 3 {
 		for range max(10, 40-int(sent)) {
 			s.send(s.segment(sent, 1400))
@@ -181,14 +193,19 @@ func TestFullBacklogLeavesTheRestOnTheRing(t *testing.T) {
 	}
 	for got < sent {
 		n := q.Peek(5)
+		if n == 0 || told != int(got)+n {
+			t.Fatalf("%d frames after %d of %d, the hooks were told of %d", n, got, sent, told)
+		}
 		for i := range n {
 			must(t, checkPayload(q.Frame(i)[payloadAt:], got))
 			got++
 		}
-		if n == 0 {
-			t.Fatalf("nothing after %d of %d frames", got, sent)
-		}
 		q.Release(n)
+	}
+	for slot, n := range slots {
+		if n != 1 {
+			t.Errorf("the hooks were told %d times of slot %d", n, slot)
+		}
 	}
 	wantIdle(t, q)
 }

@@ -115,6 +115,7 @@ type Queue struct {
 	crowded  uint32 // so many received frames may be on the RX ring: of more, small packets are set aside
 	crammed  uint32 // and of more than so many all packets
 	peeked   uint32 // RX descriptors whose frames the loop may read
+	untold   uint32 // the last of them, which a full backlog left on the ring and Peek has not returned yet
 	taken    uint32 // RX descriptors whose frames are in state RX; valid iff chains, otherwise those peeked are
 	busyPoll bool   // Peek polls the driver
 	maxFrame int    // longest packet: MTU and link header

@@ -24,8 +24,8 @@ import (
 // and the limit is exceeded where the first packet alone has more. A crowded ring is emptied into the backlog, from which
 // every packet comes in one piece.
 func (q *Queue) Peek(limit int) int {
-	h, known := q.hooks.Load(), q.peeked
-	if known == 0 || !q.backlog.empty() { // the caller has none of the ring's
+	h := q.hooks.Load()
+	if q.peeked == 0 || !q.backlog.empty() { // the caller has none of the ring's
 		if q.rx.peek(uint32(limit)) == uint32(limit) && q.rx.waiting() > q.crowded {
 			q.setAside()
 		}
@@ -37,9 +37,13 @@ func (q *Queue) Peek(limit int) int {
 		}
 		return n
 	}
+	known := int(q.peeked - q.untold)
 	n := q.peekRing(limit)
-	if h != nil && q.peeked > known {
-		h.Peeked(int((q.rx.head+known)&q.rx.mask), int(q.peeked-known), int(q.rx.seen-q.rx.head-q.peeked))
+	if n > known {
+		q.untold = q.peeked - uint32(n)
+		if h != nil {
+			h.Peeked(int((q.rx.head+uint32(known))&q.rx.mask), n-known, int(q.rx.seen-q.rx.head)-n)
+		}
 	}
 	return n
 }
