@@ -163,27 +163,24 @@ func TestNoLocalPortLeft(t *testing.T) {
 func TestBrokenResponsesLookBroken(t *testing.T) {
 	tests := []struct {
 		name, request, response string
-		stall                   bool
+		open                    bool // the backend leaves its connection open
+		stalls                  bool // and that is all there is
 	}{
-		{"length", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 50000), false},
-		{"chunked", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false},
-		{"chunked, malformed", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", true},
-		{"chunked, within a trailer", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b", false},
-		{"chunked, to HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false},
-		{"stalled", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome", true},
-		{"stalled until close", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nsome", true},
+		{"length", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 50000), false, false},
+		{"chunked", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false, false},
+		{"chunked, malformed", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", true, false},
+		{"chunked, within a trailer", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b", false, false},
+		{"chunked, to HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false, false},
+		{"stalled", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome", true, true},
+		{"stalled until close", "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nsome", true, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var change func(*config.Config)
-			if tt.stall {
-				change = quick
-			}
-			r := newRig(t, change)
+			r := newRig(t, func(c *config.Config) { c.Timeouts.BackendRead = long })
 			r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
 				readHead(in)
 				say(c, tt.response)
-				if tt.stall {
+				if tt.open {
 					swallow(in)
 				}
 			})
@@ -191,6 +188,10 @@ func TestBrokenResponsesLookBroken(t *testing.T) {
 			c.send(tt.request)
 			resp, err := http.ReadResponse(c.in, &http.Request{Method: "GET"})
 			if err == nil {
+				if tt.stalls {
+					r.await("all of it was read", func(s *Stats) bool { return s.BackendBytesIn == uint64(len(tt.response)) })
+					r.elapse(waitBackendRead, long)
+				}
 				_, err = io.ReadAll(resp.Body)
 			}
 			if err == nil {
