@@ -128,14 +128,12 @@ func (l *link) answerCookie(s *segment, ep *tcp.Endpoint) bool {
 	if s.tcp[header.TCPFlagsOffset]&(syn|ack) != syn || listener == nil || listener.handshakes < listener.backlog || l.stack.refuses(ep) {
 		return false
 	}
-	full := acceptQueueFull(ep)
 	l.flooded = l.stack.Now() + floodTime
-	counters := l.stack.net.Stats().TCP
-	switch {
-	case !l.intact(s):
-		counters.ChecksumErrors.Increment()
+	if !l.countIntact(s) {
 		return true
-	case full:
+	}
+	counters := l.stack.net.Stats().TCP
+	if acceptQueueFull(ep) {
 		counters.ListenOverflowSynDrop.Increment()
 		l.stack.answerSYNs(l, 0)
 		return true

@@ -90,10 +90,21 @@ func TestSYNFlood(t *testing.T) {
 		f.connect()
 		f.talk("before")
 		const backlog, n = 128, 5000 // of puppetOf
-		endpoints := f.tcp().Endpoints
+		before := f.tcp()
+		endpoints := before.Endpoints
 		f.rain(n, calm, header.TCPFlagSyn)
 		f.l.eventually("all SYNs are answered", func() bool { return f.synACKs.Load() >= n })
 		st := f.tcp()
+		if received := st.SegmentsReceived - before.SegmentsReceived; received != n {
+			t.Errorf("v6 %v: %d segments received, %d SYNs sent", v6, received, n)
+		}
+		damaged := rawSegment{v6: v6, from: 60_001, to: 80, seq: 1, flags: header.TCPFlagSyn, window: 1000}.frame()
+		damaged[len(damaged)-6]++ // of the window
+		f.l.InjectFromClient(damaged)
+		f.settle()
+		if now := f.tcp(); now.ChecksumErrors != before.ChecksumErrors+1 || now.SegmentsReceived != st.SegmentsReceived || f.synACKs.Load() != n {
+			t.Errorf("v6 %v: after a damaged SYN %d checksum errors, %d segments received, %d answers", v6, now.ChecksumErrors, now.SegmentsReceived, f.synACKs.Load())
+		}
 		if st.SynCookiesSent < n-backlog-1 || st.SynCookiesSent >= n || st.Endpoints > endpoints+backlog+1 || f.resets.Load() != 0 {
 			t.Errorf("v6 %v: %d cookies, %d resets, %d endpoints after %d", v6, st.SynCookiesSent, f.resets.Load(), st.Endpoints, endpoints)
 		}
