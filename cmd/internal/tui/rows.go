@@ -75,6 +75,9 @@ var flows = []flow{
 	{name: "errors/s", count: func(c *counters) uint64 {
 		return c.proxy["errors_client"] + c.proxy["errors_backend"] + c.proxy["errors_internal"]
 	}, spare: true},
+	{name: "limited/s", count: func(c *counters) uint64 {
+		return c.proxy["limited_requests"] + c.proxy["limited_connections"] + c.proxy["limited_resets"]
+	}, spare: true},
 	{name: "frames in/s", count: ours("rx_frames")},
 	{name: "frames out/s", count: ours("tx_frames"), spare: true},
 	{name: "bytes in/s", count: ours("rx_bytes"), spare: true},

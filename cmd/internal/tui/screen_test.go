@@ -33,7 +33,7 @@ func reading(n int, seconds uint64) *Reading {
 		s.Workers = append(s.Workers, worker.Stats{
 			Worker: w, PID: 4712 + w, Time: at,
 			Stack:    map[string]uint64{"retransmits": 3 * seconds, "turns": 9000 * seconds, "syn_dropped": 12 + 3*seconds*u, "ack_dropped": 0, "syn_cookies_sent": 0, "syn_queue": 17, "syn_queue_high_water": 900, "accept_queue": 8192, "accept_queue_high_water": 8192, "listen_queue_capacity": 8192},
-			Proxy:    map[string]uint64{"clients_active": 1000, "connections_limit": 65536, "client_send_buffer_bytes": 5000000, "client_send_buffer_capacity_bytes": 260000000, "client_send_buffer_full": 1700, "exchanges_high_water": 99, "connections_max": 2345, "exchanges_active": 64, "buffers_in_use": 65, "backends_active": 100, "backends_idle": 36, "requests": 12345 * seconds * (u + 1), "clients_accepted": 2 * seconds, "errors_backend": seconds / 2},
+			Proxy:    map[string]uint64{"clients_active": 1000, "connections_limit": 65536, "client_send_buffer_bytes": 5000000, "client_send_buffer_capacity_bytes": 260000000, "client_send_buffer_full": 1700, "exchanges_high_water": 99, "connections_max": 2345, "exchanges_active": 64, "buffers_in_use": 65, "backends_active": 100, "backends_idle": 36, "requests": 12345 * seconds * (u + 1), "clients_accepted": 2 * seconds, "errors_backend": seconds / 2, "limited_requests": 40 * seconds, "limited_connections": 6 * seconds, "limited_resets": 4 * seconds},
 			Handover: map[string]uint64{"sent": 700 * seconds, "ring_out_bytes": 640, "ring_capacity_bytes": 2097152, "ring_high_water": 5120, "handed_full": 0},
 		})
 		for i := range s.Interfaces {
