@@ -417,6 +417,11 @@ func parseAddress(text string) (netip.AddrPort, *misfit) {
 		}
 		return a, misfitf("", "%q has no port: write it as %s:80", text, ip)
 	}
+	if i := strings.LastIndexByte(text, ':'); i > 0 && digits.MatchString(text[i+1:]) {
+		if _, err := netip.ParseAddr(strings.Trim(text[:i], "[]")); err == nil {
+			return a, misfitf("", "%q has port %s: write a port from 1 to 65535", text, text[i+1:])
+		}
+	}
 	if namedPort.MatchString(text) {
 		return a, misfitf("", "%q is a name, and names are not resolved: write an IP address and a port", text)
 	}

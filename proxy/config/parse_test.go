@@ -173,7 +173,7 @@ func TestParseReportsEveryMistake(t *testing.T) {
 		{"address without address", strings.Replace(valid, "0.0.0.0:80", ":80", 1), []string{`f:3:14: listeners[0].address: ":80" has no address: write 0.0.0.0:80 for all IPv4 addresses, "[::]:80" for all IPv6 addresses`}},
 		{"address without port", strings.Replace(valid, "0.0.0.0:80", "0.0.0.0", 1), []string{`f:3:14: listeners[0].address: "0.0.0.0" has no port: write it as 0.0.0.0:80`}},
 		{"address with port 0", strings.Replace(valid, "0.0.0.0:80", "0.0.0.0:0", 1), []string{`f:3:14: listeners[0].address: "0.0.0.0:0" has port 0: write a port from 1 to 65535`}},
-		{"address with a port too large", strings.Replace(valid, "0.0.0.0:80", "0.0.0.0:80000", 1), []string{`f:3:14: listeners[0].address: "0.0.0.0:80000" is not an IP address with a port, such as 192.0.2.1:80 or "[2001:db8::1]:80"`}},
+		{"address with a port too large", strings.Replace(valid, "0.0.0.0:80", "0.0.0.0:80000", 1), []string{`f:3:14: listeners[0].address: "0.0.0.0:80000" has port 80000: write a port from 1 to 65535`}},
 		{"address with zone", strings.Replace(valid, "0.0.0.0:80", `"[fe80::1%eth0]:80"`, 1), []string{`f:3:14: listeners[0].address: "[fe80::1%eth0]:80" has a zone: addresses of one link cannot be used`}},
 		{"IPv4 in IPv6", strings.Replace(valid, "0.0.0.0:80", `"[::ffff:10.0.0.1]:80"`, 1), []string{`f:3:14: listeners[0].address: "[::ffff:10.0.0.1]:80" is an IPv4 address in IPv6 form (did you mean 10.0.0.1:80?)`}},
 		{"multicast", strings.Replace(valid, "10.0.0.2:8080", "224.0.0.1:80", 1), []string{`f:6:19: upstreams.app.servers[0]: "224.0.0.1:80" is a multicast address`}},

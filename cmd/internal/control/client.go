@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,11 @@ type Client struct {
 	fd   int // of the process, -1: none
 }
 
+func isSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
+}
+
 // Dial connects to the socket. Its errors say what to do.
 func Dial(path string) (*Client, error) {
 	if err := checkPath(path, elsewhere); err != nil {
@@ -45,6 +51,8 @@ func Dial(path string) (*Client, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s does not exist: is ringroad running? with another --control?", path)
+	case errors.Is(err, unix.ECONNREFUSED) && !isSocket(path):
+		return nil, fmt.Errorf("%s is no socket: --control wants that of a ringroad that runs", path)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return nil, fmt.Errorf("nobody answers on %s: ringroad has ended without removing it; the next run replaces it", path)
 	case errors.Is(err, fs.ErrPermission):

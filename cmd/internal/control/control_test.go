@@ -357,6 +357,13 @@ func TestListenReplacesWhatAKilledMasterLeft(t *testing.T) {
 	if _, err := control.Dial(path); err == nil || !strings.Contains(err.Error(), "nobody answers") {
 		t.Errorf("dial: %v", err)
 	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := control.Dial(file); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("dial a file: %v", err)
+	}
 	// Of many that find it, one may have it.
 	const n = 8
 	var listeners [n]net.Listener

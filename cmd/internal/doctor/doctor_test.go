@@ -92,6 +92,9 @@ func TestFindings(t *testing.T) {
 			r.processors(configured(func(c *config.Config) { c.CPUAffinity.CPUs = []int{0, 9} }), []nic{card(nil)}, processorFacts{allowed: []int{0, 1, 2, 3, 4}})
 		}, []string{"problem processors: CPUs [9]; cpu_affinity"}},
 		"CPUs are shared": {func(r *Report) { r.processors(configured(nil), []nic{card(nil)}, processorFacts{allowed: []int{0, 1}}) }, []string{"warning processors: 4 workers share 2 CPUs; workers: 2"}},
+		"CPUs of interfaces that are not there": {func(r *Report) {
+			r.processors(configured(nil), []nic{{name: "eth0"}}, processorFacts{allowed: []int{0, 1}})
+		}, nil},
 		"the clock changes": {func(r *Report) {
 			r.processors(configured(nil), []nic{card(nil)}, processorFacts{allowed: []int{0, 1, 2, 3, 4}, governors: map[int]string{0: "performance", 1: "powersave"}})
 		}, []string{"warning governor: CPUs [1]; cpupower"}},

@@ -217,6 +217,7 @@ func (r *Report) processors(c *config.Config, nics []nic, p processorFacts) {
 	switch {
 	case len(missing) > 0:
 		r.add(Problem, "processors", "", fmt.Sprintf("cpu_affinity names CPUs %v, this process may use %v", missing, p.allowed), "cpu_affinity, or taskset and the service's CPUAffinity=")
+	case workers == 0: // the interfaces are not there
 	case workers > len(use):
 		r.add(Warning, "processors", "", fmt.Sprintf("%d workers share %d CPUs", workers, len(use)), fmt.Sprintf("workers: %d", len(use)))
 	case workers == len(use) && !c.CPUAffinity.Off && workers > 0:

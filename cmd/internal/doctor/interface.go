@@ -115,16 +115,19 @@ func interruptsOf(l dataplane.LinkInfo) (cpus []int) {
 	return cpus
 }
 
-// workersOf is `workers`, as far as the interfaces let it be.
+// workersOf is `workers`, as far as the interfaces let it be; 0: none of them is there to say so.
 func workersOf(c *config.Config, nics []nic) int {
 	if c.Workers != 0 {
 		return c.Workers
 	}
-	n := config.MaxWorkers
+	n, known := config.MaxWorkers, false
 	for _, i := range nics {
 		if i.Inspection != nil {
-			n = min(n, i.Link.RXQueues)
+			n, known = min(n, i.Link.RXQueues), true
 		}
+	}
+	if !known {
+		return 0
 	}
 	return n
 }
