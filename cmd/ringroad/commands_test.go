@@ -108,6 +108,7 @@ func TestMistakes(t *testing.T) {
 		"no command":       {nil, statusUsage, "ringroad: a command is missing: run, check, doctor, status, top, connections, trace, capture, reload, quit, stop or version (see `ringroad --help`)\n"},
 		"unknown command":  {[]string{"chekc"}, statusUsage, "ringroad: unknown command \"chekc\" (did you mean check?) (see `ringroad --help`)\n"},
 		"unknown flag":     {[]string{"run", "--intreface", "x"}, statusUsage, "ringroad: unknown flag: --intreface (see `ringroad run --help`)\n"},
+		"no number":        {[]string{"trace", "--next", "-1"}, statusUsage, "ringroad: invalid argument \"-1\" for \"--next\" flag: want a whole number from 0 on (see `ringroad trace --help`)\n"},
 		"argument":         {[]string{"check", file}, statusUsage, "ringroad: unexpected argument \"" + file + "\" (see `ringroad check --help`)\n"},
 		"no configuration": {[]string{"run"}, statusUsage, "ringroad: no configuration: name a file with --config, or use --interface, --listen and --backend (see `ringroad run --help`)\n"},
 		"file and flags":   {[]string{"run", "-c", file, "--listen", ":80"}, statusUsage, "ringroad: --listen: cannot stand beside --config: listeners and upstreams are in the file (see `ringroad run --help`)\n"},

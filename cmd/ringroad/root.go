@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -95,6 +96,9 @@ Exit status: 0 success, 1 wrong configuration or failure, 2 wrong command line.`
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if number := (*strconv.NumError)(nil); errors.As(err, &number) {
+			err = errors.New(strings.Replace(err.Error(), number.Error(), "want a whole number from 0 on", 1))
+		}
 		return &usageError{cmd.CommandPath(), err}
 	})
 	root.PersistentFlags().StringVar(&socket, "control", control.DefaultPath, "control socket at `PATH`: run makes it, commands reach the running one by it")

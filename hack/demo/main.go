@@ -181,6 +181,7 @@ The network is up. In another terminal, as root:
               %[1]s wrk -t1 -c64 -d5 --latency %[3]s
               %[1]s curl -o /dev/null %[3]sf/100m
   headers     %[1]s curl %[5]s/request          # what a backend gets
+  buffers     %[8]s top --control %[9]s
   connections %[8]s connections --control %[9]s
   counters    cat %[6]s
               %[2]s grep -A1 Tcp: /proc/net/snmp    # the kernel's TCP: stands still
