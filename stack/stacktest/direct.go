@@ -171,8 +171,16 @@ const (
 	stampBytes   = 12
 )
 
-// Take is told of a segment for the peer, which acknowledges it with the next that it sends.
-func (p *Peer) Take(s *Segment) { p.Ack, p.echo = s.next, s.stamp }
+// Take is told of a segment for the peer, which acknowledges it with the next that it sends, and reports whether there is
+// something new in it.
+func (p *Peer) Take(s *Segment) (fresh bool) {
+	fresh = p.Ack == 0 || int32(s.next-p.Ack) > 0
+	if fresh {
+		p.Ack = s.next
+	}
+	p.echo = s.stamp
+	return fresh
+}
 
 // Send returns the frame of the next segment, in memory that the one after the next
 // overwrites. SYN has the options of a usual client.
