@@ -14,6 +14,7 @@ import (
 // queueAtOnce queues the segment in p for ep and has TCP process what is queued. The caller
 // keeps its reference to p.
 func (l *link) queueAtOnce(ep netstack.TransportEndpoint, id netstack.TransportEndpointID, p *netstack.PacketBuffer) {
+	l.stack.queued = true
 	e, ok := ep.(*tcp.Endpoint)
 	if !ok {
 		l.queue.QueuePacket(ep, id, p)

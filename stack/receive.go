@@ -174,6 +174,7 @@ func (l *link) deliverStock(number tcpip.NetworkProtocolNumber, packet []byte) {
 	p := netstack.NewPacketBuffer(netstack.PacketBufferOptions{
 		Payload: buffer.MakeWithView(l.viewOf(packet)),
 	})
+	l.stack.queued = true
 	l.dispatcher.DeliverNetworkPacket(number, p)
 	p.DecRef()
 }
