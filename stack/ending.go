@@ -43,8 +43,8 @@ func (l *link) finish(s *segment, ep *tcp.Endpoint) bool {
 	endConnection(ep)
 	ep.ResumeWork()
 	for i, place := 0, l.placeOf(s); i < len(place); i++ {
-		if place[i].endpoint == ep {
-			place[i] = establishedEntry{}
+		if place[i] == ep {
+			place[i] = nil
 		}
 	}
 	waiterQueueOf(ep).Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)

@@ -52,7 +52,7 @@ type link struct {
 
 	recent [1 << routeBits]*netstack.Route // by a hash of the remote address; loop only
 
-	established [1 << establishedBits][2]establishedEntry // loop only; the newer one first
+	established [1 << establishedBits]establishedPlace // loop only
 
 	tap   Tap    // nil: off; written under mu by the loop
 	hooks *Hooks // nil: off; written under mu by the loop

@@ -31,16 +31,13 @@ type segmentQueuer interface {
 	HandleUnknownDestinationPacket(netstack.TransportEndpointID, *netstack.PacketBuffer) netstack.UnknownDestinationPacketDisposition
 }
 
-// establishedEntry is a connection that was established, or about to be, when it was looked
-// up. It holds until the connection has ended: an endpoint never has another one.
-type establishedEntry struct {
-	id       netstack.TransportEndpointID
-	endpoint *tcp.Endpoint
-}
+// establishedPlace has two connections that were established, or about to be, when they were looked up, the newer one first.
+// Each holds until the connection has ended: an endpoint never has another one, so that its ID need not be kept here, and a
+// place takes a quarter of a line of the processor's cache. nil: none.
+type establishedPlace [2]*tcp.Endpoint
 
-// establishedBits makes the cache 2048 places for two connections each: for 1,000
-// clients and as many connections to backends. The last segment of a connection clears its
-// place, so that few dead endpoints are kept from the collector.
+// establishedBits makes the cache 2048 places: for 1,000 clients and as many connections to backends. The last segment of a
+// connection clears its place, so that few dead endpoints are kept from the collector.
 const establishedBits = 11
 
 // segment is a plain TCP segment in a received frame. Its slices are the frame's.
@@ -325,26 +322,25 @@ func isListener(ep netstack.TransportEndpoint) bool {
 // takes two locks and two maps.
 func (l *link) endpointOf(s *segment) netstack.TransportEndpoint {
 	place := l.placeOf(s)
-	for i := range place {
-		e := &place[i]
-		if e.id != s.id || e.endpoint == nil {
+	for i, e := range place {
+		if e == nil || e.ID != s.id {
 			continue
 		}
-		if state := tcp.EndpointState(e.endpoint.State()); state == tcp.StateSynRecv || sendsACKs(state) {
-			return e.endpoint
+		if state := tcp.EndpointState(e.State()); state == tcp.StateSynRecv || sendsACKs(state) {
+			return e
 		}
-		*e = establishedEntry{}
+		place[i] = nil
 	}
 	ep := l.stack.net.FindTransportEndpoint(s.number, tcp.ProtocolNumber, s.id, l.id)
 	if t, ok := ep.(*tcp.Endpoint); ok && (tcp.EndpointState(t.State()) == tcp.StateEstablished || tcp.EndpointState(t.State()) == tcp.StateSynRecv) {
 		place[1] = place[0]
-		place[0] = establishedEntry{s.id, t}
+		place[0] = t
 	}
 	return ep
 }
 
 // placeOf is where the connection of s is in the cache.
-func (l *link) placeOf(s *segment) *[2]establishedEntry {
+func (l *link) placeOf(s *segment) *establishedPlace {
 	remote := s.packet[20:24] // of an IPv6 source, its last four bytes
 	if s.ipBytes == header.IPv4MinimumSize {
 		remote = s.packet[12:16]

@@ -421,7 +421,7 @@ func (l *link) endHandshake(s *segment, h *halfOpen) bool {
 	}
 	place := l.placeOf(s)
 	place[1] = place[0]
-	place[0] = establishedEntry{s.id, ep}
+	place[0] = ep
 	if len(s.payload) > 0 || s.tcp[header.TCPFlagsOffset]&fin != 0 {
 		return l.queueSegment(s)
 	}
