@@ -161,14 +161,14 @@ func (s *netSegment) fill(id *netstack.TransportEndpointID, t header.TCP, stampe
 func (c *connection) advance(s *netSegment, free *spares) bool {
 	k, ep := c.internals(), c.endpoint
 	snd, rcv, buf := c.send, c.receive.state, c.sendBuffer()
-	sent := *k.unacknowledged
+	sent := c.unacknowledged()
 	acked := int(snd.SndUna.Size(s.ackNumber))
 	if s.ackNumber != snd.SndNxt || acked > snd.MaxPayloadSize || !c.nothingWaits() || !c.calm() || snd.FastRecovery.Active ||
 		*k.zeroWindowProbing || *k.probeOut || *k.sacked > 0 || k.sack.NumBlocks > 0 || len(*c.receive.pending) > 0 ||
 		s.window == 0 || ep.SocketOptions().GetKeepAlive() || buf.SndBufUsed >= int(ep.SocketOptions().GetSendBufferSize())/2 {
 		return false
 	}
-	if acked > 0 && (sent[0] != sent[1] || sent[0].xmitCount != 1 || sent[0].pkt.Data().Size() != acked) {
+	if acked > 0 && (sent.head != sent.tail || sent.head.xmitCount != 1 || sent.head.pkt.Data().Size() != acked) {
 		return false
 	}
 
@@ -197,10 +197,9 @@ func (c *connection) advance(s *netSegment, free *spares) bool {
 	}
 	snd.SndUna = s.ackNumber
 	if ep.SACKPermitted {
-		k.noteDelivered(sent[0], s.rcvdTime)
+		k.noteDelivered(sent.head, s.rcvdTime)
 	}
-	c.removeUnacknowledged(sent[0])
-	free.free(sent[0])
+	c.unlist(sent.head, free)
 	buf.SndBufUsed -= acked
 	snd.Outstanding, snd.SackedOut = 0, 0
 	*k.firstResent = tcpip.MonotonicTime{}

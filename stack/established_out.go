@@ -28,6 +28,8 @@ type wayOut struct {
 	key   flowKey
 	hash  uint32
 	stamp uint32 // offset of the connection's timestamps
+
+	lasting lasting
 }
 
 // find fills the way of an endpoint that is connected.
@@ -41,7 +43,7 @@ func (w *wayOut) find(s *Stack, ep *tcp.Endpoint) bool {
 		hop = r.RemoteAddress()
 	}
 	id := &ep.ID
-	*w = wayOut{link: s.links[r.NICID()-1], hop: hopBytes(hop), key: flowKeyOf(id), hash: hashOf(ep), stamp: ep.TSOffset.TSVal(tcpip.MonotonicTime{})}
+	*w = wayOut{lasting: w.lasting, link: s.links[r.NICID()-1], hop: hopBytes(hop), key: flowKeyOf(id), hash: hashOf(ep), stamp: ep.TSOffset.TSVal(tcpip.MonotonicTime{})}
 	return true
 }
 
@@ -148,7 +150,7 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 	l.stats.TXEstablished++
 	l.mu.Unlock()
 	l.stack.sent.Increment()
-	c.noteSent(l.stack.spares.take(p), len(p), sequence, next, now)
+	c.noteSent(way.lasting.take(&l.stack.spares, p), len(p), sequence, next, now)
 	c.armAfterSending(now, !l.stack.tcp.NoRACK)
 	return true
 }
@@ -223,7 +225,7 @@ func (c *connection) noteSent(s *netSegment, size int, sequence, acknowledged se
 		s.flags, n = header.TCPFlagAck|header.TCPFlagFin, 1
 	}
 	s.rcvdTime, s.xmitTime, s.xmitCount = now, now, 1
-	c.pushUnacknowledged(s)
+	c.list(s)
 	c.sendBuffer().SndBufUsed += size
 	snd := c.send
 	snd.LastSendTime = now

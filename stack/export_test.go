@@ -2,7 +2,9 @@ package stack
 
 import (
 	"fmt"
+	"reflect"
 	"time"
+	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -123,7 +125,26 @@ func (c *Conn) State() string {
 	first := snd.SndUna // its own numbers count from what is not acknowledged: they begin anywhere
 	return fmt.Sprintln(snd.SndNxt-first, snd.RTTMeasureSeqNum-first, snd.Outstanding, snd.SackedOut, snd.SndWnd, snd.DupAckCount, snd.FastRecovery.Active,
 		rcv.RcvNxt, ep.RcvBufUsed, receiveMemory(ep), ep.RecentTS, k.sendBuffer().SndBufUsed,
-		i.unacknowledged[0] != nil, i.unacknowledged[0] == i.unacknowledged[1], k.nothingWaits(), k.calm(),
+		k.unacknowledged().head != nil, k.unacknowledged().head == k.unacknowledged().tail, k.nothingWaits(), k.calm(),
 		i.rack.FACK-first, i.rack.XmitTime == tcpip.MonotonicTime{} || i.rack.EndSequence == i.rack.FACK, i.rack.XmitTime == tcpip.MonotonicTime{}, i.rack.RTT > 0, *i.minRTT > 0, i.rack.Reord,
 		i.rtt.SRTTInited, i.resend.enabled(), i.probe.enabled(), *i.firstResent == tcpip.MonotonicTime{})
+}
+
+// GoShortWay undoes GoLongWay.
+func (c *Conn) GoShortWay() {
+	c.endpoint.(*tcp.Endpoint).SocketOptions().SetKeepAlive(false)
+}
+
+// Unacknowledged is how many segments of c are in netstack's list of what is not acknowledged, and how many in its map of
+// them.
+func (c *Conn) Unacknowledged() (listed, mapped int) {
+	ep := c.endpoint.(*tcp.Endpoint)
+	ep.LockUser()
+	defer ep.UnlockUser()
+	k, _ := connectionOf(ep)
+	for s := k.firstSegment(); s != nil; s = s.next() {
+		listed++
+	}
+	set := fieldOf(writeListField.Type, "set", reflect.Map)
+	return listed, reflect.NewAt(set.Type, unsafe.Add(k.snd, writeListField.Offset+set.Offset)).Elem().Len()
 }

@@ -246,7 +246,7 @@ func (c *connection) congestion() tcpip.CongestionControlState {
 
 // firstSegment is the first of what is not acknowledged, nil when there is nothing.
 func (c *connection) firstSegment() *netSegment {
-	return *(**netSegment)(unsafe.Add(c.snd, writeListField.Offset+listField.Offset+headField.Offset))
+	return c.unacknowledged().head
 }
 
 // next is the segment behind s in a list, nil at its end.
@@ -263,10 +263,28 @@ func (c *connection) removeUnacknowledged(s *netSegment) {
 	removeFrom(unsafe.Add(c.snd, writeListField.Offset), s)
 }
 
+// segmentList is tcp.segmentList.
+type segmentList struct{ head, tail *netSegment }
+
+// pushBack adds s, which is in no list.
+func (l *segmentList) pushBack(s *netSegment) {
+	s.segmentEntry = [2]unsafe.Pointer{nil, unsafe.Pointer(l.tail)}
+	if l.tail == nil {
+		l.head = s
+	} else {
+		l.tail.segmentEntry[0] = unsafe.Pointer(s)
+	}
+	l.tail = s
+}
+
+// unacknowledged is the list of what was sent and is to be.
+func (c *connection) unacknowledged() *segmentList {
+	return (*segmentList)(unsafe.Add(c.snd, writeListField.Offset+listField.Offset))
+}
+
 // internals are what advance, armAfterSending and noteArrival need of an endpoint besides.
 type internals struct {
-	unacknowledged    *[2]*netSegment // head and tail of the list of what was sent and is to be
-	sacked            *seqnum.Size    // bytes that were acknowledged selectively
+	sacked            *seqnum.Size // bytes that were acknowledged selectively
 	zeroWindowProbing *bool
 	probeOut          *bool // a tail loss probe is not acknowledged
 	rack              *tcp.TCPRACKState
@@ -281,7 +299,6 @@ type internals struct {
 func (c *connection) internals() internals {
 	ep, snd, rack := unsafe.Pointer(c.endpoint), c.snd, unsafe.Add(c.snd, rackField.Offset)
 	return internals{
-		unacknowledged:    (*[2]*netSegment)(unsafe.Add(snd, writeListField.Offset+listField.Offset)),
 		sacked:            (*seqnum.Size)(unsafe.Add(*(*unsafe.Pointer)(unsafe.Add(ep, scoreboardField.Offset)), sackedField.Offset)),
 		zeroWindowProbing: (*bool)(unsafe.Add(snd, zeroWindowProbingField.Offset)),
 		probeOut:          (*bool)(unsafe.Add(rack, probeOutField.Offset)),
@@ -413,8 +430,8 @@ var (
 	finSentField           = fieldOf(senderField.Type.Elem(), "finSent", reflect.Bool)
 	shutdownField          = typedField[tcpip.ShutdownFlags](reflect.TypeFor[tcp.Endpoint](), "shutdownFlags")
 
-	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), receiveQueueField.Type)
-	_ = sameLayout(reflect.TypeFor[struct{ head, tail *netSegment }](), listField.Type)
+	_ = sameLayout(reflect.TypeFor[segmentList](), receiveQueueField.Type)
+	_ = sameLayout(reflect.TypeFor[segmentList](), listField.Type)
 	_ = sameLayout(reflect.TypeFor[struct{ mu gsync.Mutex }](), receiveMutexField.Type)
 	_ = sameLayout(reflect.TypeFor[netSegment](), writeNextField.Type.Elem())
 )

@@ -33,22 +33,37 @@ func segmentWith(p *netstack.PacketBuffer) *netSegment {
 	return s
 }
 
-// spares are free segments by the class of their memory. Loop only.
-type spares [spareClasses][]*netSegment
+// spares are free packets, by the class of the memory of their views, and free segments. Loop only.
+type spares struct {
+	packets  [spareClasses][]*netstack.PacketBuffer
+	segments []*netSegment
+}
 
 // spareClass is the class of so many bytes, spareClasses or more when there is none.
 func spareClass(size int) int { return max(bits.Len(uint(size-1))-6, 0) }
 
 // take is a new segment with one reference, whose packet holds a copy of data, which is not empty.
 func (p *spares) take(data []byte) *netSegment {
-	class := spareClass(len(data))
-	if class >= spareClasses || len(p[class]) == 0 {
-		return segmentWith(packetWith(viewWith(data)))
+	packet := p.packet(data)
+	last := len(p.segments) - 1
+	if last < 0 {
+		return segmentWith(packet)
 	}
-	last := len(p[class]) - 1
-	s := p[class][last]
-	p[class] = p[class][:last]
-	packet := s.pkt
+	s := p.segments[last]
+	p.segments = p.segments[:last]
+	*s = netSegment{segmentRefs: 1, pkt: packet, dataMemSize: packet.MemSize()}
+	return s
+}
+
+// packet is a new packet with one reference and a copy of data, which is not empty.
+func (p *spares) packet(data []byte) *netstack.PacketBuffer {
+	class := spareClass(len(data))
+	if class >= spareClasses || len(p.packets[class]) == 0 {
+		return packetWith(viewWith(data))
+	}
+	last := len(p.packets[class]) - 1
+	packet := p.packets[class][last]
+	p.packets[class] = p.packets[class][:last]
 	list, _ := packet.AsViewList()
 	v := list.Front()
 	*packet = netstack.PacketBuffer{}
@@ -56,31 +71,42 @@ func (p *spares) take(data []byte) *netSegment {
 	v.Reset()
 	_, _ = v.Write(data) // cannot fail
 	packet.Data().AppendView(v)
-	*s = netSegment{segmentRefs: 1, pkt: packet, dataMemSize: packet.MemSize()}
-	return s
+	return packet
 }
 
 // free gives up a reference to s, and keeps it if that was the only one to all that it consists of.
 func (p *spares) free(s *netSegment) {
-	if !p.keep(s) {
+	if atomic.LoadInt64(&s.segmentRefs) != 1 || !p.keep(s.pkt) {
 		decRef(s)
+		return
+	}
+	disown(s)
+	s.pkt = nil
+	if len(p.segments) < spareSegments {
+		p.segments = append(p.segments, s)
 	}
 }
 
-func (p *spares) keep(s *netSegment) bool {
-	if atomic.LoadInt64(&s.segmentRefs) != 1 || s.pkt.ReadRefs() != 1 {
+// freePacket is free for a packet.
+func (p *spares) freePacket(packet *netstack.PacketBuffer) {
+	if !p.keep(packet) {
+		packet.DecRef()
+	}
+}
+
+func (p *spares) keep(packet *netstack.PacketBuffer) bool {
+	if packet.ReadRefs() != 1 {
 		return false
 	}
-	list, _ := s.pkt.AsViewList()
+	list, _ := packet.AsViewList()
 	v := list.Front()
 	if v == nil || v.Next() != nil || sharesChunk(v) {
 		return false
 	}
 	class := spareClass(v.Capacity())
-	if class >= spareClasses || v.Capacity() != 64<<class || len(p[class]) == spareSegments {
+	if class >= spareClasses || v.Capacity() != 64<<class || len(p.packets[class]) == spareSegments {
 		return false
 	}
-	disown(s)
-	p[class] = append(p[class], s)
+	p.packets[class] = append(p.packets[class], packet)
 	return true
 }

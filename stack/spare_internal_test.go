@@ -14,7 +14,7 @@ func TestSpareSegmentsAreNobodyElses(t *testing.T) {
 	p := new(spares)
 	old, next := bytes.Repeat([]byte("o"), 200), bytes.Repeat([]byte("n"), 180) // of one class
 	kept := func() (n int) {
-		for _, list := range p {
+		for _, list := range p.packets {
 			n += len(list)
 		}
 		return n
