@@ -267,7 +267,7 @@ func putIP(b []byte, id *netstack.TransportEndpointID, n int) int {
 		h[8], h[9], h[10], h[11] = ipv4.DefaultTTL, byte(header.TCPProtocolNumber), 0, 0
 		*(*[4]byte)(h[12:]) = [4]byte(id.LocalAddress.AsSlice())
 		*(*[4]byte)(h[16:]) = [4]byte(id.RemoteAddress.AsSlice())
-		binary.BigEndian.PutUint16(h[10:], ^checksum.Checksum(h, 0))
+		binary.BigEndian.PutUint16(h[10:], ^checksum.IPv4((*[checksum.IPv4Bytes]byte)(h)))
 		return header.IPv4MinimumSize
 	}
 	h := b[:header.IPv6MinimumSize]

@@ -183,7 +183,7 @@ func (s *segment) parseIPv4(packet []byte) bool {
 		h[0] != header.IPv4Version<<4|header.IPv4MinimumSize/4 ||
 		h[9] != byte(header.TCPProtocolNumber) ||
 		h[6]&0x3f|h[7] != 0 || // a fragment (RFC 791 3.1)
-		checksum.Checksum(h[:header.IPv4MinimumSize], 0) != 0xffff {
+		checksum.IPv4((*[checksum.IPv4Bytes]byte)(h)) != 0xffff {
 		return false
 	}
 	s.id = netstack.TransportEndpointID{
@@ -228,11 +228,11 @@ func (s *segment) cut(packet []byte, ipBytes, total int) bool {
 
 // intact verifies the TCP checksum, as far as the link does.
 func (l *link) intact(s *segment) bool {
-	if l.takesUnverified(s) {
+	if l.Checksums == ChecksumsAny {
 		return true
 	}
 	sum := tcpPseudoSum(s.packet, len(s.packet)-s.ipBytes)
-	return checksum.Checksum(s.packet[s.ipBytes:], sum) == 0xffff
+	return l.Checksums == ChecksumsUnfilled && s.tcp.Checksum() == sum || checksum.Checksum(s.packet[s.ipBytes:], sum) == 0xffff
 }
 
 // takesUnverified reports whether the link takes s with a checksum that need not be right.

@@ -430,12 +430,11 @@ func putTCPChecksum(packet []byte) {
 // tcpPseudoSum is the sum of the pseudo-header of a TCP segment of n bytes in an
 // IP packet (RFC 9293 3.1, RFC 8200 8.1).
 func tcpPseudoSum(packet []byte, n int) uint16 {
-	addresses := packet[12:20]
 	if packet[0]>>4 == header.IPv6Version {
-		addresses = packet[8:40]
+		return checksum.Combine(checksum.Checksum(packet[8:40], uint16(header.TCPProtocolNumber)), uint16(n))
 	}
-	sum := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
-	return checksum.Combine(sum, uint16(n))
+	addresses := binary.BigEndian.Uint64(packet[12:20])
+	return checksum.Fold(addresses>>32 + addresses&0xffffffff + uint64(header.TCPProtocolNumber) + uint64(n))
 }
 
 // gather copies the packet, network header first, into b: the one copy of the

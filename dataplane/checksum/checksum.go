@@ -47,11 +47,25 @@ func Checksum(b []byte, initial uint16) uint16 {
 	if len(b) > 0 {
 		sum += uint64(b[0])
 	}
+	return bits.ReverseBytes16(Fold(sum))
+}
+
+// IPv4Bytes is the length of an IPv4 header without options.
+const IPv4Bytes = 20
+
+// IPv4 is Checksum(h[:], 0) of an IPv4 header without options, of which a small request has four.
+func IPv4(h *[IPv4Bytes]byte) uint16 {
+	return Fold(uint64(binary.BigEndian.Uint32(h[0:])) + uint64(binary.BigEndian.Uint32(h[4:])) + uint64(binary.BigEndian.Uint32(h[8:])) +
+		uint64(binary.BigEndian.Uint32(h[12:])) + uint64(binary.BigEndian.Uint32(h[16:])))
+}
+
+// Fold is the ones' complement sum of the four 16-bit words of sum.
+func Fold(sum uint64) uint16 {
 	sum = sum>>32 + sum&0xffffffff
 	sum = sum>>16 + sum&0xffff
 	sum = sum>>16 + sum&0xffff
 	sum = sum>>16 + sum&0xffff
-	return bits.ReverseBytes16(uint16(sum))
+	return uint16(sum)
 }
 
 // Combine is the sum of two sums, the first of an even number of bytes.

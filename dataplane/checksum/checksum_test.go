@@ -49,6 +49,9 @@ func TestChecksumOfExtremes(t *testing.T) {
 					t.Errorf("%d bytes of %#x with %#x: %#x, want %#x", n, fill, initial, got, want)
 				}
 			}
+			if n == IPv4Bytes && IPv4((*[IPv4Bytes]byte)(b)) != reference(b, 0) {
+				t.Errorf("a header of %#x: %#x, want %#x", fill, IPv4((*[IPv4Bytes]byte)(b)), reference(b, 0))
+			}
 		}
 	}
 }
@@ -76,6 +79,7 @@ func TestChecksumWithAndWithoutBlocks(t *testing.T) {
 func FuzzChecksum(f *testing.F) {
 	f.Add([]byte("an odd number"), uint16(7))
 	f.Add(make([]byte, 200), uint16(0xffff))
+	f.Add([]byte("E\x00\x00\x34\x12\x34\x40\x00\x40\x06\xff\xfe\x0a\x01\x00\x02\x0a\x01\x00\x01"), uint16(0))
 	f.Fuzz(func(t *testing.T, b []byte, initial uint16) {
 		got := Checksum(b, initial)
 		if want := reference(b, initial); got != want {
@@ -83,6 +87,9 @@ func FuzzChecksum(f *testing.F) {
 		}
 		if half := len(b) / 2 &^ 1; Combine(Checksum(b[:half], initial), Checksum(b[half:], 0)) != got {
 			t.Errorf("the sum of halves is another than %#x", got)
+		}
+		if len(b) >= IPv4Bytes && IPv4((*[IPv4Bytes]byte)(b)) != reference(b[:IPv4Bytes], 0) {
+			t.Errorf("as a header: %#x, want %#x", IPv4((*[IPv4Bytes]byte)(b)), reference(b[:IPv4Bytes], 0))
 		}
 	})
 }
