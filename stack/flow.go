@@ -24,6 +24,7 @@ type flowKey struct {
 
 // flow is the link's memory of one direction of a connection.
 type flow struct {
+	// What each message takes is in front, in two lines of the processor's cache.
 	key      flowKey
 	used     time.Duration // when it last sent
 	live     bool          // the slot holds a flow
@@ -35,11 +36,11 @@ type flow struct {
 	gap      bool          // what last left told, in SACK blocks, of a gap in what came
 	lastACK  uint32        // the acknowledgment number that last left
 	full     uint32        // bytes of data in the peer's full segments; 0: not known
-	finEnd   uint32        // behind the FIN that came, and its timestamp; valid iff finCame
-	finStamp uint32
-	waiting  uint32 // where its entry in TIME_WAIT was put
-	held     heldACK
 	tail     tail
+	held     heldACK
+	finEnd   uint32 // behind the FIN that came, and its timestamp; valid iff finCame
+	finStamp uint32
+	waiting  uint32           // where its entry in TIME_WAIT was put
 	twice    header.SACKBlock // came twice, and the peer was not told; valid iff not empty
 
 	resending resending

@@ -356,10 +356,7 @@ func (s *Stack) tick() time.Duration {
 // from any session would only lengthen the queue.
 func (s *Stack) Congested() bool {
 	for _, l := range s.links {
-		l.mu.Lock()
-		waiting := !l.backlog.empty()
-		l.mu.Unlock()
-		if waiting {
+		if l.backlog.some.Load() {
 			return true
 		}
 	}

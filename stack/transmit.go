@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -495,6 +496,7 @@ func putHop(b *[16]byte, a *tcpip.Address) {
 type packetQueue struct {
 	list []outgoing
 	head int
+	some atomic.Bool // it is not empty, for those who have not the lock
 }
 
 func (q *packetQueue) empty() bool      { return q.head == len(q.list) }
@@ -509,6 +511,7 @@ func (q *packetQueue) push(o outgoing) {
 		q.list, q.head = q.list[:n], 0
 	}
 	q.list = append(q.list, o)
+	q.some.Store(true)
 }
 
 func (q *packetQueue) pop() {
@@ -516,5 +519,6 @@ func (q *packetQueue) pop() {
 	q.list[q.head] = outgoing{}
 	if q.head++; q.head == len(q.list) {
 		q.list, q.head = q.list[:0], 0
+		q.some.Store(false)
 	}
 }
