@@ -11,7 +11,7 @@ BENCH_FLAGS ?= -quick
 TEST_PROGRAMS := ip=iproute2 nginx=nginx wrk=wrk curl=curl wget=wget ab=apache2-utils h2load=nghttp2-client node=nodejs \
 	/usr/bin/python3=python3 setpriv=util-linux prlimit=util-linux ethtool=ethtool \
 	gcc=gcc /usr/include/stdio.h=libc6-dev tcpdump=tcpdump tmux=tmux tshark=tshark
-RACE_PACKAGES := ./dataplane ./stack/... ./proxy/... $(addprefix ./cmd/internal/,capture control feed master tui worker)
+RACE_PACKAGES := ./dataplane ./stack ./proxy ./proxy/clients $(addprefix ./cmd/internal/,capture control feed master worker)
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo lab fail test segments soak matrix flood vm bench pgo lint vulncheck fuzz generate clean
