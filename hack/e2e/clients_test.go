@@ -247,7 +247,6 @@ func TestClients(t *testing.T) {
 	}
 	r := start(t, forClients)
 	hundred, large := newBody(t, "100m", 100*mib), newBody(t, "32m", 32*mib)
-	accepted := acceptCounter{r: r}
 	families(t, func(t *testing.T, _, goServer string) {
 		for _, f := range features {
 			t.Run(string(f), func(t *testing.T) {
@@ -263,7 +262,7 @@ func TestClients(t *testing.T) {
 							s.large = hundred
 						}
 						if f == canReuse {
-							accepted.mustMove(t, 1, func() { c.do(t, s) })
+							mustConnect(t, r, 1, func() { c.do(t, s) })
 							return
 						}
 						c.do(t, s)
@@ -274,25 +273,12 @@ func TestClients(t *testing.T) {
 	})
 }
 
-// acceptCounter counts the connections that ringroad accepts from clients. Each reading takes up to two seconds, so the last one stands
-// for as long as nothing else has connected.
-type acceptCounter struct {
-	r    *lab.Ringroad
-	last float64
-	test string // that last was read in, without the name of the client
-}
-
-// mustMove checks how many connections f makes.
-func (a *acceptCounter) mustMove(t *testing.T, want float64, f func()) {
+// mustConnect checks how many connections of clients f makes.
+func mustConnect(t *testing.T, r *lab.Ringroad, want float64, f func()) {
 	t.Helper()
-	group, _, _ := cutLast(t.Name(), "/")
-	if a.test != group {
-		a.last, a.test = stats(t, a.r)["proxy.clients_accepted"], group
-	}
+	before := stats(t, r)["proxy.clients_accepted"]
 	f()
-	now := stats(t, a.r)["proxy.clients_accepted"]
-	if now-a.last != want {
-		t.Errorf("%.0f connections, want %.0f", now-a.last, want)
+	if made := stats(t, r)["proxy.clients_accepted"] - before; made != want {
+		t.Errorf("%.0f connections, want %.0f", made, want)
 	}
-	a.last = now
 }

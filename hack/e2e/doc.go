@@ -2,8 +2,8 @@
 // namespaces of package lab.
 //
 // The package builds the binary and makes one lab for all its tests (main_test.go); every test starts ringroad anew in the edge with
-// a configuration of its own. Tests with lossy wires make a lab of their own. The tests need root and the programs that `make test`
-// installs.
+// a configuration of its own. Tests with lossy wires make a lab of their own; those that mostly wait run two at a time, behind all others.
+// The tests need root and the programs that `make test` installs.
 //
 // The table of clients (clients_test.go) says what each of the programs and libraries that people use can do, and has it done. What
 // ringroad uses is measured over its process and all descendants (lab.Process).

@@ -307,7 +307,10 @@ func TestVersion(t *testing.T) {
 // printed there, too.
 func TestRunLeavesNoFileBehind(t *testing.T) {
 	r := start(t, bothFamilies)
-	stats(t, r)
+	wait(t, startLimit, "the statistics are written", func() (bool, string) {
+		_, err := lab.ReadStats(r.StatsFile)
+		return err == nil, fmt.Sprint(err)
+	})
 	r.Stop(stopLimit)
 	entries, err := os.ReadDir(filepath.Dir(r.StatsFile))
 	if err != nil {

@@ -119,6 +119,7 @@ log: {access: off}
 
 // TestTransfersOutliveALinkThatIsDown takes each of the two links away for three seconds while bodies are on their way over it.
 func TestTransfersOutliveALinkThatIsDown(t *testing.T) {
+	t.Parallel()
 	const down = 3 * time.Second
 	l := upFaulty(t)
 	startIn(t, l, `interfaces: [e0, e1]
@@ -172,11 +173,13 @@ var phases = map[string]struct{ request, answer string }{
 // exchanges end within the timeouts that are set, and nothing is left of them, neither in the proxy nor in TCP; clients that were
 // answered for it (408, 504) get as long to take that as a close lingers.
 func TestWhoVanishesIsForgotten(t *testing.T) {
+	t.Parallel()
 	for name, wire := range map[string]func(*lab.Lab) *lab.Wire{
 		"client":  func(l *lab.Lab) *lab.Wire { return l.ClientWire },
 		"backend": func(l *lab.Lab) *lab.Wire { return l.BackendWire },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := upFaulty(t)
 			r := startIn(t, l, impatientConfiguration)
 			fresh := stats(t, r)["stack.endpoints"]
@@ -218,6 +221,7 @@ func TestWhoVanishesIsForgotten(t *testing.T) {
 // tunnel whose router is silent. The transfer that needs them ends by the timeout for it, with the status that says so where there is
 // still an answer to give, and nothing is left.
 func TestBlackHolesEndByTimeout(t *testing.T) {
+	t.Parallel()
 	const upload, download = "PUT /digest HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n", "GET /bytes/3000000 HTTP/1.1\r\nHost: a\r\n\r\n"
 	l := upFaulty(t)
 	r := startIn(t, l, impatientConfiguration)

@@ -164,6 +164,7 @@ func TestAddressesAreFollowed(t *testing.T) {
 
 // TestInterfaceChangesReplaceWorkers changes what sockets and stacks know from their start.
 func TestInterfaceChangesReplaceWorkers(t *testing.T) {
+	t.Parallel()
 	w, r := startPair(t)
 	url := "http://" + nginx4 + "/"
 	soon(t, w.Lab, url)

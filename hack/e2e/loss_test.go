@@ -15,6 +15,7 @@ import (
 
 // TestBodiesArriveIntactOverLossyWires loses one frame in a hundred in each direction, on the client's side and on the backend's.
 func TestBodiesArriveIntactOverLossyWires(t *testing.T) {
+	t.Parallel()
 	const loss = 0.01
 	for _, c := range []struct {
 		name    string

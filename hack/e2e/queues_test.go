@@ -76,7 +76,7 @@ func TestWorkersShareTheLoad(t *testing.T) {
 			families(t, func(t *testing.T, nginx, _ string) {
 				requests := 10000
 				if c.queues == c.workers && nginx == nginx4 {
-					requests = 200000
+					requests = 50000
 				}
 				before := stats(t, r)
 				out, err := w.Client.Run(3*time.Minute, "h2load", "--h1", "-n", fmt.Sprint(requests), "-c", fmt.Sprint(connections), "-t", "1",
@@ -127,6 +127,7 @@ func TestPortsBringRepliesHome(t *testing.T) {
 
 // TestBodiesArriveIntactThroughSeveralWorkers moves bodies over wires that lose frames: what is sent again comes in on the same queues.
 func TestBodiesArriveIntactThroughSeveralWorkers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		rss  rss.Key

@@ -21,6 +21,7 @@ const (
 
 // TestBadWires gives the client's wire one fault after the other.
 func TestBadWires(t *testing.T) {
+	t.Parallel()
 	l, err := lab.Up(lab.Options{ClientFault: &faultlink.Options{}})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ func (l *Lab) StartRingroad(binary, configuration string, flags ...string) (*Rin
 	r := &Ringroad{
 		ConfigFile: filepath.Join(dir, configurationName), StatsFile: filepath.Join(dir, statsName), Control: filepath.Join(dir, controlName),
 		LogFile: filepath.Join(dir, logName), lab: l, binary: binary,
+	}
+	if i := slices.Index(flags, "--control"); i >= 0 {
+		r.Control = flags[i+1]
 	}
 	if err := r.Configure(configuration); err != nil {
 		return nil, err
@@ -136,25 +140,47 @@ func (r *Ringroad) WaitReady(limit time.Duration) error { return r.WaitLine("msg
 // element of a list goes by its name or queue.
 type Stats map[string]float64
 
-// Stats reads statistics that were gathered after the call, which takes up to two periods of the file.
+// Stats reads statistics of which those of every worker that serves or drains were gathered after the call. An idle worker shows them
+// four times a second; one that has not for a second stands still, and what it showed last is read.
 func (r *Ringroad) Stats() (Stats, error) {
-	const period = time.Second
-	// The counters are read a moment before the file is written.
-	after := time.Now().Add(50 * time.Millisecond)
-	for deadline := after.Add(5 * period); ; {
-		info, err := os.Stat(r.StatsFile)
-		switch {
-		case err == nil && info.ModTime().After(after):
-			return ReadStats(r.StatsFile)
-		case time.Now().After(deadline):
-			return nil, fmt.Errorf("%s has not been rewritten for %v (%w)", r.StatsFile, 5*period, errors.Join(err, r.state()))
+	const limit, still = 5 * time.Second, time.Second
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		b, err := r.ask()
+		var s struct {
+			Workers []struct {
+				State string
+				Time  time.Time
+			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		if err == nil {
+			err = json.Unmarshal(b, &s)
+		}
+		late := 0
+		for _, w := range s.Workers {
+			if (w.State == "serving" || w.State == "draining") && !w.Time.After(began) {
+				late++
+			}
+		}
+		switch waited := time.Since(began); {
+		case err == nil && (late == 0 || waited > still):
+			return parseStats(b)
+		case err != nil && waited > limit:
+			return nil, err
+		}
 	}
 }
 
 // Snapshot asks the master for the statistics as they are. What workers count is up to a turn of their loops old.
 func (r *Ringroad) Snapshot() (Stats, error) {
+	b, err := r.ask()
+	if err != nil {
+		return nil, err
+	}
+	return parseStats(b)
+}
+
+// ask asks the master for the statistics.
+func (r *Ringroad) ask() ([]byte, error) {
 	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -173,7 +199,7 @@ func (r *Ringroad) Snapshot() (Stats, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for statistics: %w", err)
 	}
-	return parseStats(b)
+	return b, nil
 }
 
 // state says whether the process has ended.
