@@ -35,6 +35,7 @@ type link struct {
 	id    tcpip.NICID
 	Link
 	devices    []Device // Device and More
+	owed       []int    // frames of each that timers wait for, if positive (fireTimers); loop only
 	dispatcher netstack.NetworkDispatcher
 	address    tcpip.LinkAddress  // MAC: each route asks for it
 	addresses  map[netip.Addr]int // own, with the lengths of their prefixes; loop only
@@ -96,6 +97,7 @@ func newLink(s *Stack, id tcpip.NICID, l Link) (*link, error) {
 	}
 	k := &link{stack: s, id: id, Link: l, address: tcpip.LinkAddress(l.MAC[:]), origin: fromQueue, leaveChecksums: l.Device.TXChecksum()}
 	k.devices = append(append(k.devices, l.Device), l.More...)
+	k.owed = make([]int, len(k.devices))
 	k.flows.init()
 	for range openMerges {
 		k.merges = append(k.merges, new(merge))

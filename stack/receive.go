@@ -60,6 +60,7 @@ func (l *link) receive(max int) (work int) {
 		for left := max; left > 0 && frames < mergedBatches*max; {
 			n := d.Peek(left)
 			if n == 0 {
+				l.owed[k] = 0
 				break
 			}
 			l.crowded = l.stack.Now() < l.flooded && d.Waiting() > crowdedFrames
@@ -67,6 +68,7 @@ func (l *link) receive(max int) (work int) {
 			work += l.deliverBatch(k, d, n)
 			l.flushFrames()
 			d.Release(n)
+			l.owed[k] -= n
 			frames += n
 			left -= n - int(l.cheap()-cheap)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ type Stack struct {
 	wall       time.Time    // wall time of this turn
 	busy       time.Duration
 	queued     bool          // netstack was given segments in this turn, and its goroutine may have to process them
+	looked     time.Duration // when fireTimers looked what waits
 	due        time.Duration // when the links want a turn; valid iff hasDue
 	hasDue     bool
 	asleep     atomic.Bool
@@ -238,13 +240,39 @@ func (s *Stack) Turn() (now time.Duration, work int) {
 	}
 	s.rearm(now)
 	s.tendHandshakes(now)
-	if s.clock.run(now) > 0 {
+	if s.fireTimers(now) > 0 {
 		runtime.Gosched()
 	}
 	if work > 0 {
 		s.busy = now
 	}
 	return now, work
+}
+
+// fireTimers fires the timers that are due and returns how many. What came before a timer was due is taken first: a loop that was
+// held up would send again what has long been acknowledged, on its own rings, and go on slowly. The kernel does so where a socket
+// is in use: its backlog comes before its timers (tcp_write_timer, TCP_WRITE_TIMER_DEFERRED).
+func (s *Stack) fireTimers(now time.Duration) (fired int) {
+	if at, ok := s.clock.next(); !ok || at > now {
+		return 0
+	}
+	for _, l := range s.links {
+		if slices.Max(l.owed) > 0 {
+			return 0
+		}
+	}
+	fired = s.clock.run(s.looked)
+	waiting := 0
+	for _, l := range s.links {
+		for k, d := range l.devices {
+			l.owed[k] = d.Waiting()
+			waiting += l.owed[k]
+		}
+	}
+	if s.looked = now; waiting == 0 {
+		fired += s.clock.run(now)
+	}
+	return fired
 }
 
 // Flush ends a loop turn (steps 6 to 8).
