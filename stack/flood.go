@@ -20,7 +20,8 @@ import (
 //   - Of these SYNs no more are answered than there is time for: they are dropped while
 //     frames wait, for the segments of connections are among those. Who meant one sends
 //     it again, and from then on XDP lets those pass that are sent again, and of the
-//     others as many as the loop can answer (open.go).
+//     others as many as the loop can answer (open.go). None of those is dropped here: it
+//     would be the second one of a client, and the third comes two seconds later.
 //   - Segments of no connection are taken in numbers only: those that go round the workers
 //     (handover.go) or are answered with RST, which RFC 9293 3.10.7.1 asks for and FreeBSD
 //     limits as well (net.inet.icmp.icmplim). What completes a handshake by a valid cookie
@@ -93,6 +94,12 @@ func (l *link) refusesStray(s *segment, listener *tcp.Endpoint) bool {
 	}
 	l.stats.StraysShed++
 	return true
+}
+
+// mayShed reports whether SYNs may come faster than they can be answered.
+func (l *link) mayShed() bool {
+	now, flows := l.stack.Now(), l.stack.flows
+	return now < l.flooded && (flows == nil || now >= flows.synsFew)
 }
 
 // refusesClient answers a SYN with RST if its listener does not admit who sends it. Of a flood of them, which that would only

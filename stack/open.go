@@ -56,6 +56,7 @@ type openFlows struct {
 	next     time.Duration // when to look again, if nothing is shed
 	looked   time.Duration // when it was looked last
 	guarding bool          // as of then
+	synsFew  time.Duration // until then no more SYNs come than the loop can answer: the program sees to it
 	shed     tally         // by the stack until then
 	refused  tally         // by the program until then
 }
@@ -91,6 +92,9 @@ func (s *Stack) tendFlows(now time.Duration) {
 		}
 		o.Guard(guardTime, syns)
 		guarding = true
+		if syns {
+			o.synsFew = now + guardTime
+		}
 	}
 	o.guarding, o.shed, o.refused, o.looked, o.next = guarding, shed, refused, now, now+tendInterval
 	if o.Marked() > max(leastSweep, s.endpoints()/2) {

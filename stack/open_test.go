@@ -343,6 +343,12 @@ func TestFloodIsToldToTheProgram(t *testing.T) {
 		f.rain(3000, 3000, header.TCPFlagSyn)
 	}
 	f.l.eventually("a flood of SYNs is told", syns)
+	f.l.do(func() {}) // it is told at the beginning of a turn; this is one later
+	shed := f.link().SynsShed
+	f.rain(3000, 3000, header.TCPFlagSyn)
+	if more := f.link().SynsShed - shed; more != 0 {
+		t.Errorf("%d SYNs are shed that the program lets pass", more)
+	}
 	// That lasts by the SYNs that the program refuses alone.
 	renewed() // the last that were shed have been seen
 	p.locked(func() { p.syns = false })

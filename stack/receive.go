@@ -63,7 +63,7 @@ func (l *link) receive(max int) (work int) {
 				l.owed[k] = 0
 				break
 			}
-			l.crowded = l.stack.Now() < l.flooded && d.Waiting() > crowdedFrames
+			l.crowded = l.mayShed() && d.Waiting() > crowdedFrames
 			cheap := l.cheap()
 			work += l.deliverBatch(k, d, n)
 			l.flushFrames()
