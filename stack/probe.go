@@ -39,7 +39,10 @@ func (s *Stack) delayProbeOf(snd *sender) {
 
 // probeByPackets has the tail loss probe of ep be its last packet (RFC 8985 7.3). netstack
 // sends the first one of its last segment, which may have many: the acknowledgment of that
-// tells nothing of what is lost behind it, and there is no second probe.
+// tells nothing of what is lost behind it, and there is no second probe. Its last segment may
+// also be a FIN, which left in one frame with the last data: they leave in one frame again,
+// as the kernel's. A FIN alone, selectively acknowledged sooner than after the shortest round
+// trip, tells nothing either (RFC 8985 6.2, step 2), and a time-out followed.
 func probeByPackets(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
@@ -49,7 +52,7 @@ func probeByPackets(ep *tcp.Endpoint) {
 	}
 	send := snd.probe.callback
 	snd.probe.callback = func() {
-		splitTail(ep)
+		prepareProbe(ep)
 		send()
 	}
 	if t, ok := snd.probe.timer.(*timer); ok {
@@ -57,19 +60,31 @@ func probeByPackets(ep *tcp.Endpoint) {
 	}
 }
 
-// splitTail makes the last packet that ep sent a segment of its own.
-func splitTail(ep *tcp.Endpoint) {
+// prepareProbe makes the last packet that ep sent a segment of its own, and sends it if the
+// probe is the FIN behind it.
+func prepareProbe(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	c, ok := connectionOf(ep)
 	if snd, also := senderOf(ep); !ok || !also || !snd.probe.enabled() {
 		return // the timer may be one that netstack has only marked as disabled
 	}
-	var last *netSegment
+	var before, last *netSegment
 	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {
-		last = g
+		before, last = last, g
 	}
-	if last != nil && last.pkt.Data().Size() > c.send.MaxPayloadSize {
+	fin := last != nil && last.pkt.Data().Size() == 0
+	if fin {
+		last = before
+	}
+	if last == nil {
+		return
+	}
+	if last.pkt.Data().Size() > c.send.MaxPayloadSize {
 		c.split(last, (c.packets(last)-1)*c.send.MaxPayloadSize)
+		last = last.next()
+	}
+	if fin && !last.acked && !*c.internals().probeOut {
+		maybeSend(c.snd, last, c.send.MaxPayloadSize, c.send.SndUna.Add(c.send.SndWnd))
 	}
 }

@@ -98,6 +98,30 @@ func TestTailLossProbeIsTheLastPacket(t *testing.T) {
 	p.noTimeouts()
 }
 
+// A FIN that is probed brings the last data, which left with it: when both were lost, no
+// time-out follows.
+func TestProbedFINBringsTheLastData(t *testing.T) {
+	p, conn, write := serveScripted(t, time.Minute)
+	write(1)
+	p.next("the first packet", covers(0))
+	p.say(packetBytes)
+	p.l.do(func() {
+		if _, err := conn.Write(make([]byte, 2*packetBytes)); err != nil {
+			t.Error(err)
+		}
+		conn.CloseWrite()
+	})
+	isFIN := func(a answer) bool { return a.flags&header.TCPFlagFin != 0 }
+	for _, what := range []string{"FIN", "FIN again"} {
+		if a := p.next(what, isFIN); a.seq != 2*packetBytes || a.bytes != packetBytes {
+			t.Errorf("%s: %+v", what, a)
+		}
+	}
+	p.acknowledge(3*packetBytes + 1)
+	p.l.eventually("all is acknowledged", func() bool { return conn.Info().Sent == 0 })
+	p.noTimeouts()
+}
+
 // What is lost before a FIN that was sent again is seen by the acknowledgment of that.
 func TestLossBeforeAProbedFINIsSeen(t *testing.T) {
 	p, conn, write := serveScripted(t, time.Minute)

@@ -85,6 +85,11 @@ func pushBack(list unsafe.Pointer, s *netSegment)
 //go:linkname splitSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).splitSeg
 func splitSegment(snd unsafe.Pointer, g *netSegment, size int)
 
+// maybeSend sends at most limit bytes of g, and none from end on.
+//
+//go:linkname maybeSend gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).maybeSendSegment
+func maybeSend(snd unsafe.Pointer, g *netSegment, limit int, end seqnum.Value) bool
+
 // getSendParams is what the next segment acknowledges, and the window it announces, scaled.
 //
 //go:linkname getSendParams gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*receiver).getSendParams
