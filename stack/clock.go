@@ -25,6 +25,8 @@ const clockStep = 64
 type clock struct {
 	base time.Time
 	wake func() // called when a timer became the earliest
+	// manual is the time since base instead of the system's; nil but in tests.
+	manual func() time.Duration
 	// epoch is what netstack's time was at base: that of the system, so that all
 	// workers judge SYN cookies by one time.
 	epoch time.Duration
@@ -42,7 +44,12 @@ func newClock(wake func()) *clock {
 	return &clock{base: time.Now(), wake: wake}
 }
 
-func (c *clock) elapsed() time.Duration { return time.Since(c.base) }
+func (c *clock) elapsed() time.Duration {
+	if c.manual != nil {
+		return c.manual()
+	}
+	return time.Since(c.base)
+}
 
 // Now implements tcpip.Clock.
 func (c *clock) Now() time.Time { return time.Now() }

@@ -44,6 +44,9 @@ func (c *Conn) LoseTimers() {
 	snd.probe.disable()
 }
 
+// SetClock has the stack read its time from the function.
+func (s *Stack) SetClock(read func() time.Duration) { s.clock.manual = read }
+
 // Watched is how many connections the stack looks at for a lost timer.
 func (s *Stack) Watched() int { return len(s.watched.entries) - s.watched.head }
 

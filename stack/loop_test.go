@@ -88,6 +88,20 @@ func (l *loop) do(f func()) {
 	}
 }
 
+// setClock stops the time of the stack. What it returns has some of it pass.
+func (l *loop) setClock() (pass func(time.Duration)) {
+	l.t.Helper()
+	var now atomic.Int64
+	l.do(func() {
+		now.Store(int64(l.Stack.Now() + time.Second))
+		l.Stack.SetClock(func() time.Duration { return time.Duration(now.Load()) })
+	})
+	return func(d time.Duration) {
+		now.Add(int64(d))
+		l.do(func() {}) // a turn
+	}
+}
+
 // eventually waits until cond, evaluated on the loop, holds.
 func (l *loop) eventually(what string, cond func() bool) {
 	l.t.Helper()

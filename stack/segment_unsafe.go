@@ -249,6 +249,15 @@ func (c *connection) congestion() tcpip.CongestionControlState {
 	return *(*tcpip.CongestionControlState)(unsafe.Add(c.snd, congestionField.Offset))
 }
 
+// keepOpen is tcp_try_keep_open of the kernel: there is no recovery, at most what one may follow from.
+func (c *connection) keepOpen() {
+	state := tcpip.Open
+	if *c.internals().sacked > 0 {
+		state = tcpip.Disorder
+	}
+	*(*tcpip.CongestionControlState)(unsafe.Add(c.snd, congestionField.Offset)) = state
+}
+
 // firstSegment is the first of what is not acknowledged, nil when there is nothing.
 func (c *connection) firstSegment() *netSegment {
 	return c.unacknowledged().head

@@ -375,6 +375,9 @@ func (s *Stack) WallTime() time.Time { return s.wall }
 func (s *Stack) tick() time.Duration {
 	s.wall = time.Now()
 	now := s.wall.Sub(s.clock.base)
+	if s.clock.manual != nil {
+		now = s.clock.manual()
+	}
 	s.now.Store(int64(now))
 	s.clock.set(now)
 	return now

@@ -163,5 +163,10 @@ func (s *Stack) undo(ep *tcp.Endpoint, began time.Duration) bool {
 	t.FastRecovery.Active, t.FastRecovery.MaxCwnd, t.DupAckCount = false, 0, 0
 	t.FastRecovery.Last = seqnum.Value(uint32(t.SndUna) - 1)
 	snd.rack.Reord = true
+	// netstack ends a recovery only by an acknowledgment of new data. Until one came nothing was
+	// taken off what is in flight, no new data left and no probe: a time-out followed.
+	if k, ok := connectionOf(ep); ok {
+		k.keepOpen()
+	}
 	return true
 }

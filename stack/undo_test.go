@@ -61,6 +61,36 @@ func TestWindowIsGivenBackAfterARecoveryFromNoLoss(t *testing.T) {
 	}
 }
 
+// A recovery that is undone is over at once, though the report of what came twice acknowledges nothing
+// new: selective acknowledgments let new data out again, and the tail is probed.
+func TestUndoneRecoveryIsOver(t *testing.T) {
+	p, conn, write := serveScripted(t, time.Minute)
+	pass := p.l.setClock()
+	const window, packets = 10, 30
+	write(1)
+	p.next("the first packet", covers(0))
+	pass(100 * time.Millisecond)
+	p.acknowledge(packetBytes)
+	p.l.eventually("it is acknowledged", func() bool { return conn.Info().Sent == 0 })
+	write(packets - 1)
+	p.next("a full window", covers(window*packetBytes))
+	pass(10 * time.Millisecond) // sooner than the tail is probed
+	for _, n := range []int{3, 4, 5} {
+		p.acknowledge(packetBytes, [2]int{2 * packetBytes, n * packetBytes})
+	}
+	p.next("the overtaken packet again", covers(packetBytes))
+	p.acknowledge(5 * packetBytes)                                     // sooner than what was sent again can be
+	p.acknowledge(5*packetBytes, [2]int{packetBytes, 2 * packetBytes}) // twice: RFC 2883
+	p.l.eventually("undone", func() bool { return p.l.Stack.LinkStats(1).RecoveriesUndone == 1 })
+	sent := 0
+	for len(p.answers) > 0 {
+		a := <-p.answers
+		sent = max(sent, a.seq+a.bytes)
+	}
+	p.acknowledge(5*packetBytes, [2]int{6 * packetBytes, 7 * packetBytes})
+	p.next("more data", covers(sent))
+}
+
 // The numbers of a new connection have nothing to do with those of an old one with the
 // same ports, which may have sent more than the initial number goes on meanwhile.
 func TestNewConnectionIsNotTakenForTheOldOne(t *testing.T) {
