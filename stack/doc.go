@@ -63,7 +63,8 @@
 //     stalls for good (rearm.go).
 //   - It takes the wait for a lost SYN for the round trip (handshake.go).
 //   - It sends an answer again whose ACK the peer delays, when FIN is behind it, and probes
-//     the first packet of the last segment instead of the last one (probe.go).
+//     the first packet of the last segment instead of the last one, or a FIN without the
+//     data that it left with (probe.go).
 //   - It does not see what is lost within a large segment, or lost a second time, and keeps new
 //     data back while it looks for losses (sack.go).
 //   - Its CUBIC hardly lets a small window grow, and shrinks one twice for a loss (congestion.go).

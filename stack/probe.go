@@ -66,8 +66,8 @@ func prepareProbe(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	c, ok := connectionOf(ep)
-	if snd, also := senderOf(ep); !ok || !also || !snd.probe.enabled() {
-		return // the timer may be one that netstack has only marked as disabled
+	if snd, also := senderOf(ep); !ok || !also || !snd.probe.due() {
+		return // netstack has only marked the timer as disabled, or as due later
 	}
 	var before, last *netSegment
 	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {

@@ -99,26 +99,40 @@ func TestTailLossProbeIsTheLastPacket(t *testing.T) {
 }
 
 // A FIN that is probed brings the last data, which left with it: when both were lost, no
-// time-out follows.
+// time-out follows. The probe waits anew with every acknowledgment.
 func TestProbedFINBringsTheLastData(t *testing.T) {
 	p, conn, write := serveScripted(t, time.Minute)
+	pass := p.l.setClock()
 	write(1)
 	p.next("the first packet", covers(0))
-	p.say(packetBytes)
+	pass(100 * time.Millisecond)
+	p.acknowledge(packetBytes)
+	p.l.eventually("it is acknowledged", func() bool { return conn.Info().Sent == 0 })
 	p.l.do(func() {
-		if _, err := conn.Write(make([]byte, 2*packetBytes)); err != nil {
+		if _, err := conn.Write(make([]byte, 3*packetBytes)); err != nil {
 			t.Error(err)
 		}
 		conn.CloseWrite()
 	})
-	isFIN := func(a answer) bool { return a.flags&header.TCPFlagFin != 0 }
-	for _, what := range []string{"FIN", "FIN again"} {
-		if a := p.next(what, isFIN); a.seq != 2*packetBytes || a.bytes != packetBytes {
+	ends := func(what string) {
+		t.Helper()
+		a := p.next(what, func(a answer) bool { return a.flags&header.TCPFlagFin != 0 })
+		if a.seq != 3*packetBytes || a.bytes != packetBytes {
 			t.Errorf("%s: %+v", what, a)
 		}
 	}
-	p.acknowledge(3*packetBytes + 1)
-	p.l.eventually("all is acknowledged", func() bool { return conn.Info().Sent == 0 })
+	ends("FIN")
+	var probe time.Duration
+	p.l.do(func() { probe = conn.ProbeDelay() })
+	pass(probe - time.Millisecond)
+	p.acknowledge(2 * packetBytes)
+	p.l.eventually("another is acknowledged", func() bool { return conn.Info().Sent < 3*packetBytes })
+	pass(2 * time.Millisecond) // when the probe was due at first
+	if n := len(p.answers); n != 0 {
+		t.Errorf("%d segments were sent before the probe is due", n)
+	}
+	pass(time.Second)
+	ends("FIN again")
 	p.noTimeouts()
 }
 

@@ -79,6 +79,10 @@ const (
 
 func (t *senderTimer) enabled() bool { return t.state == senderTimerEnabled }
 
+// due is what tcp.timer.checkExpiration says when the clock's timer has run: netstack lets it run on when
+// the timer is disabled, or due later.
+func (t *senderTimer) due() bool { return t.enabled() && !t.clock.NowMonotonic().Before(t.target) }
+
 // enable is tcp.timer.enable, at now: the clock's timer is let run when it is due earlier.
 func (t *senderTimer) enable(now tcpip.MonotonicTime, d time.Duration) {
 	t.target = monotonic(sinceStart(now) + d)
