@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"io"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -113,6 +114,78 @@ func BenchmarkConnection(b *testing.B) {
 	b.ReportMetric(float64(processorTime()-before)/float64(n), "cpu-ns/op")
 }
 
+// BenchmarkDial is a connection that the stack begins, for one request, in turns as those of BenchmarkConnection: the peer
+// sends FIN behind its answer, and the stack closes then. cpu-ns is as in BenchmarkAnswer.
+func BenchmarkDial(b *testing.B) {
+	const batch = 32
+	s := newBenchServer(b, batch, false)
+	remote := netip.MustParseAddrPort("10.1.0.2:8080")
+	peers := make(map[uint16]*stacktest.Peer)
+	ended, frames := 0, 0
+	s.net.Sent = func(t stacktest.Segment) {
+		frames++
+		p := peers[t.From]
+		if p == nil {
+			p = &stacktest.Peer{Host: 2, Port: 8080, To: t.From, Seq: 1000}
+			peers[t.From] = p
+		}
+		p.Take(&t)
+		switch {
+		case t.Flags&stacktest.SYN != 0:
+			p.Seq += 1 << 20
+			s.net.Put(p.Send(stacktest.SYN|stacktest.ACK, ""))
+		case t.Bytes > 0:
+			s.net.Put(p.Send(stacktest.ACK|stacktest.PSH, benchAnswer), p.Send(stacktest.ACK|stacktest.FIN, ""))
+		case t.Flags&stacktest.FIN != 0:
+			s.net.Put(p.Send(stacktest.ACK, ""))
+			ended++
+		}
+	}
+	request := []byte(benchRequest)
+	next := 0
+	turn := func() {
+		for range batch / 4 {
+			c, err := s.stack.Connect(remote)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s.stack.Poller().AddConn(c, stack.Readable|stack.Writable, c)
+			next++
+		}
+		s.stack.Turn()
+		for n := s.stack.Poller().Wait(s.events[:]); n > 0; n = s.stack.Poller().Wait(s.events[:]) {
+			for _, e := range s.events[:n] {
+				c := e.Data.(*stack.Conn)
+				if n, err := c.Read(s.scratch[:]); n == 0 && err == stack.ErrWouldBlock {
+					_, _ = c.Write(request)
+				} else if err == io.EOF {
+					c.Close()
+				} else if n > 0 && err == nil {
+					c.Close() // FIN came with it
+				}
+			}
+		}
+		s.stack.Flush()
+	}
+	for range 1000 {
+		turn()
+	}
+	before, first := processorTime(), ended
+	frames = 0
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += batch / 4 {
+		turn()
+	}
+	b.StopTimer()
+	n := ended - first
+	if n < b.N*9/10 || ended < next-100 {
+		b.Fatalf("%d of %d connections ended", n, b.N)
+	}
+	b.ReportMetric(float64(processorTime()-before)/float64(n), "cpu-ns/op")
+	b.ReportMetric(float64(frames)/float64(n), "frames/op")
+}
+
 const firstBenchPort = 32768
 
 var benchRequest, benchAnswer = strings.Repeat("r", 200), strings.Repeat("a", 150)
@@ -124,12 +197,13 @@ type benchServer struct {
 	listener *stack.Listener
 	closes   bool // behind the answer, as the proxy does (proxy/linger.go)
 	accepted int
+	took     func(*stack.Conn) // is shown what was accepted, if not nil
 	events   [64]stack.Event
 	scratch  [4096]byte
 	answer   []byte
 }
 
-func newBenchServer(b *testing.B, batch int, closes bool) *benchServer {
+func newBenchServer(b testing.TB, batch int, closes bool) *benchServer {
 	d := new(stacktest.Direct)
 	s, err := stack.New(stack.Config{Resolver: d, Waiter: d, Batch: batch, Links: []stack.Link{d.Link()}})
 	if err != nil {
@@ -153,6 +227,9 @@ func (s *benchServer) turn() {
 				for c, err := at.Accept(); err == nil; c, err = at.Accept() {
 					s.stack.Poller().AddConn(c, stack.Readable|stack.Writable, c)
 					s.accepted++
+					if s.took != nil {
+						s.took(c)
+					}
 				}
 			case *stack.Conn:
 				s.serve(at)

@@ -46,21 +46,18 @@ type Conn struct {
 // ErrNoRoute: no route over one of the links. ErrNoPort: all local ports toward
 // remote are in use.
 func (s *Stack) Connect(remote netip.AddrPort) (*Conn, error) {
-	c := &Conn{stack: s, queue: new(waiter.Queue), remote: remote}
+	c := &Conn{stack: s, remote: remote}
 	place := s.place(remote)
 	for {
-		ep, err := s.net.NewEndpoint(tcp.ProtocolNumber, protocolOf(remote.Addr()), c.queue)
-		if err != nil {
-			return nil, errorOf(err)
-		}
+		r := s.opening.endpoint(s, protocolOf(remote.Addr()))
+		ep := r.endpoint
 		wanted, bound := place.wanted(), false
 		if wanted {
 			// Lets a port serve several backends, the ones netstack chooses too.
 			ep.SocketOptions().SetReuseAddress(true)
 			bound = place.bind(ep)
 		}
-		err = ep.Connect(fullAddress(remote))
-		if err := errorOf(err); err != nil && !errors.Is(err, ErrWouldBlock) {
+		if err := errorOf(ep.Connect(fullAddress(remote))); err != nil && !errors.Is(err, ErrWouldBlock) {
 			ep.Close()
 			if bound && (errors.Is(err, ErrInUse) || errors.Is(err, ErrNotLocal)) {
 				continue
@@ -70,7 +67,8 @@ func (s *Stack) Connect(remote netip.AddrPort) (*Conn, error) {
 		if wanted {
 			place.count(bound)
 		}
-		c.endpoint = ep
+		c.endpoint, c.queue, r.conn = ep, &r.queue, c
+		r.sender, r.receiver, r.scoreboard = nil, nil, nil // netstack makes this connection
 		if a, err := ep.GetLocalAddress(); err == nil {
 			c.local = addrPort(a)
 		}
@@ -232,6 +230,9 @@ func (c *Conn) Close() {
 		c.stack.delayProbe(c.endpoint.(*tcp.Endpoint))
 	}
 	c.stack.unwatch(c)
+	if r := reusableOf(c.endpoint.(*tcp.Endpoint)); r != nil && r.ended {
+		c.stack.release(r)
+	}
 }
 
 // Abort ends the connection with RST.

@@ -40,6 +40,7 @@ func (l *link) finish(s *segment, ep *tcp.Endpoint) bool {
 	l.stats.RXEstablished++
 	l.stack.received.Increment()
 	c.send.SndUna = c.send.SndNxt // for Buffered
+	c.stopTimers()
 	endConnection(ep)
 	ep.ResumeWork()
 	for i, place := 0, l.placeOf(s); i < len(place); i++ {
@@ -48,6 +49,11 @@ func (l *link) finish(s *segment, ep *tcp.Endpoint) bool {
 		}
 	}
 	waiterQueueOf(ep).Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
+	if r := reusableOf(ep); r != nil {
+		if r.ended = true; r.conn != nil && r.conn.closed {
+			l.stack.release(r)
+		}
+	}
 	return true
 }
 

@@ -66,11 +66,15 @@ func (l *Listener) Accept() (*Conn, error) {
 	}
 	l.stack.accepted++
 	id := &ep.(*tcp.Endpoint).ID
-	return &Conn{
+	c := &Conn{
 		stack: l.stack, endpoint: ep, queue: q,
 		local:  netip.AddrPortFrom(netipOf(id.LocalAddress), id.LocalPort),
 		remote: netip.AddrPortFrom(netipOf(id.RemoteAddress), id.RemotePort),
-	}, nil
+	}
+	if r := reusableOf(ep.(*tcp.Endpoint)); r != nil {
+		r.conn = c
+	}
+	return c, nil
 }
 
 // SetBacklog changes the capacity of the accept queue, as listen(2) on a socket

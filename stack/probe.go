@@ -50,6 +50,12 @@ func probeByPackets(ep *tcp.Endpoint) {
 	if !ok {
 		return
 	}
+	if r := reusableOf(ep); r != nil {
+		if r.probes == snd.probe {
+			return // since a connection before
+		}
+		r.probes = snd.probe
+	}
 	send := snd.probe.callback
 	snd.probe.callback = func() {
 		prepareProbe(ep)

@@ -32,8 +32,8 @@ type segmentQueuer interface {
 }
 
 // establishedPlace has two connections that were established, or about to be, when they were looked up, the newer one first.
-// Each holds until the connection has ended: an endpoint never has another one, so that its ID need not be kept here, and a
-// place takes a quarter of a line of the processor's cache. nil: none.
+// Each holds until the connection has ended: an endpoint has another one only when finish has cleared the place, so that its ID
+// need not be kept here, and a place takes a quarter of a line of the processor's cache. nil: none.
 type establishedPlace [2]*tcp.Endpoint
 
 // establishedBits makes the cache 2048 places: for 1,000 clients and as many connections to backends. The last segment of a

@@ -127,13 +127,13 @@ func New(c Config) (*Stack, error) {
 		TransportProtocols: []netstack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
 		Clock:              s.clock,
 	})
-	s.opening.init(s.net)
 	s.tables = endpointTables(s.net)
 	s.received, s.sent = s.net.Stats().TCP.ValidSegmentsReceived, s.net.Stats().TCP.SegmentsSent
 	if err := s.setOptions(); err != nil {
 		s.net.Destroy()
 		return nil, err
 	}
+	s.opening.init(s.net) // its endpoints have the options
 	if c.FirstPort != 0 {
 		first, last := PortBlock(c.FirstPort, c.LastPort, c.Worker, c.Workers)
 		if err := s.net.SetPortRange(first, last); err != nil {

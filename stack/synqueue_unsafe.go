@@ -78,10 +78,15 @@ type opening struct {
 	protocol  unsafe.Pointer // tcp.protocol
 	handshake netHandshake
 	last      netSegment
+
+	reusable []*reusable
+	pristine reflect.Value // an endpoint as newEndpoint makes it
+	dead     *tcp.Endpoint // that of closed connections whose own is used again
 }
 
 func (o *opening) init(s *netstack.Stack) {
 	o.protocol = reflect.ValueOf(s.TransportProtocolInstance(tcp.ProtocolNumber)).UnsafePointer()
+	o.pristine, o.dead = newPristine(s, o.protocol)
 }
 
 // effective are the network protocols of an endpoint that has one.
@@ -97,7 +102,8 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 	if err != nil {
 		return nil
 	}
-	ep := newEndpoint(l.stack.net, o.protocol, s.number, new(waiter.Queue))
+	r := o.endpoint(l.stack, s.number)
+	ep := r.endpoint
 	ep.StopWork()
 	own, at := l.ownMSS(s.id.RemoteAddress), unsafe.Pointer(ep)
 	ep.ID = s.id
@@ -127,7 +133,7 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 		sndWnd: seqnum.Size(s.tcp.WindowSize()) << max(h.scale, 0), sndWndScale: int(h.scale), mss: h.mss,
 		startTime: l.stack.clock.monotonic(h.sent), sampleRTTWithTSOnly: h.synACKs != 1,
 	}
-	becomeEstablished(&o.handshake, &o.last)
+	o.establish(l.stack, r)
 	o.handshake.ep = nil
 	ep.ResumeWork()
 	l.stats.RXLean++

@@ -128,6 +128,7 @@ func (d *Direct) Routes() []dataplane.Route {
 const (
 	FIN = byte(header.TCPFlagFin)
 	SYN = byte(header.TCPFlagSyn)
+	RST = byte(header.TCPFlagRst)
 	PSH = byte(header.TCPFlagPsh)
 	ACK = byte(header.TCPFlagAck)
 )
