@@ -68,7 +68,6 @@ func (s *Stack) Connect(remote netip.AddrPort) (*Conn, error) {
 			place.count(bound)
 		}
 		c.endpoint, c.queue, r.conn = ep, &r.queue, c
-		r.sender, r.receiver, r.scoreboard = nil, nil, nil // netstack makes this connection
 		if a, err := ep.GetLocalAddress(); err == nil {
 			c.local = addrPort(a)
 		}

@@ -289,6 +289,9 @@ func (l *link) queueSegment(s *segment) bool {
 	if r == take && listener != nil && (l.refusesClient(s, listener) || l.answerCookie(s, listener) || l.answerSYN(s, listener)) {
 		return true
 	}
+	if e, ok := ep.(*tcp.Endpoint); ok && r == take && l.takeSYNACK(s, e) {
+		return true
+	}
 	l.queueJudged(s, ep, r)
 	return true
 }

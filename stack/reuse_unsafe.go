@@ -124,8 +124,8 @@ func (c *connection) stopTimers() {
 }
 
 // establish makes the endpoint of the handshake a connection, as becomeEstablished, with what its last one had.
-func (o *opening) establish(s *Stack, r *reusable) {
-	h, ep, at := &o.handshake, r.endpoint, unsafe.Pointer(r.endpoint)
+func (o *opening) establish(s *Stack, r *reusable, h *netHandshake) {
+	ep, at := r.endpoint, unsafe.Pointer(r.endpoint)
 	if r.sender == nil || r.receiver == nil || r.scoreboard == nil {
 		becomeEstablished(h, &o.last)
 		return
@@ -172,6 +172,9 @@ func (o *opening) establish(s *Stack, r *reusable) {
 	*scoreboardSMSS(ep) = uint16(state.MaxPayloadSize)
 
 	// transitionToStateEstablishedLocked.
+	if h.retransmitTimer != nil {
+		h.retransmitTimer.t.Stop()
+	}
 	var rtt time.Duration
 	if ep.SendTSOk && o.last.parsedOptions.TSEcr != 0 {
 		rtt = ep.TSOffset.Elapsed(o.last.rcvdTime, o.last.parsedOptions.TSEcr)

@@ -39,8 +39,23 @@ type netHandshake struct {
 	acked               bool
 	sendSYNOpts         header.TCPSynOptions
 	sampleRTTWithTSOnly bool
-	retransmitTimer     *byte
+	retransmitTimer     *backoffTimer
 }
+
+// backoffTimer is laid out as tcp.backoffTimer.
+//
+//nolint:unused // of some fields only the place matters
+type backoffTimer struct {
+	timeout    time.Duration
+	maxTimeout time.Duration
+	t          tcpip.Timer
+}
+
+// handshakeSynSent and handshakeCompleted are tcp's states of a handshake of those names.
+const (
+	handshakeSynSent   = 0
+	handshakeCompleted = 2
+)
 
 // newEndpoint makes an endpoint of a stack and its TCP.
 //
@@ -62,6 +77,11 @@ func enableGSO(ep *tcp.Endpoint)
 //
 //go:linkname inheritOptions gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).propagateInheritableOptionsLocked
 func inheritOptions(listener, ep *tcp.Endpoint)
+
+// sendEmptyRaw sends a segment without data, for an endpoint whose lock is held.
+//
+//go:linkname sendEmptyRaw gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).sendEmptyRaw
+func sendEmptyRaw(ep *tcp.Endpoint, flags header.TCPFlags, number, ackNumber seqnum.Value, window seqnum.Size) tcpip.Error
 
 // reserveTuple reserves the ports of ep; false: they are in use.
 //
@@ -133,7 +153,7 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 		sndWnd: seqnum.Size(s.tcp.WindowSize()) << max(h.scale, 0), sndWndScale: int(h.scale), mss: h.mss,
 		startTime: l.stack.clock.monotonic(h.sent), sampleRTTWithTSOnly: h.synACKs != 1,
 	}
-	o.establish(l.stack, r)
+	o.establish(l.stack, r, &o.handshake)
 	o.handshake.ep = nil
 	ep.ResumeWork()
 	l.stats.RXLean++
@@ -141,6 +161,35 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 	pushAccepted(listener, ep)
 	h.listener.queue.Notify(waiter.ReadableEvents)
 	return ep
+}
+
+// takeSYNACK makes ep a connection, if s is the SYN-ACK that answers its SYN, as netstack's synSentState, and acknowledges it.
+// It reports false when netstack has to judge s.
+func (l *link) takeSYNACK(s *segment, ep *tcp.Endpoint) bool {
+	if s.tcp[header.TCPFlagsOffset] != syn|ack || len(s.payload) > 0 || tcp.EndpointState(ep.State()) != tcp.StateSynSent || !l.intact(s) || !ep.TryLock() {
+		return false
+	}
+	defer ep.ResumeWork()
+	r, h := reusableOf(ep), *(**netHandshake)(unsafe.Add(unsafe.Pointer(ep), handshakeField.Offset))
+	if r == nil || r.sender == nil || h == nil || h.state != handshakeSynSent || queued(ep) || seqnum.Value(s.tcp.AckNumber()) != h.iss+1 {
+		return false
+	}
+	l.stats.RXLean++
+	l.stack.received.Increment()
+	options := header.ParseSynOptions(s.tcp[header.TCPMinimumSize:], true)
+	enableTimestamps(ep, options)
+	enableSACK(ep, options)
+	h.state, h.flags, h.ackNum = handshakeCompleted, h.flags|header.TCPFlagAck, seqnum.Value(s.tcp.SequenceNumber()+1)
+	h.mss, h.sndWnd, h.sndWndScale = options.MSS, seqnum.Size(s.tcp.WindowSize()), options.WS
+	o := &l.stack.opening
+	o.last = netSegment{rcvdTime: l.stack.clock.NowMonotonic(), parsedOptions: header.TCPOptions{TS: options.TS, TSVal: options.TSVal, TSEcr: options.TSEcr}}
+	o.establish(l.stack, r, h)
+	window := h.rcvWnd
+	if h.sndWndScale >= 0 {
+		window >>= h.rcvWndScale
+	}
+	_ = sendEmptyRaw(ep, header.TCPFlagAck, h.iss+1, h.ackNum, window) // fails only without a route
+	return true
 }
 
 // register reserves the ports of ep, which is locked, and has segments of its flow find it.
@@ -169,6 +218,7 @@ var (
 	deviceField          = typedField[tcpip.NICID](reflect.TypeFor[tcp.Endpoint](), "boundBindToDevice")
 	_                    = fieldOf(reflect.TypeOf(tcp.Endpoint{}.TSOffset), "milliseconds", reflect.Uint32)
 	_                    = sameLayout(reflect.TypeFor[netHandshake](), handshakeField.Type.Elem())
+	_                    = sameLayout(reflect.TypeFor[backoffTimer](), fieldOf(handshakeField.Type.Elem(), "retransmitTimer", reflect.Pointer).Type.Elem())
 )
 
 var _ [unsafe.Sizeof(tcp.Endpoint{}.TSOffset) - unsafe.Sizeof(uint32(0))]struct{} = [0]struct{}{}

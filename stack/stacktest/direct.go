@@ -160,6 +160,7 @@ type Peer struct {
 	Host     byte   // it is 10.1.0.Host
 	Port, To uint16 // its port, and the stack's
 	Seq, Ack uint32 // of what it sends next
+	Bare     bool   // it sends no options
 
 	stamp, echo uint32 // its last timestamp, and the stack's
 	buffers     [2][512]byte
@@ -193,6 +194,9 @@ func (p *Peer) Send(flags byte, data string) []byte {
 		options = "\x02\x04\x05\xb4\x04\x02\x01\x01\x01\x03\x03\x07" // MSS, SACK permitted, window scale
 	}
 	n := header.TCPMinimumSize + len(options) + stampBytes
+	if p.Bare {
+		n = header.TCPMinimumSize
+	}
 	f := p.buffers[p.last][:leastIPBytes+n+len(data)]
 	copy(f, "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x08\x00")
 	ip := header.IPv4(f[etherBytes:])
@@ -205,11 +209,13 @@ func (p *Peer) Send(flags byte, data string) []byte {
 	}
 	t := header.TCP(f[leastIPBytes:])
 	t.Encode(&header.TCPFields{SrcPort: p.Port, DstPort: p.To, SeqNum: p.Seq, AckNum: p.Ack, DataOffset: uint8(n), Flags: header.TCPFlags(flags), WindowSize: 60000})
-	o := t[header.TCPMinimumSize+copy(t[header.TCPMinimumSize:], options):]
-	copy(o, "\x01\x01\x08\x0a")
-	binary.BigEndian.PutUint32(o[4:], p.stamp)
-	binary.BigEndian.PutUint32(o[8:], p.echo)
-	copy(o[stampBytes:], data)
+	if !p.Bare {
+		o := t[header.TCPMinimumSize+copy(t[header.TCPMinimumSize:], options):]
+		copy(o, "\x01\x01\x08\x0a")
+		binary.BigEndian.PutUint32(o[4:], p.stamp)
+		binary.BigEndian.PutUint32(o[8:], p.echo)
+	}
+	copy(t[n:], data)
 	p.Seq += uint32(len(data))
 	if flags&(SYN|FIN) != 0 {
 		p.Seq++
