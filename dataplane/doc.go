@@ -15,7 +15,7 @@
 //  4. (stack) netstack marks connections ready.
 //  5. (proxy) the worker runs ready sessions.
 //  6. A segment is written into a TX frame ([Queue.Reserve], [Queue.Submit]).
-//  7. One kick a turn: publish, sendto until the kernel has taken all ([Queue.Kick]).
+//  7. One kick a turn: publish, sendto until the kernel has taken all ([Queue.Kick]); or leave that to the sender.
 //  8. Completion ring -> free list ([Queue.Reap]).
 //
 // If another worker owns the frame's flow, the copy of step 3 goes to a ring in memory shared with that worker
@@ -34,6 +34,12 @@
 // four states: Free (on the TX free list), Fill (the kernel may receive into it), RX (the loop reads it), TX (the loop
 // writes it or the kernel sends it). frames.go holds every transition; [Queue.Levels] shows the account, which sums to
 // the number of frames at any time.
+//
+// One part of sending may be another thread's. In copy mode the kernel does all of the work within sendto, and on veth the peer's
+// as well. A kick of many frames is left to the queue's sender (sender_unsafe.go), if there is more than one processor, while the loop goes
+// on. It only makes the calls; rings and frames stay the loop's. The loop makes a kick itself that is of few frames and finds the sender
+// idle; if the sender has not come since it was last asked, as no processor is free; if the kernel took nothing, to
+// learn why; and if no TX frame is free.
 //
 // RX frames and TX frames never change sides: as many frames as the fill ring has slots receive, the others send. So
 // putting a frame back on the fill ring, or a reserved frame on the TX ring, cannot fail, and the RX ring cannot

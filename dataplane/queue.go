@@ -131,6 +131,8 @@ type Queue struct {
 	starved   bool          // a reservation failed since the waiter last saw a free frame
 	gone      bool          // the interface was removed
 	stats     *Stats
+	mayLeave  bool                  // kicks of many frames may be left to the sender
+	sender    *sender               // nil: none was yet
 	hooks     atomic.Pointer[Hooks] // nil: off
 
 	socket *umemSocket
@@ -244,6 +246,8 @@ func (q *Queue) setUp(l LinkInfo, o QueueOptions) (err error) {
 	if err := q.pollBusily(o.BusyPoll); err != nil {
 		return err
 	}
+	// A zero-copy driver sends by itself, and one that is polled is the owner's.
+	q.mayLeave = !q.zeroCopy && !q.busyPoll && processors() > 1
 	return q.register()
 }
 
@@ -310,6 +314,9 @@ func (q *Queue) Close() error {
 	}
 	if q.waited {
 		return fmt.Errorf("close %s: %w", q.name, ErrInUse)
+	}
+	if q.sender != nil {
+		q.sender.close()
 	}
 	var errs []error
 	if q.file != nil {

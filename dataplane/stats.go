@@ -32,6 +32,7 @@ type Stats struct {
 	Kicks         uint64 `name:"kicks" unit:"events" kind:"counter" help:"Kicks that found descriptors the kernel had not taken."`
 	KickCalls     uint64 `name:"kick_calls" unit:"calls" kind:"counter" help:"System calls made by kicks."`
 	KickSaved     uint64 `name:"kick_saved" unit:"events" kind:"counter" help:"Kicks that needed no system call because the driver was at it (need-wakeup flag clear)."`
+	KickLeft      uint64 `name:"kick_left" unit:"events" kind:"counter" help:"Kicks of many frames left to a thread beside the loop (copy mode, with a processor to spare)."`
 	KickAgain     uint64 `name:"kick_again" unit:"calls" kind:"counter" help:"Kick calls answered EAGAIN: batch limit, device queue or socket buffer full."`
 	KickBusy      uint64 `name:"kick_busy" unit:"calls" kind:"counter" help:"Kick calls answered EBUSY: the device dropped a frame."`
 	KickNoBuffers uint64 `name:"kick_no_buffers" unit:"calls" kind:"counter" help:"Kick calls answered ENOBUFS or ENOMEM."`

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,10 @@ const (
 	// queue or socket buffer drains in well under a millisecond, a link stays down for longer.
 	retryBusy     = time.Millisecond
 	retryLinkDown = 50 * time.Millisecond
+
+	// senderFrames is how many descriptors a kick leaves to the sender: more than two calls take. Waking a thread costs what some
+	// frames do, and short answers to some tens of connections are better sent at once.
+	senderFrames = 65
 )
 
 // TXFrame is a frame reserved for sending, or a group of adjacent ones where a packet may need several: its address in
@@ -79,7 +84,8 @@ func (q *Queue) Pending() int { return int(q.tx.pending()) }
 func (q *Queue) Unpublished() int { return int(q.tx.unpublished()) - q.continued }
 
 // Kick publishes what was submitted, wakes the kernel until it has taken all or takes no more, and reaps. What is left
-// then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time. An error means that the
+// then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time, or by the sender, to which it may leave all
+// of it. An error means that the
 // socket is of no use any more: [ErrInterfaceGone], or an errno nobody expects.
 func (q *Queue) Kick() error {
 	q.tx.submit()
@@ -91,6 +97,13 @@ func (q *Queue) Kick() error {
 	q.stats.Kicks++
 	q.stats.TXRingHighWater = max(q.stats.TXRingHighWater, uint64(pending))
 	h := q.hooks.Load()
+	if q.leave(pending) {
+		if h != nil {
+			h.Kicking(q.stats.TXFrames, int(pending))
+			h.Kicked(0, int(pending))
+		}
+		return nil
+	}
 	if h == nil {
 		return q.wakeKernel(pending)
 	}
@@ -99,6 +112,48 @@ func (q *Queue) Kick() error {
 	err := q.wakeKernel(pending)
 	h.Kicked(int(q.stats.KickCalls-calls), int(q.tx.pending()))
 	return err
+}
+
+// leave leaves a kick to the sender if it is worthwhile, and reports whether it has. The sender begins with the first such kick, when
+// the process has given up its rights, which every thread has to.
+func (q *Queue) leave(pending uint32) bool {
+	if !q.mayLeave {
+		return false
+	}
+	s := q.sender
+	if s == nil {
+		if pending < senderFrames {
+			return false
+		}
+		s = newSender(q.fd, &q.tx)
+		q.sender = s
+	}
+	q.stats.KickCalls += atomic.SwapUint64(&s.calls, 0)
+	if atomic.SwapUint32(&s.stuck, 0) != 0 || len(q.frames.free) == 0 {
+		return false // to learn why; or nothing else can be done meanwhile
+	}
+	switch atomic.LoadUint32(&s.state) {
+	case senderAsked: // in the turn before: there is no processor for it
+		return false
+	case senderIdle:
+		if pending < senderFrames {
+			return false
+		}
+	}
+	s.ask()
+	q.stats.KickLeft++
+	q.retry = retryBusy // nobody tells when it is stuck
+	q.Reap()
+	return true
+}
+
+// processors is how many processors the calling thread may use.
+func processors() int {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return 1
+	}
+	return set.Count()
 }
 
 // wakeKernel is Kick for so many frames on the TX ring.
