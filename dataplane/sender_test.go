@@ -29,7 +29,7 @@ func TestSenderLeavesNothingBehind(t *testing.T) {
 	q, s := w.openLeaving(), w.station(0)
 	burst(t, s, q, 0, senderFrames-1)
 	hear(t, s, senderFrames-1)
-	if q.sender != nil {
+	if q.Stats().KickLeft != 0 {
 		t.Errorf("%d frames were left to the sender", senderFrames-1)
 	}
 	wantIdle(t, q)

@@ -58,14 +58,18 @@ func (s *sender) run() {
 //go:nosplit
 //go:norace
 func (s *sender) send() {
-	enterSyscallBlock()
+	if !senderHasP {
+		enterSyscallBlock()
+	}
 	for {
 		switch atomic.LoadUint32(&s.state) {
 		case senderClosed:
-			exitSyscall()
+			if !senderHasP {
+				exitSyscall()
+			}
 			return
 		case senderIdle:
-			unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.state)), futexWaitPrivate, uintptr(senderIdle), 0, 0, 0) //nolint:errcheck // the state tells
+			senderCall(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.state)), futexWaitPrivate, uintptr(senderIdle), 0)
 			continue
 		}
 		atomic.CompareAndSwapUint32(&s.state, senderAsked, senderSending)
@@ -74,7 +78,7 @@ func (s *sender) send() {
 			if atomic.LoadUint32(s.producer) == taken {
 				break
 			}
-			unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0) //nolint:errcheck // the ring tells
+			senderCall(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT)
 			atomic.AddUint64(&s.calls, 1)
 			if atomic.LoadUint32(s.consumer) == taken { // most errors come with progress too: see wakeKernel
 				atomic.StoreUint32(&s.stuck, 1)

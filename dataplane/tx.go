@@ -114,23 +114,18 @@ func (q *Queue) Kick() error {
 	return err
 }
 
-// leave leaves a kick to the sender if it is worthwhile, and reports whether it has. The sender begins with the first such kick, when
+// leave leaves a kick to the sender if it is worthwhile, and reports whether it has. The sender begins with the first kick, when
 // the process has given up its rights, which every thread has to.
 func (q *Queue) leave(pending uint32) bool {
 	if !q.mayLeave {
 		return false
 	}
-	s := q.sender
-	if s == nil {
-		if pending < senderFrames {
-			return false
-		}
-		s = newSender(q.fd, &q.tx)
-		q.sender = s
+	if q.sender == nil {
+		q.sender = newSender(q.fd, &q.tx)
 	}
-	q.stats.KickCalls += atomic.SwapUint64(&s.calls, 0)
-	if atomic.SwapUint32(&s.stuck, 0) != 0 || len(q.frames.free) == 0 {
-		return false // to learn why; or nothing else can be done meanwhile
+	s := q.sender
+	if atomic.LoadUint64(&s.calls) != 0 {
+		q.stats.KickCalls += atomic.SwapUint64(&s.calls, 0)
 	}
 	switch atomic.LoadUint32(&s.state) {
 	case senderAsked: // in the turn before: there is no processor for it
@@ -139,6 +134,9 @@ func (q *Queue) leave(pending uint32) bool {
 		if pending < senderFrames {
 			return false
 		}
+	}
+	if len(q.frames.free) == 0 || atomic.SwapUint32(&s.stuck, 0) != 0 {
+		return false // nothing else can be done meanwhile; or to learn why
 	}
 	s.ask()
 	q.stats.KickLeft++

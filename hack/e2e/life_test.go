@@ -177,6 +177,12 @@ var shortMemory = strings.NewReplacer("]}", "], keepalive_timeout: 1s}", "log:",
 // TestNothingLeaks compares connections, frames, goroutines and memory before a load with those after it, when all is closed again.
 func TestNothingLeaks(t *testing.T) {
 	r := start(t, shortMemory)
+	families(t, func(t *testing.T, nginx, _ string) {
+		checkWrk(t, inClient(t, 20*time.Second, "wrk", "-t1", "-c1", "-d1", "http://"+nginx+"/")) // the first kick of a queue starts its sender
+	})
+	wait(t, 30*time.Second, "the first connections gone", func() (bool, string) {
+		return stats(t, r)["stack.established"] == 0, "some are established"
+	})
 	fresh := stats(t, r)
 	const connections = 5000 // of a load, by each family
 	load := func() {
