@@ -28,36 +28,32 @@
 //
 // # What holds the cells that are missed
 //
-// Figures are of the result kept as 2026-11-27b (one queue; offloads off, as on a wire), of a slow hour of the machine, where it says so
-// of 2026-11-27, of a fast one; its CPU profiles, and the benchmarks of package stack.
+// Figures are of the result kept as 2026-11-27c (one queue; offloads off, as on a wire), its CPU profiles, in which the sender's calls
+// are still "other", and the benchmarks of packages stack and proxy.
 //
-//   - 64 connections, user-space CPU 6.7 us (5 us), 5.6 in four more rounds, where nginx had 5.0 both times; in 2026-11-27, with nginx
-//     at 4.1, it was 5.4 with a build whose TCP took a fifth longer (BenchmarkAnswer). A request is 1.6 us of receiving, 0.9 us of sending,
-//     0.8 us of netstack, 1 us of parsing, 0.8 us of relaying, and some of looking for frames before the loop sleeps. The way to 3 us is below.
-//   - 1 KB answers, 0.95x (1.25x) of HAProxy in its two rounds and 1.25x, 1.30x in two other runs of the same build: they come from the
-//     backend in two segments, head and body, which are written at once (proxy/gather.go).
-//   - A connection for each request that the client closes, 1.03x of HAProxy (1.15x): no proxy can be there, as direct itself has
-//     1.11x. Closed by the proxy it is 1.46x of nginx. To the backend as well, 0.94x of HAProxy (1x): of the proxy's 91 us 48 are user
-//     space. By BenchmarkConnection two fifths of that are the endpoint that is made when the handshake ends (newEndpoint, initSender,
-//     registering), a tenth its end, a seventh read, write and close, a sixteenth the SYN; 43 allocations, nearly all in newEndpoint and
-//     initSender, where netstack lets nothing be used again. The dialled side (SYN, port, two hashes) is about as much.
-//   - 64 KB answers, 0.92x (1x), in chunks 0.91x, 64 KB up in chunks 0.95x, in one piece 1.01x of HAProxy: the proxy takes 203 us a
-//     request and is one busy process, of which 134 us are kicks: 50 frames in two calls, for each of which the kernel makes an sk_buff, copies
-//     the frame, and has the client's TCP take it inside the call. nginx takes 159 us. Without the 69 us of user space the machine would
-//     spend 311 us a request where nginx has it spend 355; in 2026-11-27 it was 240 and 215.
-//   - 1 MB down 0.73x, up 0.80x (1x): the same, and more frames. Of 1 MB down, 76 % of the worker's time are kicks, and a fifth of all is the
-//     backend's TCP: our ACK reaches it within the kick, and what it lets out is sent there too, on the worker's processor while the
-//     other one has time left. Of the user space (BenchmarkRelay, 48 us less 12 of its own) 7 us are copies, 4.5 verifying and 2.5
+//   - 64 connections, 1.11x of nginx (1.25x), in other quiet runs of the day 1.12x to 1.16x, in slow hours of the machine 1.23x to 1.31x. The
+//     machine takes 27.4 us a request with ringroad and 33.3 with nginx: with all of both processors used that were 1.22x. But 11 % are left
+//     over with ringroad and 2 % with nginx: whoever has all of the 64 requests works alone. Machine CPU minus direct is 0.62x. Yielding the processor
+//     after each small turn halves turns and kicks and takes 2 to 6 % of the CPU, and gains no requests (three runs, 0.98x to 1.01x).
+//   - User-space CPU is 3.9 us (5 us) at 64 connections, nginx's 3.2. BenchmarkProxied, the same in memory, takes 2.9 us with what it needs in
+//     the processor's caches and 4.7 to 5.2 us without, as a kick leaves them; it says what the lab cannot, whose runs differ by a fifth.
+//   - 5,000 connections: p99 1.02x of nginx (1x), 0.50x in three other rounds.
+//   - 64 KB answers, 0.88x (1x; 0.82x to 1.07x in other runs of the day), in one piece up 0.98x, in chunks 1.09x: both processors are busy. The
+//     machine takes 339 us a request where nginx has it take 287, of which our user space is 47 and nginx's 5. Half of the worker's time is kicks: 49
+//     frames in two calls, for each of which the kernel makes an sk_buff, copies the frame, and has the client's TCP take it inside the call.
+//   - 1 MB down 0.81x (1x; 0.86x to 1.05x in other runs), up 1.12x: the same with more frames. The kicks of many frames are made by a thread beside the loop
+//     (dataplane/sender_unsafe.go), as a worker was one busy process while the other processor had time left: 1.33x down and 1.16x up in a paired
+//     run. The machine takes 4.6 ms for 1 MB down, 3.8 with nginx: 0.6 of these are our user space and 0.45
+//     more are interrupts. Of the user space (BenchmarkRelay, 48 us less 12 of its own) 7 us are copies, 4.5 verifying and 2.5
 //     computing checksums, 5 netstack's handling of segments, the rest headers, look-ups and its sender.
-//   - 64 KB with offloads on: 0.35x of nginx, as fast as with offloads off. The kernel's TCP hands 64 KB to veth in one sk_buff;
+//   - 64 KB with offloads on: 0.27x of nginx, as fast as with offloads off. The kernel's TCP hands 64 KB to veth in one sk_buff;
 //     AF_XDP knows frames of an MTU only, on both sides, and veth in native mode with a program takes no larger ones.
 //
-// The way to 3 us goes through netstack; these are estimates from the profiles, not measured, for patches of some ten lines
-// each. A map that checks its list of unacknowledged segments (protectedWriteList in snd.go, which its authors mean to
-// take out again) costs three look-ups or changes for each segment sent: 0.3 us a request. The receive queue and RTT without locks of
-// their own: 0.3 us. What was received read out of its frame, without a view between: 0.4 us. Segments are used again by the loop
-// (stack/spare.go) since 2026-11-27, 0.2 us, and keys of flows made without copies of addresses, 0.15 us.
+// The way to 3 us of user space: fewer turns, which cost 1.1 us with warm caches and up to 5 with cold ones (BenchmarkProxied by frames a turn:
+// 3, 12, 32: 3.3, 2.9, 2.6 us warm, 6.4, 3.7, 3.0 cold). What was received read out of its frame, without segment, packet and view between: 0.3 to
+// 0.4 us (an estimate from profiles, as the next). The receive queue and RTT without locks and floating point: 0.1 us.
 //
-// Client, backend and proxy share the processors of this machine, and numbers on veth compare candidates with one another: they do not
-// say what a network card would do. It needs root, nginx, HAProxy and wrk (`make bench` installs them).
+// A connection costs 7.1 us of the stack (BenchmarkConnection, 11 allocations), one to a backend with what its peer does 17.6
+// (BenchmarkDial, 32): of the latter a quarter is Connect, with two SHA-256, a port and a registration; 7 % a FIN that goes through
+// netstack's queue.
 package main

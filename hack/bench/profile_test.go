@@ -9,6 +9,7 @@ import (
 func TestClassify(t *testing.T) {
 	for stack, want := range map[string]string{
 		"internal/runtime/syscall/linux.Syscall6 < syscall.RawSyscall6 < ringroad/dataplane.wakeTX < ringroad/dataplane.(*Queue).Kick < ringroad/stack.(*link).kick < ringroad/stack.(*Stack).Flush < ringroad/proxy.(*Worker).Run":                                             stepSystem,
+		"internal/runtime/syscall/linux.Syscall6 < syscall.RawSyscall6 < ringroad/dataplane.senderCall < ringroad/dataplane.(*sender).send < ringroad/dataplane.(*sender).run":                                                                                                  stepSystem,
 		"internal/runtime/syscall/linux.Syscall6 < internal/runtime/syscall/linux.EpollWait < runtime.netpoll < runtime.findRunnable < runtime.schedule < runtime.park_m < runtime.mcall":                                                                                       stepWait,
 		"internal/runtime/syscall/linux.Syscall6 < syscall.read < ringroad/dataplane.(*Waiter).sleep < ringroad/stack.(*Stack).Sleep < ringroad/proxy.(*Worker).Run":                                                                                                            stepWait,
 		"ringroad/dataplane/checksum.sumBlocks < ringroad/dataplane/checksum.Checksum < ringroad/stack.(*link).intact < ringroad/stack.(*link).deliver < ringroad/stack.(*link).receive < ringroad/stack.(*Stack).Turn":                                                         stepInject,

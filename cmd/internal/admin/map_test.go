@@ -176,7 +176,7 @@ var calls = []call{
 	{"shutdown(SHUT_WR)", []string{"stack.Conn.CloseWrite"}, []string{"link_fins_merged_total"}, []string{"closed"}, nil},
 	{"close", []string{"stack.Conn.Close"}, []string{"clients_closed_total"}, []string{"closed", "last_ack"}, []string{"limits.keepalive_requests", "timeouts.keepalive"}},
 	{"close after SO_LINGER 0", []string{"stack.Conn.Abort"}, []string{"clients_aborted_total", "tcp_resets_sent_total"}, []string{"aborted"}, nil},
-	{"(sendto, for all of a turn)", []string{"stack.Stack.Flush", "dataplane.Queue.Kick"}, []string{"queue_kicks_total", "queue_kick_calls_total"}, []string{"kick"}, nil},
+	{"(sendto, for all of a turn)", []string{"stack.Stack.Flush", "dataplane.Queue.Kick"}, []string{"queue_kicks_total", "queue_kick_calls_total", "queue_kick_left_total"}, []string{"kick"}, nil},
 	{"(ppoll, when there is nothing to do)", []string{"dataplane.Waiter.Wait"}, []string{"loop_sleeps_total"}, nil, []string{"wait"}},
 }
 
