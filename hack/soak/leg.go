@@ -117,6 +117,9 @@ func (l *leg) play(binary string) (err error) {
 	if err != nil {
 		return fmt.Errorf("at first: %w", err)
 	}
+	for i := range fresh.goroutines[1:] {
+		fresh.goroutines[1+i] += 2 // a worker's queue on each side has a sender from its first kick on
+	}
 	l.say("warms up")
 	l.traffic(warmUp, nil)
 	warm, err := l.rest(fresh)
