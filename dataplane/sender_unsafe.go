@@ -10,7 +10,7 @@ import (
 
 // sender makes the kicks of many frames in copy mode on a thread of its own. There the kernel makes an sk_buff of each frame, copies
 // it, and on veth runs the peer's TCP, all inside the call: three quarters of a worker's time with bodies of 1 MB, which another
-// processor can take (1.1x to 1.6x of the requests/s on two).
+// processor can take (1.33x of the requests/s on two).
 //
 // The rings stay the loop's: it publishes descriptors and reaps, the sender makes the system calls alone. Two of them at a time
 // are serialised by the kernel (xs->mutex). Between the two stands one word, a futex. The loop publishes descriptors, and then asks; the

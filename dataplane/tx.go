@@ -84,9 +84,8 @@ func (q *Queue) Pending() int { return int(q.tx.pending()) }
 func (q *Queue) Unpublished() int { return int(q.tx.unpublished()) - q.continued }
 
 // Kick publishes what was submitted, wakes the kernel until it has taken all or takes no more, and reaps. What is left
-// then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time, or by the sender, to which it may leave all
-// of it. An error means that the
-// socket is of no use any more: [ErrInterfaceGone], or an errno nobody expects.
+// then ([Queue.Pending]) is sent by the next kick, for which [Waiter.Wait] returns in time, or by the sender, to which it may
+// leave all of it. An error means that the socket is of no use any more: [ErrInterfaceGone], or an errno nobody expects.
 func (q *Queue) Kick() error {
 	q.tx.submit()
 	q.continued, q.retry = 0, 0

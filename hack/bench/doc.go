@@ -33,7 +33,7 @@
 //
 //   - 64 connections, 1.11x of nginx (1.25x), in other quiet runs of the day 1.12x to 1.16x, in slow hours of the machine 1.23x to 1.31x. The
 //     machine takes 27.4 us a request with ringroad and 33.3 with nginx: with all of both processors used that were 1.22x. But 11 % are left
-//     over with ringroad and 2 % with nginx: whoever has all of the 64 requests works alone. Machine CPU minus direct is 0.62x. Yielding the processor
+//     over with ringroad and 2 % with nginx, presumably while one of the three processes has all of the 64 requests. Machine CPU minus direct is 0.62x. Yielding the processor
 //     after each small turn halves turns and kicks and takes 2 to 6 % of the CPU, and gains no requests (three runs, 0.98x to 1.01x).
 //   - User-space CPU is 3.9 us (5 us) at 64 connections, nginx's 3.2. BenchmarkProxied, the same in memory, takes 2.9 us with what it needs in
 //     the processor's caches and 4.7 to 5.2 us without, as a kick leaves them; it says what the lab cannot, whose runs differ by a fifth.
