@@ -76,6 +76,26 @@ func TestSenderIsStuckWhileTheLinkIsDown(t *testing.T) {
 	wantIdle(t, q)
 }
 
+// No other kick reaps what the sender has sent when the loop has no more to say.
+func TestSenderKeepsNoFrames(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q, s := w.openLeaving(), w.station(0)
+	waiter, err := NewWaiter([]*Queue{q})
+	must(t, err)
+	t.Cleanup(waiter.Close)
+	for range 100 {
+		burst(t, s, q, 0, senderFrames)
+		for q.Pending() > 0 {
+			waiter.Wait(-1)
+		}
+		must(t, q.Kick())
+		wantIdle(t, q)
+	}
+	if q.Stats().KickLeft == 0 {
+		t.Error("nothing was left to the sender")
+	}
+}
+
 func TestSenderOfARemovedInterface(t *testing.T) {
 	w := newWire(t, 1, 1)
 	q, s := w.openLeaving(), w.station(0)

@@ -91,6 +91,7 @@ func (q *Queue) Kick() error {
 	q.continued, q.retry = 0, 0
 	pending := q.tx.pending()
 	if pending == 0 {
+		q.Reap() // the sender has taken the last
 		return nil
 	}
 	q.stats.Kicks++

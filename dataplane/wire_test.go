@@ -296,7 +296,6 @@ func wantIdle(t testing.TB, q *Queue) {
 	t.Helper()
 	await(t, "all frames sent come back", func() bool {
 		must(t, q.Kick())
-		q.Reap()
 		return q.Levels().TX == 0
 	})
 	l, rx := q.Levels(), q.frames.rx

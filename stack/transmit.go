@@ -290,9 +290,7 @@ func (l *link) flush(now time.Duration) (next time.Duration, ok bool) {
 	// the free frames drains in a few rounds of the same turn.
 	for rounds := 0; ; rounds++ {
 		l.drain()
-		if l.Device.Pending() > 0 {
-			l.kick()
-		}
+		l.kick()
 		if l.backlog.empty() || rounds == 8 {
 			break
 		}
