@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"ringroad/dataplane"
@@ -137,7 +138,8 @@ const (
 type Segment struct {
 	From, To uint16 // ports
 	Flags    byte
-	Bytes    int // of payload
+	Bytes    int    // of payload
+	Acked    uint32 // the acknowledgment
 
 	next, stamp uint32 // the sequence number behind it, and its timestamp
 }
@@ -145,7 +147,7 @@ type Segment struct {
 func segmentOf(t header.TCP) Segment {
 	s := Segment{
 		From: t.SourcePort(), To: t.DestinationPort(), Flags: byte(t.Flags()), Bytes: len(t) - int(t.DataOffset()),
-		stamp: header.ParseTCPOptions(t.Options()).TSVal,
+		Acked: t.AckNumber(), stamp: header.ParseTCPOptions(t.Options()).TSVal,
 	}
 	s.next = t.SequenceNumber() + uint32(s.Bytes)
 	if s.Flags&(SYN|FIN) != 0 {
@@ -161,6 +163,7 @@ type Peer struct {
 	Port, To uint16 // its port, and the stack's
 	Seq, Ack uint32 // of what it sends next
 	Bare     bool   // it sends no options
+	Stopped  bool   // its clock of timestamps is
 
 	stamp, echo uint32 // its last timestamp, and the stack's
 	buffers     [2][512]byte
@@ -184,10 +187,23 @@ func (p *Peer) Take(s *Segment) (fresh bool) {
 	return fresh
 }
 
+// Finish makes the length and the checksums of a frame right, to which Send's was made longer.
+func Finish(frame []byte) {
+	ip := header.IPv4(frame[etherBytes:])
+	ip.SetTotalLength(uint16(len(ip)))
+	ip.SetChecksum(0)
+	ip.SetChecksum(^ip.CalculateChecksum())
+	t := header.TCP(ip[header.IPv4MinimumSize:])
+	t.SetChecksum(0)
+	t.SetChecksum(^checksum.Checksum(t, header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(t)))))
+}
+
 // Send returns the frame of the next segment, in memory that the one after the next
 // overwrites. SYN has the options of a usual client.
 func (p *Peer) Send(flags byte, data string) []byte {
-	p.stamp++
+	if !p.Stopped {
+		p.stamp++
+	}
 	p.last ^= 1
 	options := ""
 	if flags&SYN != 0 {
