@@ -220,41 +220,6 @@ func (l *link) write(o *outgoing) bool {
 	return true
 }
 
-// segment splits a large segment into TX frames as full as they may be,
-// the way tcp_gso_segment does in the kernel.
-func (l *link) segment(o *outgoing, mac *[6]byte) bool {
-	p := o.packet
-	ip, t := p.NetworkHeader().Slice(), p.TransportHeader().Slice()
-	size, most, v6 := p.Data().Size(), payloadLimit(p), ip[0]>>4 == header.IPv6Version
-	flags := header.TCPFlags(t[header.TCPFlagsOffset])
-	c := cursorAt(p, len(ip)+len(t)+o.sent)
-	for o.sent < size {
-		frame, b, ok := l.reserve()
-		if !ok {
-			return false
-		}
-		n := min(most, size-o.sent)
-		l.putEthernet(b, mac, v6)
-		packet := b[etherBytes : etherBytes+len(ip)+len(t)+n]
-		copy(packet, ip)
-		copy(packet[len(ip):], t)
-		c.read(packet[len(ip)+len(t):])
-		putLength(packet)
-		segment := header.TCP(packet[len(ip):])
-		segment.SetSequenceNumber(segment.SequenceNumber() + uint32(o.sent))
-		f := flags
-		if o.sent+n < size {
-			f &^= header.TCPFlagFin | header.TCPFlagPsh
-		}
-		segment.SetFlags(uint8(f))
-		l.submitTCP(frame, b, etherBytes+len(packet))
-		l.noteTail(o, packet)
-		o.sent += n
-	}
-	l.stats.TXSegmented++
-	return true
-}
-
 // reserve returns a free TX frame, after a kick if there is none.
 func (l *link) reserve() (dataplane.TXFrame, []byte, bool) {
 	f, b, ok := l.Device.Reserve()

@@ -9,3 +9,8 @@ var hasBlocks = cpu.X86.HasAVX2
 //
 //go:noescape
 func sumBlocks(p *byte, n int) uint64
+
+// copyBlocks copies n blocks from from to to, which do not overlap, and is sumBlocks of them.
+//
+//go:noescape
+func copyBlocks(to, from *byte, n int) uint64

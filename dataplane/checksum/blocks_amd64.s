@@ -38,3 +38,45 @@ block:
 	VZEROUPPER
 	MOVQ         AX, ret+16(FP)
 	RET
+
+// func copyBlocks(to, from *byte, n int) uint64
+//
+// It is sumBlocks with two stores.
+TEXT ·copyBlocks(SB), NOSPLIT, $0-32
+	MOVQ  to+0(FP), DI
+	MOVQ  from+8(FP), SI
+	MOVQ  n+16(FP), CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+
+block:
+	VMOVDQU (SI), Y4
+	VMOVDQU 32(SI), Y5
+	VMOVDQU Y4, (DI)
+	VMOVDQU Y5, 32(DI)
+	VPADDQ  Y4, Y0, Y0
+	VPADDQ  Y5, Y2, Y2
+	VPSRLQ  $32, Y4, Y4
+	VPSRLQ  $32, Y5, Y5
+	VPADDQ  Y4, Y1, Y1
+	VPADDQ  Y5, Y3, Y3
+	ADDQ    $64, SI
+	ADDQ    $64, DI
+	DECQ    CX
+	JNZ     block
+
+	VPADDQ       Y2, Y0, Y0
+	VPADDQ       Y3, Y1, Y1
+	VPSLLQ       $32, Y1, Y2
+	VPSUBQ       Y2, Y0, Y0
+	VPADDQ       Y1, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPADDQ       X1, X0, X0
+	VPSHUFD      $0xee, X0, X1
+	VPADDQ       X1, X0, X0
+	VMOVQ        X0, AX
+	VZEROUPPER
+	MOVQ         AX, ret+24(FP)
+	RET

@@ -20,6 +20,25 @@ func Checksum(b []byte, initial uint16) uint16 {
 		sum += sumBlocks(&b[0], n)
 		b = b[n*blockBytes:]
 	}
+	return finish(b, sum)
+}
+
+// Copy copies b to the beginning of to, which is as long at least and does not overlap, and is Checksum(b, initial). Bytes are
+// read once, and not where they were written: what is there may be long in coming into the cache.
+func Copy(to, b []byte, initial uint16) uint16 {
+	to = to[:len(b)]
+	sum := uint64(bits.ReverseBytes16(initial))
+	if hasBlocks && len(b) >= 2*blockBytes {
+		n := len(b) / blockBytes
+		sum += copyBlocks(&to[0], &b[0], n)
+		to, b = to[n*blockBytes:], b[n*blockBytes:]
+	}
+	copy(to, b)
+	return finish(b, sum)
+}
+
+// finish adds b to a sum of words in the other byte order, and puts it in order.
+func finish(b []byte, sum uint64) uint16 {
 	// A carry out of 64 bits counts as 1: 2^64 is 1 modulo 2^16-1. Added to what wrapped around, it does not carry again.
 	var carry uint64
 	for len(b) >= 32 {

@@ -1,6 +1,7 @@
 package checksum
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -24,13 +25,20 @@ func TestChecksumOfEveryLengthAndAlignment(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	b := make([]byte, 600)
 	for i := range b {
-		b[i] = byte(random.Uint32())
+		b[i] = byte(random.Uint32()) | 1
 	}
+	to := make([]byte, len(b)+1)
 	for offset := range 8 {
 		for n := range len(b) - 8 {
 			initial := uint16(random.Uint32())
-			if got, want := Checksum(b[offset:offset+n], initial), reference(b[offset:offset+n], initial); got != want {
+			from := b[offset : offset+n]
+			got, want := Checksum(from, initial), reference(from, initial)
+			if got != want {
 				t.Fatalf("%d bytes from %d on with %#x: %#x, want %#x", n, offset, initial, got, want)
+			}
+			clear(to)
+			if sum := Copy(to[7-offset:], from, initial); sum != want || !bytes.Equal(to[7-offset:][:n], from) || to[7-offset+n] != 0 {
+				t.Fatalf("%d bytes from %d on with %#x, copied: %#x, want %#x, and the same bytes", n, offset, initial, sum, want)
 			}
 		}
 	}
@@ -61,7 +69,7 @@ func TestChecksumWithAndWithoutBlocks(t *testing.T) {
 	if !hasBlocks {
 		t.Skip("no AVX2 (amd64 only): there are no vector instructions to compare with")
 	}
-	b := make([]byte, 5000)
+	b, to := make([]byte, 5000), make([]byte, 5000)
 	for i := range b {
 		b[i] = byte(i * i >> 3)
 	}
@@ -70,8 +78,8 @@ func TestChecksumWithAndWithoutBlocks(t *testing.T) {
 		for i := 0; i < n; i += 4 {
 			want += uint64(binary.LittleEndian.Uint32(b[i:]))
 		}
-		if got := sumBlocks(&b[0], n/blockBytes); got != want {
-			t.Fatalf("%d bytes: %#x, want %#x", n, got, want)
+		if got, copied := sumBlocks(&b[0], n/blockBytes), copyBlocks(&to[0], &b[0], n/blockBytes); got != want || copied != want {
+			t.Fatalf("%d bytes: %#x, and copied %#x, want %#x", n, got, copied, want)
 		}
 	}
 }
@@ -88,6 +96,9 @@ func FuzzChecksum(f *testing.F) {
 		if half := len(b) / 2 &^ 1; Combine(Checksum(b[:half], initial), Checksum(b[half:], 0)) != got {
 			t.Errorf("the sum of halves is another than %#x", got)
 		}
+		if to := make([]byte, len(b)); Copy(to, b, initial) != got || !bytes.Equal(to, b) {
+			t.Errorf("copied: %#x, want %#x", Copy(to, b, initial), got)
+		}
 		if len(b) >= IPv4Bytes && IPv4((*[IPv4Bytes]byte)(b)) != reference(b[:IPv4Bytes], 0) {
 			t.Errorf("as a header: %#x, want %#x", IPv4((*[IPv4Bytes]byte)(b)), reference(b[:IPv4Bytes], 0))
 		}
@@ -103,5 +114,26 @@ func BenchmarkChecksum(b *testing.B) {
 				Checksum(p, 1)
 			}
 		})
+	}
+}
+
+// BenchmarkCopy is a payload copied and summed, in one pass and in two, where it comes from and goes to being in the caches and
+// not.
+func BenchmarkCopy(b *testing.B) {
+	const n, stride = 1448, 2048
+	for _, frames := range []int{4, 64, 4096, 65536} {
+		from, to := make([]byte, frames*stride), make([]byte, frames*stride)
+		for name, f := range map[string]func(to, from []byte) uint16{
+			"one": func(to, from []byte) uint16 { return Copy(to, from, 1) },
+			"two": func(to, from []byte) uint16 { copy(to, from); return Checksum(to, 1) },
+		} {
+			b.Run(fmt.Sprint(name, "/", frames), func(b *testing.B) {
+				b.SetBytes(n)
+				for i := 0; b.Loop(); i++ {
+					at := i % frames * stride
+					f(to[at:at+n], from[at:at+n])
+				}
+			})
+		}
 	}
 }
