@@ -38,6 +38,9 @@ type Flow struct {
 	RemotePort, LocalPort uint16
 }
 
+// mapped is what an IPv4 address begins with.
+var mapped = [12]byte{10: 0xff, 11: 0xff}
+
 // Mark says that a flow is open.
 func (t *FlowTable) Mark(f *Flow) {
 	at := t.at(f)
@@ -124,12 +127,14 @@ func (t *FlowTable) at(f *Flow) int {
 func (o *steerFlood) hash(f *Flow) uint64 {
 	port := func(n uint16) uint64 { return uint64(bits.ReverseBytes16(n)) } // as it is in the packet
 	h := newSIP(o.Key[0], o.Key[1])
-	for _, word := range [...]uint64{
-		binary.LittleEndian.Uint64(f.Remote[:]), binary.LittleEndian.Uint64(f.Remote[8:]),
-		binary.LittleEndian.Uint64(f.Local[:]), binary.LittleEndian.Uint64(f.Local[8:]),
-		port(f.LocalPort)<<16 | port(f.RemotePort),
-	} {
-		h.add(word, 1)
+	if [12]byte(f.Local[:]) == mapped {
+		h.add(uint64(binary.LittleEndian.Uint32(f.Local[12:]))<<32|uint64(binary.LittleEndian.Uint32(f.Remote[12:])), 1)
+	} else {
+		for _, address := range [...]*[16]byte{&f.Remote, &f.Local} {
+			h.add(binary.LittleEndian.Uint64(address[:]), 1)
+			h.add(binary.LittleEndian.Uint64(address[8:]), 1)
+		}
 	}
+	h.add(port(f.LocalPort)<<16|port(f.RemotePort), 1)
 	return h.sum(3)
 }

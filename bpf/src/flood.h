@@ -44,7 +44,8 @@ static __always_inline void sip_word(struct sip *v, __u64 word)
 
 /*
  * SipHash-1-3 (Aumasson, Bernstein) of source, destination, source port and destination port as they are in the packet.
- * The input is always as long, so its last word is the ports and has no length in it. FlowTable in Go does the same.
+ * The input is always as long in a family, so its last word is the ports and has no length in it. FlowTable in Go does the
+ * same.
  */
 static __always_inline __u64 flow_hash(const __u64 key[2], const struct packet *p)
 {
@@ -56,10 +57,14 @@ static __always_inline __u64 flow_hash(const __u64 key[2], const struct packet *
 		key[1] ^ 0x7465646279746573ULL,
 	};
 
-	sip_word(&v, (__u64)src[1] << 32 | src[0]);
-	sip_word(&v, (__u64)src[3] << 32 | src[2]);
-	sip_word(&v, (__u64)dst[1] << 32 | dst[0]);
-	sip_word(&v, (__u64)dst[3] << 32 | dst[2]);
+	if (p->family == FAMILY_IPV4) {
+		sip_word(&v, (__u64)dst[3] << 32 | src[3]);
+	} else {
+		sip_word(&v, (__u64)src[1] << 32 | src[0]);
+		sip_word(&v, (__u64)src[3] << 32 | src[2]);
+		sip_word(&v, (__u64)dst[1] << 32 | dst[0]);
+		sip_word(&v, (__u64)dst[3] << 32 | dst[2]);
+	}
 	sip_word(&v, (__u64)p->dst.port << 16 | p->src.port);
 	v.c ^= 0xff;
 	for (int i = 0; i < 3; i++)
