@@ -72,14 +72,14 @@ static __attribute__((noinline)) __u32 cookie_hash(const struct packet *p, const
 	return v.a ^ v.b ^ v.c ^ v.d;
 }
 
-static __always_inline __u32 cookie_time(void)
+static __always_inline __u32 cookie_time(__u64 now)
 {
-	return bpf_ktime_get_ns() / COOKIE_STEP_NS & 0xff;
+	return now / COOKIE_STEP_NS & 0xff;
 }
 
 static __always_inline __u32 cookie_make(const struct packet *p, const struct cookie_settings *s, __u32 seq, __u32 mss)
 {
-	__u32 time = cookie_time();
+	__u32 time = cookie_time(bpf_ktime_get_ns());
 
 	return cookie_hash(p, s, COOKIE_OUTER << 8) + seq + (time << COOKIE_DATA_BITS) +
 	       ((cookie_hash(p, s, time | COOKIE_INNER << 8) + mss) & COOKIE_DATA_MASK);
@@ -87,14 +87,14 @@ static __always_inline __u32 cookie_make(const struct packet *p, const struct co
 
 /*
  * Whether an ACK with these numbers, in host byte order, completes a handshake that was answered with a cookie. Workers
- * judge by a time a little ahead of this one, and what they answered may be of that.
+ * judge by a time a little ahead of now, and what they answered may be of that.
  */
-static __always_inline bool cookie_valid(const struct packet *p, const struct cookie_settings *s, __u32 seq, __u32 ack)
+static __always_inline bool cookie_valid(const struct packet *p, const struct cookie_settings *s, __u32 seq, __u32 ack, __u64 now)
 {
 	__u32 v = ack - 1 - cookie_hash(p, s, COOKIE_OUTER << 8) - (seq - 1);
 	__u32 time = v >> COOKIE_DATA_BITS;
 
-	if (((cookie_time() + 1 - time) & 0xff) > COOKIE_MAX_AGE + 1)
+	if (((cookie_time(now) + 1 - time) & 0xff) > COOKIE_MAX_AGE + 1)
 		return false;
 	return ((v - cookie_hash(p, s, time | COOKIE_INNER << 8)) & COOKIE_DATA_MASK) < COOKIE_VALUES;
 }

@@ -106,7 +106,7 @@ static __always_inline bool may_complete_handshake(struct flood_cpu *cpu, const 
 	__u32 zero = 0;
 
 	s = bpf_map_lookup_elem(&cookies, &zero);
-	return s && cookie_valid(p, s, p->seq, p->ack) && TAKE(&cpu->acks, now, FLOOD_ACKS);
+	return s && cookie_valid(p, s, p->seq, p->ack, now) && TAKE(&cpu->acks, now, FLOOD_ACKS);
 }
 
 /* Whether a SYN of this flow was dropped lately; if not, it is now. */

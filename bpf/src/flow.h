@@ -72,7 +72,9 @@ static __always_inline enum verdict first_fragment(const struct fragment *key, c
 	__u64 seen;
 
 	if (!is_redirect(v)) {
-		bpf_map_delete_elem(&fragments, key);
+		/* Looking first spares a flood the lock of the bucket. */
+		if (bpf_map_lookup_elem(&fragments, key))
+			bpf_map_delete_elem(&fragments, key);
 		return v;
 	}
 	seen = (bpf_ktime_get_ns() & ~FRAGMENT_FILTER) | (p->filter ? FRAGMENT_FILTER : 0);
