@@ -73,7 +73,7 @@
 // the probability that its slot is in use; one of an open connection never finds it empty.
 //
 // A SYN to a listener passes, unless workers say that there are more than they can answer. Then so many a second pass, and
-// of the others those that are sent again: the first is dropped, and remembered by 16 bits of its hash ([DropFirstSYN]).
+// of the others those that are sent again: the first is dropped, and remembered by 12 bits of its hash ([DropFirstSYN]).
 //
 // # Not done here
 //

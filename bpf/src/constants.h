@@ -112,8 +112,11 @@
 /* A slot of the flow table has a byte for each worker: at most so many. */
 #define MAX_FLOW_BYTES 256
 
-/* Sets of four SYNs that are remembered: at 400,000 a second 99 of 100 are still there after one second. */
-#define SYN_SETS (1 << 19)
+/*
+ * Sets of five SYNs that are remembered: at 400,000 a second 98 of 100 are still there after one second. They take 2 MB: a
+ * flood looks at all of them, and with twice as much it waits for memory.
+ */
+#define SYN_SETS (1 << 18)
 
 /* One byte for each port of each family says which look-ups a segment to that port is worth. */
 #define FAMILY_IPV4 0

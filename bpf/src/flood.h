@@ -114,17 +114,17 @@ static __always_inline bool sent_again(const struct flood *f, const struct packe
 {
 	__u64 hash = flow_hash(f->key, p), *set, tags;
 	__u32 at = hash & (SYN_SETS - 1);
-	__u16 tag = hash >> 48;
+	__u64 tag = hash >> 52 ?: 1; /* an empty set has zeros */
 
 	set = bpf_map_lookup_elem(&syns, &at);
 	if (!set)
 		return true;
 	tags = *set;
-	for (int i = 0; i < 64; i += 16) {
-		if ((__u16)(tags >> i) == tag)
+	for (int i = 0; i < 60; i += 12) {
+		if ((tags >> i & 0xfff) == tag)
 			return true;
 	}
-	*set = tags << 16 | tag;
+	*set = tags << 12 | tag;
 	return false;
 }
 

@@ -221,7 +221,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } flows SEC(".maps");
 
-/* The SYNs that were dropped last: four tags of 16 bits a set, the youngest lowest. CPUs race for a set and may lose one. */
+/* The SYNs that were dropped last: five tags of 12 bits a set, the youngest lowest. CPUs race for a set and may lose one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
