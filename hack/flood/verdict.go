@@ -9,59 +9,91 @@ import (
 // What ringroad must do.
 const (
 	leastOfNginx = 1.0 // answers under the same flood
-	leastKept    = 95  // percent, under a tenth of it
+	leastKept    = 95  // percent, under a tenth of it; and of what the control leaves
 	mostGrowth   = 64  // MB
 )
+
+// mark is what a verdict comes to.
+type mark string
+
+const (
+	pass      mark = "pass"
+	fail      mark = "FAIL"
+	undecided mark = "open" // this machine cannot tell
+)
+
+// passIf is pass or fail.
+func passIf(ok bool) mark {
+	if ok {
+		return pass
+	}
+	return fail
+}
 
 // verdict is one of the things that ringroad must do.
 type verdict struct {
 	kind flood.Kind
-	pass bool
+	mark mark
 	text string
 }
 
-func (v verdict) String() string {
-	mark := "FAIL"
-	if v.pass {
-		mark = "pass"
+func (v verdict) String() string { return fmt.Sprintf("%s  %-8s  %s", v.mark, v.kind, v.text) }
+
+// control is the row that a tenth of a flood is compared with, and what it is; nil: there is none.
+func control(kind flood.Kind, rows []*row) (*row, string) {
+	for _, r := range rows {
+		switch {
+		case r.proxy == nginx && r.share == 10:
+			return r, "nginx under the same"
+		case r.flood == flood.Unknown && kind != flood.Unknown:
+			return r, "ringroad under as many frames of no protocol"
+		}
 	}
-	return fmt.Sprintf("%s  %-8s  %s", mark, v.kind, v.text)
+	return nil, ""
 }
 
 // judge says of the rows that there are what ringroad does of what it must.
 func judge(kind flood.Kind, rows []*row) (all []verdict) {
-	alone := ""
-	for _, r := range rows {
-		switch kept := r.median(measured.kept); {
-		case r.proxy == nginx && r.share == 10:
-			alone = fmt.Sprintf("; nginx keeps %.0f %%", kept)
-		case r.flood == flood.Unknown && kind != flood.Unknown:
-			alone = fmt.Sprintf("; with as many frames of no protocol it keeps %.0f %%", kept)
-		}
-	}
-	say := func(pass bool, format string, args ...any) {
-		all = append(all, verdict{kind, pass, fmt.Sprintf(format, args...)})
+	say := func(m mark, format string, args ...any) {
+		all = append(all, verdict{kind, m, fmt.Sprintf(format, args...)})
 	}
 	for _, r := range rows {
 		switch {
 		case r.proxy != ringroad || r.flood != kind:
 		case r.share == 1:
-			// Of one round each: what else runs on the machine changes from round to round.
-			ratios := make([]float64, len(r.rounds))
-			for i := range ratios {
-				ratios[i] = r.rounds[i].under / rows[0].rounds[i].under
-			}
-			of := median(ratios)
-			say(of >= leastOfNginx, "the same flood: %.2f of the answers that nginx gives, at least %.2f", of, leastOfNginx)
+			of := ratio(r, rows[0], func(m measured) float64 { return m.under })
+			say(passIf(of >= leastOfNginx), "the same flood: %.2f of the answers that nginx gives, at least %.2f", of, leastOfNginx)
 		case r.share == 10:
 			kept := r.median(measured.kept)
-			say(kept >= leastKept, "a tenth of it: %.0f %% of its own answers, at least %d %%%s", kept, leastKept, alone)
+			plain := passIf(kept >= leastKept)
+			c, name := control(kind, rows)
+			if c == nil {
+				say(plain, "a tenth of it: %.0f %% of its own answers, at least %d %%", kept, leastKept)
+				break
+			}
+			alone := c.median(measured.kept)
+			if plain == fail && alone < leastKept {
+				plain = undecided // the sender alone takes as much
+			}
+			say(plain, "a tenth of it: %.0f %% of its own answers, at least %d %%", kept, leastKept)
+			of := 100 * ratio(r, c, measured.kept)
+			say(passIf(of >= leastKept), "a tenth of it: %.0f %% of what the control leaves, at least %d %%; %s keeps %.0f %%", of, leastKept, name, alone)
 		default:
 			n, of := r.opened()
-			say(n == of, "the fastest: %d of %d new connections are served", n, of)
+			say(passIf(n == of), "the fastest: %d of %d new connections are served", n, of)
 			growth := r.median(func(m measured) float64 { return m.memoryAfter - m.memoryBefore })
-			say(growth <= mostGrowth, "the fastest: %.0f MB more memory, at most %d MB", growth, mostGrowth)
+			say(passIf(growth <= mostGrowth), "the fastest: %.0f MB more memory, at most %d MB", growth, mostGrowth)
 		}
 	}
 	return all
+}
+
+// ratio is the median of what f says of r by what it says of other. Of one round each: what else runs on the machine changes from round to
+// round.
+func ratio(r, other *row, f func(m measured) float64) float64 {
+	ratios := make([]float64, len(r.rounds))
+	for i := range ratios {
+		ratios[i] = f(r.rounds[i]) / f(other.rounds[i])
+	}
+	return median(ratios)
 }

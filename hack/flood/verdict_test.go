@@ -1,0 +1,51 @@
+package main
+
+import (
+	"slices"
+	"testing"
+
+	"ringroad/hack/lab/flood"
+)
+
+// A tenth of a flood is judged by what is left without it, unless the control leaves too little to tell, and always by the control.
+func TestVerdictsOnATenth(t *testing.T) {
+	kept := func(percent ...float64) (all []measured) {
+		for _, p := range percent {
+			all = append(all, measured{before: 1000, under: 10 * p})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name            string
+		kind            flood.Kind
+		control         *row
+		flood           []float64
+		plain, compared mark
+	}{
+		{name: "both keep all", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(99, 98, 97)},
+			flood: []float64{98, 97, 96}, plain: pass, compared: pass},
+		{name: "the flood alone takes more", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(99, 98, 97)},
+			flood: []float64{80, 81, 82}, plain: fail, compared: fail},
+		{name: "the control takes as much", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(60, 80, 100)},
+			flood: []float64{60, 79, 99}, plain: undecided, compared: pass},
+		{name: "the control takes much, the flood more", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(80, 80, 80)},
+			flood: []float64{70, 70, 70}, plain: undecided, compared: fail},
+		{name: "requests, against nginx", kind: httpFlood, control: &row{proxy: nginx, flood: httpFlood, share: 10, rounds: kept(88, 88, 88)},
+			flood: []float64{86, 86, 86}, plain: undecided, compared: pass},
+		{name: "without a control", kind: httpFlood, flood: []float64{86, 86, 86}, plain: fail},
+	} {
+		rows := []*row{{proxy: ringroad, flood: c.kind, share: 10, rounds: kept(c.flood...)}}
+		want := []mark{c.plain}
+		if c.control != nil {
+			rows = append(rows, c.control)
+			want = append(want, c.compared)
+		}
+		var got []mark
+		for _, v := range judge(c.kind, rows) {
+			got = append(got, v.mark)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", c.name, got, want)
+		}
+	}
+}
