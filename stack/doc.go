@@ -67,6 +67,8 @@
 //     data that it left with (probe.go).
 //   - It does not see what is lost within a large segment, or lost a second time, and keeps new
 //     data back while it looks for losses (sack.go).
+//   - After a time-out it sends a packet or two of what was lost, and waits for the next one
+//     (timeout.go).
 //   - Its CUBIC hardly lets a small window grow, and shrinks one twice for a loss (congestion.go).
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).

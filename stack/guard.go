@@ -120,7 +120,7 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 	if count == nil && l.suspects(s) && l.intact(s) {
 		l.judgeRecovery(s, ep)
 	}
-	if count == nil && !opening && flags&(rst|syn|ack) == ack {
+	if count == nil && !opening && flags&(rst|syn|ack) == ack && (n.timedOut || sackBlocks(s.tcp) != nil) {
 		l.markSACKed(s, ep)
 	}
 	if count == nil || !l.intact(s) {
@@ -140,6 +140,7 @@ type numbers struct {
 	window       uint32 // RCV.WND; valid iff it is a handshake
 	stamp        uint32 // TS.Recent (RFC 7323 4.3); valid iff stamped
 	stamped      bool
+	timedOut     bool // the connection recovers from a time-out
 }
 
 // numbersOf looks into ep, under its lock; ok is false when there is no connection and
@@ -152,6 +153,9 @@ func numbersOf(ep *tcp.Endpoint) (n numbers, ok bool) {
 		n.una, n.sent = uint32(snd.state.SndUna), uint32(snd.state.SndNxt)
 		n.offered = 0xffff << snd.state.SndWndScale
 		n.acknowledged = uint32(snd.state.MaxSentAck)
+		if c, ok := connectionOf(ep); ok {
+			n.timedOut = c.timedOut()
+		}
 		return n, true
 	}
 	if h, ok := handshakeOf(ep); ok {

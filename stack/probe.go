@@ -72,9 +72,11 @@ func prepareProbe(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	c, ok := connectionOf(ep)
-	if snd, also := senderOf(ep); !ok || !also || !snd.probe.due() {
+	snd, also := senderOf(ep)
+	if !ok || !also || !snd.probe.due() {
 		return // netstack has only marked the timer as disabled, or as due later
 	}
+	snd.cubic() // a time-out may follow
 	var before, last *netSegment
 	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {
 		before, last = last, g

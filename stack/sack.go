@@ -22,10 +22,10 @@ import (
 // netstack sees the acknowledgment, as in tcp_match_skb_to_sack of the kernel, and the
 // time of the latest that arrived is noted as in tcp_rack_advance.
 
-// markSACKed prepares ep for the SACK blocks of s.
+// markSACKed prepares ep for s, which has SACK blocks, or comes after a time-out.
 func (l *link) markSACKed(s *segment, ep *tcp.Endpoint) {
 	blocks := sackBlocks(s.tcp)
-	if len(blocks) == 0 || !l.intact(s) {
+	if !l.intact(s) {
 		return
 	}
 	ep.LockUser()
@@ -45,6 +45,10 @@ func (l *link) markSACKed(s *segment, ep *tcp.Endpoint) {
 			l.markBlock(&c, b)
 			sacked = append(sacked, b)
 		}
+	}
+	if c.timedOut() && !l.stack.tcp.NoRACK {
+		l.goOn(&c, s.tcp, sacked)
+		return
 	}
 	c.settle(sacked)
 }

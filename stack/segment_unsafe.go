@@ -305,6 +305,7 @@ type internals struct {
 	minRTT            *time.Duration
 	rtt               *tcp.TCPRTTState
 	resend, probe     *senderTimer
+	writeNext         **netSegment
 	firstResent       *tcpip.MonotonicTime
 	lastACK           *tcpip.MonotonicTime
 	sack              *tcp.SACKInfo // what is sent in SACK options
@@ -321,6 +322,7 @@ func (c *connection) internals() internals {
 		rtt:               (*tcp.TCPRTTState)(unsafe.Add(snd, rttField.Offset+rttStateField.Offset)),
 		resend:            (*senderTimer)(unsafe.Add(snd, resendField.Offset)),
 		probe:             (*senderTimer)(unsafe.Add(snd, probeField.Offset)),
+		writeNext:         (**netSegment)(unsafe.Add(snd, writeNextField.Offset)),
 		firstResent:       (*tcpip.MonotonicTime)(unsafe.Add(snd, firstResentField.Offset)),
 		lastACK:           (*tcpip.MonotonicTime)(unsafe.Add(c.receive.rcv, lastACKField.Offset)),
 		sack:              sackOf(c.endpoint),
@@ -339,6 +341,16 @@ func sackOf(ep *tcp.Endpoint) *tcp.SACKInfo {
 // gsoOf is how the segments of ep are split, whose lock is held.
 func gsoOf(ep *tcp.Endpoint) *netstack.GSO {
 	return (*netstack.GSO)(unsafe.Add(unsafe.Pointer(ep), gsoField.Offset))
+}
+
+// scoreboardOf is what was selectively acknowledged of what ep sent.
+func scoreboardOf(ep *tcp.Endpoint) *tcp.SACKScoreboard {
+	return *(**tcp.SACKScoreboard)(unsafe.Add(unsafe.Pointer(ep), scoreboardField.Offset))
+}
+
+// lossDetectionOf is whether ep has RACK find what is lost.
+func lossDetectionOf(ep *tcp.Endpoint) *tcpip.TCPRecovery {
+	return (*tcpip.TCPRecovery)(unsafe.Add(unsafe.Pointer(ep), lossDetectionField.Offset))
 }
 
 // scoreboardSMSS is the size of full segments by which the scoreboard of ep judges what is lost.
@@ -437,6 +449,7 @@ var (
 	gsoField               = typedField[netstack.GSO](reflect.TypeFor[tcp.Endpoint](), "gso")
 	sackField              = typedField[tcp.SACKInfo](reflect.TypeFor[tcp.Endpoint](), "sack")
 	zeroWindowProbingField = fieldOf(senderField.Type.Elem(), "zeroWindowProbing", reflect.Bool)
+	lossDetectionField     = typedField[tcpip.TCPRecovery](reflect.TypeFor[tcp.Endpoint](), "tcpRecovery")
 	firstResentField       = fieldOf(senderField.Type.Elem(), "firstRetransmittedSegXmitTime", reflect.Struct)
 	probeOutField          = fieldOf(rackField.Type, "tlpRxtOut", reflect.Bool)
 	lastACKField           = fieldOf(receiverField.Type.Elem(), "lastRcvdAckTime", reflect.Struct)
