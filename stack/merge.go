@@ -38,7 +38,8 @@ type merge struct {
 	bytes    int           // payload bytes so far
 	pieces   [][]byte      // those of them that are still in frames
 	pending  int           // their bytes
-	data     buffer.Buffer // those before
+	view     *buffer.View  // of those before, the ones of the last batch, with room for more; nil: none
+	data     buffer.Buffer // the ones before these
 }
 
 // tcp is the header of the merged segment.
@@ -50,6 +51,7 @@ func (l *link) add(m *merge, s *segment) {
 	m.bytes += len(s.payload)
 	if l.joined != nil { // memory of netstack's already
 		m.collect()
+		m.close()
 		_ = m.data.Append(l.viewOf(s.payload)) // cannot fail
 		return
 	}
@@ -57,17 +59,30 @@ func (l *link) add(m *merge, s *segment) {
 	m.pending += len(s.payload)
 }
 
-// collect copies what is still in frames.
+// collect copies what is still in frames, first into the room that the memory of the last batch has: Buffer.Append would copy it
+// there once more.
 func (m *merge) collect() {
-	if m.pending == 0 {
-		return
-	}
-	v := newView(m.pending)
 	for _, p := range m.pieces {
-		_, _ = v.Write(p) // cannot fail
+		for len(p) > 0 {
+			if m.view.Full() { // or nil
+				m.close()
+				m.view = newView(m.pending)
+			}
+			n := min(len(p), m.view.AvailableSize())
+			_, _ = m.view.Write(p[:n]) // cannot fail
+			p = p[n:]
+			m.pending -= n
+		}
 	}
-	_ = m.data.Append(v) // cannot fail
-	m.pieces, m.pending = m.pieces[:0], 0
+	m.pieces = m.pieces[:0]
+}
+
+// close adds what collect has copied to the data.
+func (m *merge) close() {
+	if m.view != nil {
+		_ = m.data.Append(m.view) // cannot fail
+		m.view = nil
+	}
 }
 
 // mergeSegment merges s into its flow's open segment, or opens one. It reports
@@ -177,6 +192,7 @@ func (l *link) flushMerge(i int) {
 	l.merges[last] = m // for the next one
 	l.merges = l.merges[:last]
 	m.collect()
+	m.close()
 	if !l.enterMerged(m) {
 		l.noteTwice(m.endpoint, seqnum.Value(m.tcp().SequenceNumber()), m.bytes, func() bool { return true })
 		p := m.packet()
