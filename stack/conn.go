@@ -137,19 +137,14 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	if c.closed {
 		return 0, ErrClosed
 	}
-	if !c.numbered {
-		c.first, c.numbered = begin(c.endpoint.(*tcp.Endpoint))
-	}
+	c.begin()
 	r := &c.stack.reader
 	for n < len(p) {
 		if c.writeShort(p[n:]) {
 			n = len(p)
 			break
 		}
-		if !c.probed {
-			c.probed = true
-			probeByPackets(c.endpoint.(*tcp.Endpoint))
-		}
+		c.probeByPackets()
 		if k := c.writeLong(p[n:]); k > 0 {
 			n += k
 			continue
@@ -169,6 +164,20 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		c.stack.watch(c)
 	}
 	return n, err
+}
+
+// begin notes where the first byte written is.
+func (c *Conn) begin() {
+	if !c.numbered {
+		c.first, c.numbered = begin(c.endpoint.(*tcp.Endpoint))
+	}
+}
+
+func (c *Conn) probeByPackets() {
+	if !c.probed {
+		c.probed = true
+		probeByPackets(c.endpoint.(*tcp.Endpoint))
+	}
 }
 
 // fail remembers a fatal error.

@@ -14,7 +14,8 @@
 //     through the queue of its endpoint (atonce.go). All fill receive buffers, and notifications append connections
 //     to the [Poller]'s ready list (poller.go).
 //  5. The loop drains the ready list: [Conn.Read], [Conn.Write] until
-//     [ErrWouldBlock] (conn.go).
+//     [ErrWouldBlock] (conn.go), and [Conn.MoveTo] for bytes that it need not see
+//     (move.go).
 //  6. netstack's segments are written once, headers and payload, straight into
 //     TX frames (transmit.go), and what fits in one of them without netstack's
 //     writing it first (established_out.go); pure ACKs are held for a moment
@@ -28,6 +29,7 @@
 //	accept4(SOCK_NONBLOCK)          Listener.Accept
 //	connect, EINPROGRESS            Stack.Connect
 //	read, write                     Conn.Read, Conn.Write
+//	splice                          Conn.MoveTo
 //	getsockopt(SO_ERROR)            Conn.Err
 //	shutdown(SHUT_WR)               Conn.CloseWrite
 //	close                           Conn.Close

@@ -115,3 +115,6 @@ func each(ep *tcp.Endpoint, f func(path string, v reflect.Value)) {
 	}
 	walk("", reflect.ValueOf(ep))
 }
+
+// ReceiveMemory is what received segments take of the memory of c.
+func (c *Conn) ReceiveMemory() int64 { return receiveMemory(c.endpoint.(*tcp.Endpoint)) }

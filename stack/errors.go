@@ -12,6 +12,7 @@ import (
 // gives in the same place.
 var (
 	ErrWouldBlock = errors.New("operation would block")       // EAGAIN
+	ErrFull       = errors.New("send buffer is full")         // EAGAIN, of the connection that is written
 	ErrReset      = errors.New("connection reset by peer")    // ECONNRESET
 	ErrRefused    = errors.New("connection refused")          // ECONNREFUSED
 	ErrTimeout    = errors.New("connection timed out")        // ETIMEDOUT

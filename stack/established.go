@@ -75,12 +75,13 @@ func (c *Conn) readShort(p []byte) int {
 		return 0
 	}
 	copy(p, b)
-	if emptyReceiveQueue(ep, s, n) {
+	memory := popReceived(ep, s)
+	c.stack.spares.free(s)
+	if noteRead(ep, n, memory) {
 		if k, ok := connectionOf(ep); ok {
 			sendACK(k.snd)
 		}
 	}
-	c.stack.spares.free(s)
 	return n
 }
 

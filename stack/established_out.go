@@ -84,12 +84,16 @@ func (c *Conn) writeLong(p []byte) int {
 	}
 	v := newView(n)
 	_, _ = v.Write(p[:n]) // cannot fail
-	s := segmentWith(packetWith(v))
-	s.id, s.rcvdTime = ep.ID, c.stack.clock.NowMonotonic()
-	k.sendBuffer().SndBufUsed += n
-	k.pushUnacknowledged(s)
-	sendData(ep, s)
+	k.queueLong(segmentWith(packetWith(v)), c.stack.clock.NowMonotonic())
 	return n
+}
+
+// queueLong puts s, which has its packet, into the send buffer, and sends what may leave.
+func (c *connection) queueLong(s *netSegment, now tcpip.MonotonicTime) {
+	s.id, s.rcvdTime = c.endpoint.ID, now
+	c.sendBuffer().SndBufUsed += s.pkt.Data().Size()
+	c.pushUnacknowledged(s)
+	sendData(c.endpoint, s)
 }
 
 // sends reports whether n bytes may leave now, in one segment, as sender.sendData and

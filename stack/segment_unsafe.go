@@ -375,25 +375,40 @@ func queued(ep *tcp.Endpoint) bool {
 	return *head != nil
 }
 
+// receiveQueueOf is what ep, whose lock is held, has received and was not read.
+func receiveQueueOf(ep *tcp.Endpoint) *segmentList {
+	return (*segmentList)(unsafe.Add(unsafe.Pointer(ep), receiveQueueField.Offset))
+}
+
 // onlySegment is the segment in the receive queue of ep, whose lock is held; nil if there
 // is none, or more than one.
 func onlySegment(ep *tcp.Endpoint) *netSegment {
-	list := (*[2]*netSegment)(unsafe.Add(unsafe.Pointer(ep), receiveQueueField.Offset)) // head, tail
-	if list[0] != list[1] {
+	list := receiveQueueOf(ep)
+	if list.head != list.tail {
 		return nil
 	}
-	return list[0]
+	return list.head
 }
 
-// emptyReceiveQueue removes the segment that onlySegment returned, of which n bytes were
-// read. It reports whether the peer should be told that the window is open again. The
-// caller decides when the segment's reference goes.
-func emptyReceiveQueue(ep *tcp.Endpoint, s *netSegment, n int) (update bool) {
-	*(*[2]*netSegment)(unsafe.Add(unsafe.Pointer(ep), receiveQueueField.Offset)) = [2]*netSegment{}
+// popReceived removes the first segment of the receive queue, s, and returns the memory that goes with its reference.
+func popReceived(ep *tcp.Endpoint, s *netSegment) (memory int) {
+	list := receiveQueueOf(ep)
+	if list.head = s.next(); list.head == nil {
+		list.tail = nil
+	} else {
+		list.head.segmentEntry[1] = nil
+	}
+	s.segmentEntry = [2]unsafe.Pointer{}
+	return int(unsafe.Sizeof(*s)) + s.dataMemSize
+}
+
+// noteRead notes that n bytes were read of what ep has received, and memory was given back. It reports whether the peer
+// should be told that the window is open again.
+func noteRead(ep *tcp.Endpoint, n, memory int) (update bool) {
 	mu := (*gsync.Mutex)(unsafe.Add(unsafe.Pointer(ep), receiveMutexField.Offset))
 	mu.Lock()
 	ep.RcvBufUsed -= n
-	crossed, above := windowCrossed(ep, int(unsafe.Sizeof(*s))+s.dataMemSize, int(ep.SocketOptions().GetReceiveBufferSize()))
+	crossed, above := windowCrossed(ep, memory, int(ep.SocketOptions().GetReceiveBufferSize()))
 	mu.Unlock()
 	return crossed && above
 }
