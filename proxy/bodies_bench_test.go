@@ -45,6 +45,7 @@ type bodyWire struct {
 	frames  [2048][2048]byte // that come in, used in turn as those of a UMEM are
 	next    int
 	spent   time.Duration // by the peers
+	sent    int           // frames that the stack sent
 }
 
 // bodyPeer is one end of a connection.
@@ -153,6 +154,7 @@ func (w *bodyWire) run(b *testing.B) {
 	w.servers, w.peers = map[uint16]*bodyPeer{}, make([]bodyPeer, bodyClients)
 	before := time.Duration(0)
 	w.Sent = func(t stacktest.Segment) {
+		w.sent++
 		if t.To == backend {
 			p := w.servers[t.From]
 			if p == nil {
@@ -189,7 +191,7 @@ func (w *bodyWire) run(b *testing.B) {
 		p.received, p.unanswered = 0, 0
 		switch w.answers++; w.answers {
 		case warm:
-			before = processorTime() - w.spent
+			before, w.sent = processorTime()-w.spent, 0
 			b.ResetTimer()
 		case warm + b.N:
 			worker.Stop()
@@ -206,4 +208,5 @@ func (w *bodyWire) run(b *testing.B) {
 	b.ReportAllocs()
 	worker.Run()
 	b.ReportMetric(float64(processorTime()-w.spent-before)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(w.sent)/float64(b.N), "frames/op")
 }

@@ -71,7 +71,8 @@
 //
 // # Buffers and copies
 //
-// Bytes are read into the buffer that they are written from, except for heads,
+// Of a large body that leaves as it comes the memory that it was received in is handed on from
+// connection to connection (flow.hand). Other bytes are read into the buffer that they are written from, except for heads,
 // which are serialised anew, and chunked bodies, which are decoded and chunked
 // again. A head goes into the buffer in front of the first bytes of its body, so
 // that both leave with one Write; a short body that has not come yet is waited for, as

@@ -65,25 +65,40 @@ func (f *flow) space(w *Worker) bool {
 // budget is used up. floor is the first byte of in that may be overwritten. exact
 // tells that what follows the body must stay in the connection.
 //
-// It returns how many bytes it read from src. One of bad and err may be set: bad
+// A large body that leaves as it comes it hands on to dst, with what out holds before it, where that can be done; nil: nothing
+// can be written yet.
+//
+// It returns how many bytes it read from src, and wrote to dst. One of bad and err may be set: bad
 // when the body is malformed, err when src failed; a premature end is
 // io.ErrUnexpectedEOF.
-func (f *flow) fill(w *Worker, src *peer, in *buffer, floor int, exact bool, budget *int) (read int, bad *http1.Error, err error) {
+func (f *flow) fill(w *Worker, src, dst *peer, in *buffer, floor int, exact bool, budget *int) (read, written int, bad *http1.Error, err error) {
 	for {
 		if bad := f.decode(w, in, floor); bad != nil || f.complete {
-			return read, bad, nil
+			return read, written, bad, nil
 		}
-		if in.len() > 0 || !src.readable || *budget <= 0 || !f.space(w) {
-			return read, nil, nil
+		if in.len() > 0 || !src.readable || *budget <= 0 {
+			return read, written, nil, nil
 		}
 		if w.congested {
 			w.stats.Congestions++
 			*budget = 0
-			return read, nil, nil
+			return read, written, nil, nil
+		}
+		straight := f.straight()
+		if straight && dst != nil {
+			if n, k := f.hand(src, dst, *budget); n > 0 {
+				read += n
+				written += k
+				*budget -= n
+				continue
+			}
+		}
+		if !f.space(w) || straight && f.waits(dst) && f.out.len() > 0 {
+			return read, written, nil, nil
 		}
 		var n int
-		if f.straight() {
-			n, bad, err = f.readStraight(src, exact)
+		if straight {
+			n, bad, err = f.readStraight(src, dst, exact)
 		} else {
 			n, err = w.readInto(in, src, floor)
 		}
@@ -91,20 +106,41 @@ func (f *flow) fill(w *Worker, src *peer, in *buffer, floor int, exact bool, bud
 		*budget -= n
 		switch {
 		case bad != nil:
-			return read, bad, nil
+			return read, written, bad, nil
 		case err == nil:
 		case err == stack.ErrWouldBlock:
-			return read, nil, nil
+			return read, written, nil, nil
 		case err == io.EOF:
 			if f.body.EOF() != nil {
-				return read, nil, io.ErrUnexpectedEOF
+				return read, written, nil, io.ErrUnexpectedEOF
 			}
 			f.finish()
-			return read, nil, nil
+			return read, written, nil, nil
 		default:
-			return read, nil, err
+			return read, written, nil, err
 		}
 	}
+}
+
+// hand has src hand body bytes on to dst, as many as budget permits.
+func (f *flow) hand(src, dst *peer, budget int) (read, written int) {
+	most := max(budget, stack.MoveBytes)
+	if f.body.Framing() == http1.FramingLength {
+		most = int(min(int64(most), f.body.Remaining()))
+	}
+	if !dst.writable || most < stack.MoveBytes {
+		return 0, 0
+	}
+	read, written = src.move(dst, &f.out, most)
+	f.body.Skip(read)
+	f.moved += uint64(read)
+	return read, written
+}
+
+// waits tells whether the rest of a straight body is better left in the connection, to be handed on, because dst takes nothing
+// for now, and the rest does not fit into out.
+func (f *flow) waits(dst *peer) bool {
+	return dst != nil && !dst.writable && (f.body.Framing() != http1.FramingLength || f.body.Remaining() > int64(f.out.room()))
 }
 
 // decode moves what in holds of the body to out.
@@ -160,8 +196,11 @@ func (f *flow) finish() {
 }
 
 // readStraight reads body bytes into out.
-func (f *flow) readStraight(src *peer, exact bool) (n int, bad *http1.Error, err error) {
+func (f *flow) readStraight(src, dst *peer, exact bool) (n int, bad *http1.Error, err error) {
 	p := f.out.b[f.out.w:]
+	if f.waits(dst) {
+		p = p[:minRoom] // so that dst is waited for
+	}
 	if f.body.Framing() == http1.FramingLength {
 		// One byte more shows whether something follows the body.
 		limit := f.body.Remaining()

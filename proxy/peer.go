@@ -72,6 +72,25 @@ func (p *peer) write(b *buffer) (int, error) {
 	return n, err
 }
 
+// move hands on at most so many of the bytes that have come to dst, behind what b holds, without a copy; 0: it could not.
+func (p *peer) move(dst *peer, b *buffer, most int) (read, written int) {
+	n, err := p.conn.MoveTo(dst.conn, b.pending(), most)
+	if n > 0 {
+		p.stats.Reads++
+		dst.stats.Writes++
+		written = b.len() + n
+		b.take(b.len(), 0)
+	}
+	switch err {
+	case stack.ErrWouldBlock:
+		p.readable = false
+	case stack.ErrFull:
+		dst.writable = false
+		*dst.full++
+	}
+	return n, written
+}
+
 // wait keeps t armed for kind as long as the wait is on, from the last progress.
 func (w *Worker) wait(t *timer, kind wait, on, progress bool) {
 	w.waitFor(w.timeouts[kind], t, kind, on, progress)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"time"
 
 	"ringroad/stack"
 )
@@ -23,7 +24,12 @@ func (x *exchange) pumpRequest(p *progress) {
 	if !f.complete {
 		budget := s.budget
 		before := f.moved
-		n, bad, err := f.fill(w, &s.peer, &s.in, x.floor, true, &s.budget)
+		var dst *peer
+		if x.backend.connected {
+			dst = &x.backend.peer
+		}
+		began := x.clock()
+		n, handed, bad, err := f.fill(w, &s.peer, dst, &s.in, x.floor, true, &s.budget)
 		w.stats.ClientBytesIn += uint64(n)
 		if s.budget <= 0 && budget > 0 {
 			w.resume(s)
@@ -40,6 +46,9 @@ func (x *exchange) pumpRequest(p *progress) {
 			if f.complete {
 				x.follower.Step(Step{Kind: StepFed})
 			}
+		}
+		if handed > 0 {
+			x.sentOn(handed, began, p)
 		}
 		p.other = p.other || f.complete || f.moved != before
 		switch {
@@ -70,15 +79,7 @@ func (x *exchange) send(p *progress) {
 	if f.out.len() > 0 && (x.req.Expect100 || !x.gathers(f)) { // who expects 100 sends no body before it
 		began := x.clock()
 		n, err := b.write(&f.out)
-		w.stats.BackendBytesOut += uint64(n)
-		x.toBackend += uint64(n)
-		if n > 0 {
-			x.touched = true
-			p.toBackend = true
-		}
-		if x.follower != nil {
-			x.follower.Step(Step{Kind: StepWritten, Conn: b.conn, Began: began, Bytes: n, Left: f.out.len()})
-		}
+		x.sentOn(n, began, p)
 		if err != nil {
 			x.refused(err)
 			return
@@ -90,6 +91,20 @@ func (x *exchange) send(p *progress) {
 			x.sent, x.times.sent = true, w.now
 			p.other = true
 		}
+	}
+}
+
+// sentOn accounts for n bytes written to the backend.
+func (x *exchange) sentOn(n int, began time.Duration, p *progress) {
+	b := x.backend
+	b.worker.stats.BackendBytesOut += uint64(n)
+	x.toBackend += uint64(n)
+	if n > 0 {
+		x.touched = true
+		p.toBackend = true
+	}
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepWritten, Conn: b.conn, Began: began, Bytes: n, Left: x.request.out.len()})
 	}
 }
 

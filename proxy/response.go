@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"time"
 
 	"ringroad/proxy/http1"
 	"ringroad/stack"
@@ -33,14 +34,7 @@ func (x *exchange) pumpResponse(p *progress) {
 	if f.out.len() > 0 && s.writable && (!x.hasResp || !x.gathers(f)) {
 		began := x.clock()
 		n, err := s.write(&f.out)
-		x.written += uint64(n)
-		w.stats.ClientBytesOut += uint64(n)
-		if n > 0 {
-			p.toClient = true
-		}
-		if x.follower != nil {
-			x.follower.Step(Step{Kind: StepWritten, Client: true, Conn: s.conn, Began: began, Bytes: n, Left: f.out.len()})
-		}
+		x.answered(n, began, p)
 		if err != nil {
 			x.fail(Error{Source: Client, Phase: PhaseDeliver, Err: err})
 			return
@@ -51,6 +45,19 @@ func (x *exchange) pumpResponse(p *progress) {
 		if f.complete {
 			x.over()
 		}
+	}
+}
+
+// answered accounts for n bytes written to the client.
+func (x *exchange) answered(n int, began time.Duration, p *progress) {
+	s := x.session
+	x.written += uint64(n)
+	s.worker.stats.ClientBytesOut += uint64(n)
+	if n > 0 {
+		p.toClient = true
+	}
+	if x.follower != nil {
+		x.follower.Step(Step{Kind: StepWritten, Client: true, Conn: s.conn, Began: began, Bytes: n, Left: x.response.out.len()})
 	}
 }
 
@@ -102,7 +109,8 @@ func (x *exchange) listen(p *progress) {
 			return
 		}
 		x.makeRoom()
-		n, err := b.read(x.in.b[x.in.w:])
+		// Nearly every head is shorter, and what is read of a large body cannot be handed on.
+		n, err := b.read(x.in.b[x.in.w:min(len(x.in.b), x.in.w+minRoom)])
 		x.in.w += n
 		s.budget -= n
 		w.stats.BackendBytesIn += uint64(n)
@@ -215,7 +223,8 @@ func (x *exchange) relay(p *progress) {
 	w := s.worker
 	f := &x.response
 	before, budget := f.moved, s.budget
-	n, bad, err := f.fill(w, &b.peer, &x.in, 0, false, &s.budget)
+	began := x.clock()
+	n, handed, bad, err := f.fill(w, &b.peer, &s.peer, &x.in, 0, false, &s.budget)
 	w.stats.BackendBytesIn += uint64(n)
 	x.fromBackend += uint64(n)
 	if s.budget <= 0 && budget > 0 {
@@ -226,6 +235,9 @@ func (x *exchange) relay(p *progress) {
 	}
 	if x.follower != nil {
 		x.filled(f, before, n, false)
+	}
+	if handed > 0 {
+		x.answered(handed, began, p)
 	}
 	p.other = p.other || f.complete || f.moved != before
 	switch {

@@ -114,22 +114,26 @@ func (x *exchange) pass(f *flow, in *buffer, src, dst *peer, from, to Source) (r
 	s := x.session
 	w := s.worker
 	budget := s.budget
-	read, _, err := f.fill(w, src, in, 0, false, &s.budget)
+	read, handed, _, err := f.fill(w, src, dst, in, 0, false, &s.budget)
 	if s.budget <= 0 && budget > 0 {
 		w.resume(s)
 	}
 	if err != nil {
 		x.cut(from, err)
-		return read, 0
+		return read, handed
 	}
 	if in.len() == 0 {
 		w.buffers.drop(in)
 	}
 	if f.out.len() > 0 && dst.writable {
-		if written, err = dst.write(&f.out); err != nil {
+		written, err = dst.write(&f.out)
+		written += handed
+		if err != nil {
 			x.cut(to, err)
 			return read, written
 		}
+	} else {
+		written = handed
 	}
 	if f.out.len() == 0 {
 		w.buffers.drop(&f.out)

@@ -182,6 +182,18 @@ func (b *Body) Next(p []byte) (n int, data []byte, err *Error) {
 	return n, data, nil
 }
 
+// Skip takes n bytes of payload that went another way than through Next, as Next would: of a FramingLength body that is not
+// Done, at most Remaining, or of one whose end is that of the connection.
+func (b *Body) Skip(n int) {
+	b.offset += int64(n)
+	b.received += int64(n)
+	if b.state == bodyFixed {
+		if b.left -= int64(n); b.left == 0 {
+			b.state = bodyDone
+		}
+	}
+}
+
 // payload takes what p has of the b.left bytes.
 func (b *Body) payload(p []byte) (n int, data []byte) {
 	n = len(p)
