@@ -128,11 +128,15 @@ func (l *link) process(c *connection, s *netSegment, full int) {
 	l.stack.received.Increment()
 	ep := c.endpoint
 	s.rcvdTime = l.stack.clock.NowMonotonic()
-	setOwner(s, ep, receiveQueue)
-	if !c.advance(s, &l.stack.spares) {
+	size := s.pkt.Data().Size()
+	advanced := c.advance(s, size, &l.stack.spares)
+	if !advanced {
+		own(s, ep)
 		_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
 	}
-	decRef(s)
+	if !advanced || size == 0 {
+		decRef(s)
+	}
 	if c.receive.state.RcvNxt != c.send.MaxSentAck && !l.owe(c, full) {
 		sendACK(c.snd)
 	}
@@ -155,11 +159,11 @@ func (s *netSegment) fill(id *netstack.TransportEndpointID, t header.TCP, stampe
 // advance does what handleSegment would do with s, which predict let pass, when that is
 // little: nothing is in flight behind what s acknowledges, which is one segment at most,
 // and nothing was lost, reordered or kept from being sent. It reports false, and has done
-// nothing, otherwise.
+// nothing, otherwise. It takes over s if there are data in it, of so many bytes.
 //
 // One thing it does not: the congestion window does not grow while one segment at a time
 // is all that fills it, as in tcp_is_cwnd_limited in the kernel (RFC 7661 4.1).
-func (c *connection) advance(s *netSegment, free *spares) bool {
+func (c *connection) advance(s *netSegment, size int, free *spares) bool {
 	k, ep := c.internals(), c.endpoint
 	snd, rcv, buf := c.send, c.receive.state, c.sendBuffer()
 	sent := c.unacknowledged()
@@ -175,10 +179,10 @@ func (c *connection) advance(s *netSegment, free *spares) bool {
 
 	// The receiver's part: receiver.handleRcvdSegment and consumeSegment.
 	*k.lastACK = s.rcvdTime
-	if n := s.pkt.Data().Size(); n > 0 {
-		readyToRead(ep, s)
-		rcv.RcvNxt.UpdateForward(seqnum.Size(n))
-		updateReceiverRTT(c.receive.rcv, s.rcvdTime)
+	if size > 0 {
+		c.queueReceived(s, size)
+		rcv.RcvNxt.UpdateForward(seqnum.Size(size))
+		c.noteReceived(s.rcvdTime)
 	}
 
 	// The sender's: sender.handleRcvdSegment.
@@ -191,9 +195,9 @@ func (c *connection) advance(s *netSegment, free *spares) bool {
 		return true
 	}
 	if ep.SendTSOk && s.parsedOptions.TSEcr != 0 {
-		updateRTO(c.snd, ep.TSOffset.Elapsed(s.rcvdTime, s.parsedOptions.TSEcr))
+		c.noteRTT(ep.TSOffset.Elapsed(s.rcvdTime, s.parsedOptions.TSEcr))
 	} else if !ep.SendTSOk && snd.RTTMeasureSeqNum.LessThan(s.ackNumber) {
-		updateRTO(c.snd, sinceStart(s.rcvdTime)-sinceStart(snd.RTTMeasureTime))
+		c.noteRTT(sinceStart(s.rcvdTime) - sinceStart(snd.RTTMeasureTime))
 		snd.RTTMeasureSeqNum = snd.SndNxt
 	}
 	snd.SndUna = s.ackNumber

@@ -62,8 +62,8 @@ func (c *Conn) writeShort(p []byte) bool {
 		return false
 	}
 	k, ok := connectionOf(ep)
-	ok = ok && k.sends(len(p), c.stack.clock.NowMonotonic()) &&
-		(c.out.link != nil || c.out.find(c.stack, ep)) && c.out.link.sendShort(&k, &c.out, p)
+	now := c.stack.clock.NowMonotonic()
+	ok = ok && k.sends(len(p), now) && (c.out.link != nil || c.out.find(c.stack, ep)) && c.out.link.sendShort(&k, &c.out, p, now)
 	ep.ResumeWork()
 	return ok
 }
@@ -109,7 +109,7 @@ func (c *connection) sends(n int, now tcpip.MonotonicTime) bool {
 
 // sendShort sends p as the next segment of c, whose lock is held. It reports false, and
 // has done nothing, when it cannot leave at once.
-func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
+func (l *link) sendShort(c *connection, way *wayOut, p []byte, now tcpip.MonotonicTime) bool {
 	ep := c.endpoint
 	id := &ep.ID
 	if !l.owns(id.LocalAddress) {
@@ -126,7 +126,6 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte) bool {
 		l.mu.Unlock()
 		return false
 	}
-	now := l.stack.clock.NowMonotonic()
 	sequence := c.send.SndNxt
 	next, window := c.sendParameters()
 	packet := b[etherBytes:]

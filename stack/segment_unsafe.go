@@ -3,11 +3,9 @@ package stack
 import (
 	"fmt"
 	"reflect"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
-	gsync "gvisor.dev/gvisor/pkg/sync"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
@@ -60,11 +58,6 @@ func newNetSegment() *netSegment
 //go:linkname decRef gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segment).DecRef
 func decRef(s *netSegment)
 
-// setOwner makes the memory of s count for ep.
-//
-//go:linkname setOwner gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segment).setOwner
-func setOwner(s *netSegment, ep *tcp.Endpoint, queue uint8)
-
 // handleSegment processes s for ep, whose lock is held.
 //
 //go:linkname handleSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).handleSegmentLocked
@@ -105,16 +98,6 @@ func sendData(ep *tcp.Endpoint, next *netSegment)
 //go:linkname afterSending gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).postXmit
 func afterSending(snd unsafe.Pointer, dataSent, shouldScheduleProbe bool)
 
-// readyToRead puts s into the receive queue of ep, with a reference of its own, and tells who reads.
-//
-//go:linkname readyToRead gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).readyToRead
-func readyToRead(ep *tcp.Endpoint, s *netSegment)
-
-// updateReceiverRTT is told that data came at the time.
-//
-//go:linkname updateReceiverRTT gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*receiver).updateRTT
-func updateReceiverRTT(rcv unsafe.Pointer, at tcpip.MonotonicTime)
-
 // updateRTO takes a sample of the round-trip time.
 //
 //go:linkname updateRTO gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*sender).updateRTO
@@ -124,12 +107,6 @@ func updateRTO(snd unsafe.Pointer, rtt time.Duration)
 //
 //go:linkname removeFrom gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*protectedWriteList).Remove
 func removeFrom(list unsafe.Pointer, s *netSegment)
-
-// windowCrossed tells whether what was read opens a small window enough to say so, for
-// an endpoint whose lock and receive queue's lock are held.
-//
-//go:linkname windowCrossed gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).windowCrossedACKThresholdLocked
-func windowCrossed(ep *tcp.Endpoint, read, size int) (crossed, above bool)
 
 // newIncomingSegment makes a segment of a packet, with one reference and a clone of the packet.
 //
@@ -329,10 +306,6 @@ func (c *connection) internals() internals {
 	}
 }
 
-func (c *connection) sendParameters() (next seqnum.Value, window seqnum.Size) {
-	return getSendParams(c.receive.rcv)
-}
-
 // sackOf is what came out of order for ep, whose lock is held.
 func sackOf(ep *tcp.Endpoint) *tcp.SACKInfo {
 	return (*tcp.SACKInfo)(unsafe.Add(unsafe.Pointer(ep), sackField.Offset))
@@ -390,45 +363,9 @@ func onlySegment(ep *tcp.Endpoint) *netSegment {
 	return list.head
 }
 
-// popReceived removes the first segment of the receive queue, s, and returns the memory that goes with its reference.
-func popReceived(ep *tcp.Endpoint, s *netSegment) (memory int) {
-	list := receiveQueueOf(ep)
-	if list.head = s.next(); list.head == nil {
-		list.tail = nil
-	} else {
-		list.head.segmentEntry[1] = nil
-	}
-	s.segmentEntry = [2]unsafe.Pointer{}
-	return int(unsafe.Sizeof(*s)) + s.dataMemSize
-}
-
-// noteRead notes that n bytes were read of what ep has received, and memory was given back. It reports whether the peer
-// should be told that the window is open again.
-func noteRead(ep *tcp.Endpoint, n, memory int) (update bool) {
-	mu := (*gsync.Mutex)(unsafe.Add(unsafe.Pointer(ep), receiveMutexField.Offset))
-	mu.Lock()
-	ep.RcvBufUsed -= n
-	crossed, above := windowCrossed(ep, memory, int(ep.SocketOptions().GetReceiveBufferSize()))
-	mu.Unlock()
-	return crossed && above
-}
-
 // segmentQueueOf is the queue of segments of ep.
 func segmentQueueOf(ep *tcp.Endpoint) unsafe.Pointer {
 	return unsafe.Add(unsafe.Pointer(ep), segmentQueueField.Offset)
-}
-
-// receiveMemory is what received segments take of the memory of ep.
-func receiveMemory(ep *tcp.Endpoint) int64 {
-	return int64((*atomic.Int32)(unsafe.Add(unsafe.Pointer(ep), receiveMemoryField.Offset)).Load())
-}
-
-// disown undoes setOwner for a segment in no queue any more, as segment.DecRef does.
-func disown(s *netSegment) {
-	if s.ep != nil && s.qFlags == receiveQueue {
-		(*atomic.Int32)(unsafe.Add(unsafe.Pointer(s.ep), receiveMemoryField.Offset)).Add(-int32(int(unsafe.Sizeof(*s)) + s.dataMemSize))
-	}
-	s.ep = nil
 }
 
 // hashOf is the transmit hash of ep, which never changes.
@@ -445,7 +382,6 @@ var (
 	queueListField         = fieldOf(segmentQueueField.Type, "list", reflect.Struct)
 	_                      = fieldOf(queueListField.Type, "head", reflect.Pointer)
 	receiveQueueField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueue", reflect.Struct)
-	receiveMutexField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvQueueMu", reflect.Struct)
 	receiveMemoryField     = fieldOf(reflect.TypeFor[tcp.Endpoint](), "rcvMemUsed", reflect.Struct)
 	sendQueueField         = fieldOf(reflect.TypeFor[tcp.Endpoint](), "sndQueueInfo", reflect.Struct)
 	sendBufferField        = fieldOf(sendQueueField.Type, "TCPSndBufState", reflect.Struct)
@@ -474,7 +410,6 @@ var (
 
 	_ = sameLayout(reflect.TypeFor[segmentList](), receiveQueueField.Type)
 	_ = sameLayout(reflect.TypeFor[segmentList](), listField.Type)
-	_ = sameLayout(reflect.TypeFor[struct{ mu gsync.Mutex }](), receiveMutexField.Type)
 	_ = sameLayout(reflect.TypeFor[netSegment](), writeNextField.Type.Elem())
 )
 
