@@ -21,7 +21,8 @@ func TestLastingSegmentsAreWhereNetstackExpectsThem(t *testing.T) {
 	})
 	p.connect()
 	p.l.eventually("accepted", func() bool { return c != nil })
-	received := p.l.Stack.LinkStats(1).RXFrames
+	received := uint64(0)
+	p.l.do(func() { received = p.l.Stack.LinkStats(1).RXFrames })
 	lasting := 0
 	for i := range 24 {
 		long, messages := i%3 == 2, 1+i/4%3 // who handles the ACK, and of how many
