@@ -16,7 +16,10 @@ import (
 // rest of the flight lost. At 5 % loss most windows so are two packets, and when both are lost,
 // or their acknowledgments, a time-out follows.
 //
-// So from the first selective acknowledgment on a connection has the congestion control
+// A probe of a closed window it takes for a time-out, too, so that what waits for a slow reader
+// hardly leaves when the window opens.
+//
+// So from the first selective acknowledgment or time-out on a connection has the congestion control
 // below, which leaves slow start to netstack's.
 
 // The constants of RFC 9438 4.1 and 4.3.
@@ -94,8 +97,14 @@ func (c *cubic) HandleLossDetected() {
 }
 
 // HandleRTOExpired shrinks the window to one packet, and the threshold once a flight, as
-// tcp_enter_loss of the kernel.
+// tcp_enter_loss of the kernel. A probe of a window that is closed tells of no loss:
+// then the connection is idle, and begins anew, up to where it was (tcp_cwnd_restart, RFC 5681 4.1).
 func (c *cubic) HandleRTOExpired() {
+	if s := c.send; s.SndUna == s.SndNxt {
+		s.Ssthresh = max(s.Ssthresh, s.SndCwnd*3/4)
+		s.SndCwnd = min(s.SndCwnd, tcp.InitialCwnd)
+		return
+	}
 	threshold, already := c.send.Ssthresh, c.answers()
 	c.congestionControl.HandleRTOExpired()
 	if already {

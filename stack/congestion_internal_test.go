@@ -101,4 +101,10 @@ func TestWindowShrinksOnceAFlight(t *testing.T) {
 	if c.answered != seqnum.Value(3000) {
 		t.Errorf("answered up to %d", c.answered)
 	}
+	s.SndUna = s.SndNxt
+	c.HandleRTOExpired()
+	want("the window of the peer is probed", 10, 7)
+	s.SndCwnd = 100
+	c.HandleRTOExpired()
+	want("it is probed with a larger one", 10, 75)
 }

@@ -28,7 +28,7 @@ type Conn struct {
 	closed        bool
 	sharing       time.Duration // the second in which it last shared the frames, see tuning.go
 	windows       int64         // of its share it may have, valid with sharing
-	probed        bool          // probeByPackets was called
+	probed        bool          // ownTimers was called
 	zeroWindows   uint64        // counted so far
 	full          *uint64       // counts them; nil: nobody wants to know
 	first         seqnum.Value  // sequence number of the first byte written; valid iff numbered
@@ -144,7 +144,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			n = len(p)
 			break
 		}
-		c.probeByPackets()
+		c.ownTimers()
 		if k := c.writeLong(p[n:]); k > 0 {
 			n += k
 			continue
@@ -173,10 +173,10 @@ func (c *Conn) begin() {
 	}
 }
 
-func (c *Conn) probeByPackets() {
+func (c *Conn) ownTimers() {
 	if !c.probed {
 		c.probed = true
-		probeByPackets(c.endpoint.(*tcp.Endpoint))
+		ownTimers(c.endpoint.(*tcp.Endpoint))
 	}
 }
 

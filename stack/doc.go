@@ -71,7 +71,8 @@
 //     data back while it looks for losses (sack.go).
 //   - After a time-out it sends a packet or two of what was lost, and waits for the next one
 //     (timeout.go).
-//   - Its CUBIC hardly lets a small window grow, and shrinks one twice for a loss (congestion.go).
+//   - Its CUBIC hardly lets a small window grow, and shrinks one twice for a loss, and for
+//     the probe of a closed one (congestion.go).
 //   - It keeps the smaller congestion window after a recovery from a loss that was none
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).

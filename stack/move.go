@@ -19,7 +19,7 @@ func (c *Conn) MoveTo(to *Conn, head []byte, most int) (n int, err error) {
 		return 0, nil
 	}
 	to.begin()
-	to.probeByPackets()
+	to.ownTimers()
 	n, err = c.moveTo(to, head, most)
 	if n == 0 {
 		return 0, err

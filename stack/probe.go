@@ -37,13 +37,16 @@ func (s *Stack) delayProbeOf(snd *sender) {
 	snd.probe.enable(s.clock.NowMonotonic(), min(2*snd.rtt.SRTT+worstDelayedACK, t.RTO))
 }
 
-// probeByPackets has the tail loss probe of ep be its last packet (RFC 8985 7.3). netstack
+// ownTimers has the tail loss probe of ep be its last packet (RFC 8985 7.3). netstack
 // sends the first one of its last segment, which may have many: the acknowledgment of that
 // tells nothing of what is lost behind it, and there is no second probe. Its last segment may
 // also be a FIN, which left in one frame with the last data: they leave in one frame again,
 // as the kernel's. A FIN alone, selectively acknowledged sooner than after the shortest round
 // trip, tells nothing either (RFC 8985 6.2, step 2), and a time-out followed.
-func probeByPackets(ep *tcp.Endpoint) {
+//
+// And it has the first time-out find the congestion control of congestion.go: netstack's shrinks the
+// threshold of slow start with each, and with each probe of a closed window.
+func ownTimers(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	snd, ok := senderOf(ep)
@@ -64,6 +67,23 @@ func probeByPackets(ep *tcp.Endpoint) {
 	if t, ok := snd.probe.timer.(*timer); ok {
 		t.refire(snd.probe.callback)
 	}
+	expire := snd.resend.callback
+	snd.resend.callback = func() {
+		prepareTimeout(ep)
+		expire()
+	}
+	if t, ok := snd.resend.timer.(*timer); ok {
+		t.refire(snd.resend.callback)
+	}
+}
+
+// prepareTimeout gives ep the congestion control of congestion.go if a time-out is due.
+func prepareTimeout(ep *tcp.Endpoint) {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	if snd, ok := senderOf(ep); ok && snd.resend.due() {
+		snd.cubic()
+	}
 }
 
 // prepareProbe makes the last packet that ep sent a segment of its own, and sends it if the
@@ -72,11 +92,9 @@ func prepareProbe(ep *tcp.Endpoint) {
 	ep.LockUser()
 	defer ep.UnlockUser()
 	c, ok := connectionOf(ep)
-	snd, also := senderOf(ep)
-	if !ok || !also || !snd.probe.due() {
+	if snd, also := senderOf(ep); !ok || !also || !snd.probe.due() {
 		return // netstack has only marked the timer as disabled, or as due later
 	}
-	snd.cubic() // a time-out may follow
 	var before, last *netSegment
 	for g := c.firstSegment(); g != nil && g.xmitCount > 0; g = g.next() {
 		before, last = last, g

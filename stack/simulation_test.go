@@ -48,6 +48,7 @@ type path struct {
 	delay                    time.Duration // one way
 	loss, reorder, duplicate float64       // probabilities
 	down, up                 time.Duration // it is down from the one to the other
+	full, read               time.Duration // the peer's program reads nothing from the one to the other
 	late                     bool          // what the stack sends meanwhile is sent at its end, and not lost
 }
 
@@ -63,13 +64,14 @@ type receiving struct {
 	echo        uint32      // TS.Recent
 	told        uint32      // what was acknowledged last
 	due         time.Duration
+	edge        uint32 // of the window
 	synced      bool
 }
 
 const (
 	frameTime   = 20 * time.Microsecond // that a frame takes on the wire
 	delayedACK  = 40 * time.Millisecond
-	peerRoom    = 1 << 20
+	peerRoom    = 512 << 10
 	seqOfClient = 1000
 )
 
@@ -77,6 +79,8 @@ func simulate(t *testing.T, p path, seed uint64) *simulation {
 	s := &simulation{t: t, path: p, now: time.Second, dice: rand.New(rand.NewPCG(seed, 1))}
 	s.path.down += s.now
 	s.path.up += s.now
+	s.path.full += s.now
+	s.path.read += s.now
 	var err error
 	s.stack, err = stack.New(stack.Config{Resolver: s, Waiter: s, FirstPort: 20000, LastPort: 29999, Links: []stack.Link{{
 		Index: 1, MTU: 1500, MAC: [6]byte{2, 0, 0, 0, 0, 1}, Device: s, Checksums: stack.ChecksumsAny,
@@ -147,8 +151,10 @@ func (s *simulation) advance() {
 	if s.peer.due > 0 {
 		sooner(s.peer.due)
 	}
-	if s.now < s.path.up {
-		sooner(s.path.up)
+	for _, t := range []time.Duration{s.path.up, s.path.read} {
+		if s.now < t {
+			sooner(t)
+		}
 	}
 	if s.wait < 0 {
 		s.t.Fatalf("nothing will ever happen: %+v", s.conn.Info())
@@ -162,7 +168,7 @@ func (s *simulation) advance() {
 		s.toPeer = s.toPeer[1:]
 		s.take(header.TCP(f[header.EthernetMinimumSize+header.IPv4MinimumSize:]))
 	}
-	if s.peer.due > 0 && s.peer.due <= s.now {
+	if s.peer.due > 0 && s.peer.due <= s.now || s.now == s.path.read && s.peer.synced {
 		s.answer(header.TCPFlagAck)
 	}
 	runtime.Gosched()
@@ -215,6 +221,8 @@ func (s *simulation) take(t header.TCP) {
 	switch {
 	case n == 0:
 		return
+	case int32(to-p.edge) > 0: // there is no room for it
+		s.answer(header.TCPFlagAck)
 	case int32(to-p.next) <= 0: // twice
 		s.answer(header.TCPFlagAck, [2]uint32{from, to})
 	case int32(from-p.next) > 0: // ahead
@@ -270,6 +278,9 @@ func (s *simulation) answer(flags header.TCPFlags, twice ...[2]uint32) {
 	for len(options)%4 != 0 {
 		options = append(options, header.TCPOptionNOP)
 	}
+	if s.now < s.path.full || s.now >= s.path.read {
+		p.edge = p.next + peerRoom
+	}
 	p.told, p.due = p.next, 0
 	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+header.TCPMinimumSize+len(options))
 	copy(frame, "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x08\x00")
@@ -282,10 +293,11 @@ func (s *simulation) answer(flags header.TCPFlags, twice ...[2]uint32) {
 	t := header.TCP(ip[header.IPv4MinimumSize:])
 	copy(t[header.TCPMinimumSize:], options)
 	t.Encode(&header.TCPFields{
-		SrcPort: 5000, DstPort: 80, SeqNum: seq, AckNum: p.next, DataOffset: uint8(len(t)), Flags: flags, WindowSize: peerRoom >> 7,
+		SrcPort: 5000, DstPort: 80, SeqNum: seq, AckNum: p.next, DataOffset: uint8(len(t)), Flags: flags, WindowSize: uint16((p.edge - p.next) >> 7),
 	})
 	if flags&header.TCPFlagSyn != 0 {
 		t.SetAckNumber(0)
+		t.SetWindowSize(0xffff)
 	}
 	s.put(&s.toStack, frame)
 }

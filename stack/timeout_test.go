@@ -36,3 +36,12 @@ func TestLossAfterATimeoutIsSeen(t *testing.T) {
 		t.Errorf("%d transfers took %d time-outs", runs, timeouts)
 	}
 }
+
+// The probes of a closed window, which a reader makes who is slow, shrink no window: what waits leaves in slow start when it opens.
+func TestProbesOfAClosedWindowAreNoTimeouts(t *testing.T) {
+	const full, read, rest = 4 * time.Millisecond, time.Second, 35 * time.Millisecond
+	s := simulate(t, path{delay: 500 * time.Microsecond, full: full, read: read}, 1)
+	if took := s.transfer(2<<20) - read; took > rest {
+		t.Errorf("from the opening of the window on the rest took %v: %+v", took, s.conn.Info())
+	}
+}
