@@ -29,7 +29,7 @@ func (d *splitDevice) Submit(_ dataplane.TXFrame, n int) {
 	d.frames[len(d.frames)-1] = d.frames[len(d.frames)-1][:n]
 }
 
-func (d *splitDevice) SubmitPartial(f dataplane.TXFrame, n, start, offset int) {
+func (d *splitDevice) SubmitPartial(f dataplane.TXFrame, n, _, _ int) {
 	d.partial++
 	d.Submit(f, n)
 }
@@ -106,7 +106,7 @@ func testSplit(t *testing.T, v6, leave bool, views []int) {
 			t.Errorf("%d frames, want %d", len(d.frames), i+1)
 		}
 	}
-	if want := 0; !leave && d.partial != want || leave && d.partial == 0 {
+	if leave != (d.partial > 0) {
 		t.Errorf("%d checksums were left to the device", d.partial)
 	}
 }
