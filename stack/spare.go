@@ -66,11 +66,9 @@ func (p *spares) packet(data []byte) *netstack.PacketBuffer {
 	p.packets[class] = p.packets[class][:last]
 	list, _ := packet.AsViewList()
 	v := list.Front()
-	*packet = netstack.PacketBuffer{}
-	packet.InitRefs()
 	v.Reset()
 	_, _ = v.Write(data) // cannot fail
-	packet.Data().AppendView(v)
+	setPacketSize(packet, len(data))
 	return packet
 }
 
@@ -94,8 +92,10 @@ func (p *spares) freePacket(packet *netstack.PacketBuffer) {
 	}
 }
 
+// keep keeps a packet that is as packetWith makes it, but for its data: of what netstack received or wrote headers into, the
+// protocol is known. So nothing of it has to be cleared.
 func (p *spares) keep(packet *netstack.PacketBuffer) bool {
-	if packet.ReadRefs() != 1 {
+	if packet.ReadRefs() != 1 || packet.NetworkProtocolNumber != 0 || packet.TransportProtocolNumber != 0 {
 		return false
 	}
 	list, _ := packet.AsViewList()

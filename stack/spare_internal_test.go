@@ -50,6 +50,12 @@ func TestSpareSegmentsAreNobodyElses(t *testing.T) {
 		t.Errorf("used again, it is %+v", again)
 	}
 
+	s = p.take(old)
+	s.pkt.NetworkProtocolNumber = header.IPv4ProtocolNumber
+	if p.free(s); kept() != 0 {
+		t.Error("a packet was kept that had headers")
+	}
+
 	var many []*netSegment
 	for range 2 * spareSegments {
 		many = append(many, p.take(old))

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // netstack clears the memory of every view that it makes, as much again as a body takes. A view that is
@@ -49,7 +50,15 @@ func sharesChunk(v *buffer.View) bool {
 	return (*atomic.Int64)(chunk).Load() > 1
 }
 
+// setPacketSize makes a packet one of size bytes, which its only view has.
+func setPacketSize(p *netstack.PacketBuffer, size int) {
+	*(*int64)(unsafe.Add(unsafe.Pointer(p), packetDataField.Offset+bufferSizeField.Offset)) = int64(size)
+}
+
 var (
+	packetDataField = typedField[buffer.Buffer](reflect.TypeFor[netstack.PacketBuffer](), "buf")
+	bufferSizeField = fieldOf(packetDataField.Type, "size", reflect.Int64)
+
 	viewChunkField = fieldOf(reflect.TypeFor[buffer.View](), "chunk", reflect.Pointer)
 	_              = sameLayout(reflect.TypeFor[struct {
 		chunkRefs struct{ refCount atomic.Int64 }
