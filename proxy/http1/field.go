@@ -1,5 +1,7 @@
 package http1
 
+import "encoding/binary"
+
 // FieldID is a field name that this package knows.
 type FieldID uint8
 
@@ -159,13 +161,40 @@ func lookupField(name []byte) FieldID {
 	if len(name) != len(known) {
 		return FieldOther
 	}
+	// No tchar but a letter becomes one of those in known.
+	if len(name) >= 8 {
+		if wordsOf(name) != fieldWords[id] {
+			return FieldOther
+		}
+		return id
+	}
 	for i := range known {
-		// No tchar but a letter becomes one of those in known.
 		if name[i]|0x20 != known[i] {
 			return FieldOther
 		}
 	}
 	return id
+}
+
+// fieldWords are the names of 8 to 24 letters.
+var fieldWords = func() (words [numFields][3]uint64) {
+	for id, name := range fieldNames {
+		if len(name) >= 8 {
+			words[id] = wordsOf([]byte(name))
+		}
+	}
+	return words
+}()
+
+// wordsOf is a name of 8 to 24 letters in small ones, in words of 8 that overlap.
+func wordsOf(name []byte) [3]uint64 {
+	const small = 0x2020202020202020
+	last := len(name) - 8
+	return [3]uint64{
+		binary.LittleEndian.Uint64(name) | small,
+		binary.LittleEndian.Uint64(name[min(8, last):]) | small,
+		binary.LittleEndian.Uint64(name[last:]) | small,
+	}
 }
 
 // lookupMethod recognises a method; methods are case-sensitive (RFC 9110, 9.1).
