@@ -83,8 +83,8 @@
 //   - What belongs to no connection costs as much as what does (flood.go).
 //
 // Most need fields that netstack does not export, as the short way of
-// established connections does; sender_unsafe.go and segment_unsafe.go find them by name,
-// and panic at the start of a program whose netstack has others.
+// established connections does; sender_unsafe.go, segment_unsafe.go and unlocked_unsafe.go
+// find them by name, and panic at the start of a program whose netstack has others.
 //
 // # Known limits
 //
