@@ -102,7 +102,7 @@ func (l *link) predict(ep *tcp.Endpoint, t header.TCP, n int) (c connection, ok 
 func (c *connection) predicts(t header.TCP, n int) bool {
 	ep, next := c.endpoint, c.receive.state.RcvNxt
 	// Data within the window that was announced, and within the memory: netstack's queue has the same limit.
-	return tcp.EndpointState(ep.State()) == tcp.StateEstablished && c.follows(t) && c.congestion() != tcpip.RTORecovery &&
+	return tcp.EndpointState(ep.State()) == tcp.StateEstablished && c.follows(t) && c.congestion() != tcpip.RTORecovery && !c.shrinks(t) &&
 		(n == 0 || next.Add(seqnum.Size(n)).LessThanEq(c.receive.state.RcvAcc) && receiveMemory(ep) <= ep.SocketOptions().GetReceiveBufferSize())
 }
 

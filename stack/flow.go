@@ -34,6 +34,8 @@ type flow struct {
 	peerFIN  bool          // the peer's FIN came first, and is acknowledged
 	finCame  bool          // a FIN came that is not
 	gap      bool          // what last left told, in SACK blocks, of a gap in what came
+	shrunk   bool          // the peer's window ends before the end of what was sent
+	edge     uint32        // where it ends; valid iff shrunk
 	lastACK  uint32        // the acknowledgment number that last left
 	full     uint32        // bytes of data in the peer's full segments; 0: not known
 	tail     tail

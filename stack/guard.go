@@ -122,6 +122,7 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 	}
 	if count == nil && !opening && flags&(rst|syn|ack) == ack && (n.timedOut || sackBlocks(s.tcp) != nil) {
 		l.markSACKed(s, ep)
+		l.noteEdge(s, &n)
 	}
 	if count == nil || !l.intact(s) {
 		return take // what is not intact netstack drops and counts
@@ -135,6 +136,8 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 type numbers struct {
 	state        tcp.EndpointState
 	una, sent    uint32 // SND.UNA and SND.NXT
+	edge         uint32 // of the peer's window: SND.UNA+SND.WND; valid unless it is a handshake
+	scale        uint8  // of the peer's window; valid unless it is a handshake
 	offered      uint32 // the largest window that the peer can have offered; valid unless it is a handshake
 	acknowledged uint32 // RCV.NXT as the peer was told it last
 	window       uint32 // RCV.WND; valid iff it is a handshake
@@ -151,7 +154,8 @@ func numbersOf(ep *tcp.Endpoint) (n numbers, ok bool) {
 	n = numbers{state: tcp.EndpointState(ep.State()), stamp: ep.RecentTS, stamped: ep.SendTSOk}
 	if snd, ok := senderOf(ep); ok {
 		n.una, n.sent = uint32(snd.state.SndUna), uint32(snd.state.SndNxt)
-		n.offered = 0xffff << snd.state.SndWndScale
+		n.edge, n.scale = n.una+uint32(snd.state.SndWnd), snd.state.SndWndScale
+		n.offered = 0xffff << n.scale
 		n.acknowledged = uint32(snd.state.MaxSentAck)
 		if c, ok := connectionOf(ep); ok {
 			n.timedOut = c.timedOut()

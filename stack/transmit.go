@@ -75,6 +75,9 @@ func (l *link) carryACK(o *outgoing) bool {
 		}
 	}
 	n := p.Data().Size()
+	if n == 0 && flags == header.TCPFlagAck && f.shrunk {
+		f.keepWithin(t)
+	}
 	if f.dialled { // the first segment: of what it acknowledges, the peer's SYN, nothing was told before
 		f.dialled, f.known, f.lastACK = false, true, t.AckNumber()-1
 	}
