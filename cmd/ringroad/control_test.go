@@ -240,10 +240,19 @@ worker 2: it is waiting
 
 func TestTopWithoutTerminalPrintsOnce(t *testing.T) {
 	m := &fakeMaster{status: running, stats: worker.Snapshot{Workers: []worker.Stats{{Worker: 0, PID: 4712, Proxy: map[string]uint64{"clients_active": 64}}}}}
-	stdout, stderr, status := command(unserved(t), "top", "--interval", "1ms", "--control", serveMaster(t, m))
+	stdout, stderr, status := command(unserved(t), "top", "--interval", "200ms", "--control", serveMaster(t, m))
 	if stderr != "" || status != statusOK || !strings.Contains(stdout, "ringroad v1.2.3  process 4711 running") ||
 		!strings.Contains(stdout, " 64 ^0\n") || strings.ContainsAny(stdout, "\x1b\r") {
 		t.Errorf("status %d, stderr %q, stdout\n%s", status, stderr, stdout)
+	}
+}
+
+func TestTopRefusesAnIntervalTooShort(t *testing.T) {
+	for _, interval := range []string{"0s", "-1s", "199ms"} {
+		stdout, stderr, status := command(unserved(t), "top", "--interval", interval)
+		if want := "ringroad: --interval " + interval + ": 200ms is the least (see `ringroad top --help`)\n"; status != statusUsage || stdout != "" || stderr != want {
+			t.Errorf("status %d, stdout %q, stderr %q, want %q", status, stdout, stderr, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -49,6 +50,9 @@ asks for the clients to show, up, down, page up and page down move. Where standa
 does what --once does. NO_COLOR in the environment leaves colours out.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if interval < tui.MinInterval {
+				return &usageError{cmd.CommandPath(), fmt.Errorf("--interval %v: %v is the least", interval, tui.MinInterval)}
+			}
 			c, err := control.Dial(*socket)
 			if err != nil {
 				return err
@@ -62,7 +66,6 @@ does what --once does. NO_COLOR in the environment leaves colours out.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			interval = max(interval, tui.MinInterval)
 			out := cmd.OutOrStdout()
 			width, ok := terminal(out)
 			if once || !ok || os.Getenv("TERM") == "dumb" {

@@ -184,9 +184,21 @@ func (c *Client) send(ctx context.Context, method, command, query string) (*http
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 			return nil, fmt.Errorf("%s: %w: nobody answers on %s any more", command, ErrEnded, c.path)
 		}
-		return nil, fmt.Errorf("%s: ask ringroad on %s: %w", command, c.path, err)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: ask ringroad on %s: %w", command, c.path, err)
+		}
+		return nil, fmt.Errorf("%s: ask ringroad on %s: %w: unless it ended just now, %s is another program: --control wants the socket of a ringroad that runs",
+			command, c.path, err, c.answering())
 	}
 	return resp, nil
+}
+
+// answering names the process that has the socket.
+func (c *Client) answering() string {
+	if c.pid == 0 {
+		return "what answers there" // its process is in another PID namespace
+	}
+	return fmt.Sprintf("process %d, which answers there,", c.pid)
 }
 
 // refused is the error that an answer tells of.

@@ -435,6 +435,32 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
+// What answers as no ringroad does is told from one that has ended.
+func TestAnotherProgramsSocket(t *testing.T) {
+	for name, answer := range map[string]string{"nothing": "", "another protocol": "SSH-2.0-OpenSSH\r\n"} {
+		path := filepath.Join(t.TempDir(), "s")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte(answer))
+				c.Close()
+			}
+		}()
+		_, err = dial(t, path).Status(within(t))
+		if want := fmt.Sprintf("process %d, which answers there, is another program: --control wants the socket of a ringroad that runs", os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
 func TestDialSaysWhatToDo(t *testing.T) {
 	_, path := serve(t, newMaster())
 	if _, err := control.Dial(path + "x"); err == nil || !strings.Contains(err.Error(), "is ringroad running? with another --control?") {
