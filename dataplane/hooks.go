@@ -10,8 +10,9 @@ type Hooks struct {
 	// Kicking: frames are about to be handed to the kernel, up to the one that was counted
 	// last, which is the number frames, in n descriptors.
 	Kicking func(frames uint64, n int)
-	// Kicked: that took so many system calls; left descriptors were not taken.
-	Kicked func(calls, left int)
+	// Kicked: that took so many system calls; left descriptors were not taken. With sender they
+	// are the sender's to send, whose calls nobody is told of.
+	Kicked func(calls, left int, sender bool)
 	// Reaped: the kernel has sent n frames more, up to the number frames: they leave in
 	// the order of their numbers.
 	Reaped func(frames uint64, n int)

@@ -96,6 +96,27 @@ func TestSenderKeepsNoFrames(t *testing.T) {
 	}
 }
 
+// Who watches a queue is told which kicks are not over when they return.
+func TestHooksTellOfTheSender(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q, s := w.openLeaving(), w.station(0)
+	type kick struct {
+		calls, left int
+		sender      bool
+	}
+	var got kick
+	q.SetHooks(&Hooks{Kicking: func(uint64, int) {}, Kicked: func(calls, left int, sender bool) { got = kick{calls, left, sender} }, Reaped: func(uint64, int) {}})
+	burst(t, s, q, 0, 1)
+	if want := (kick{1, 0, false}); got != want {
+		t.Errorf("the loop's own kick is told as %+v, want %+v", got, want)
+	}
+	burst(t, s, q, 1, senderFrames)
+	if want := (kick{0, senderFrames, true}); got != want {
+		t.Errorf("a kick that is left to the sender is told as %+v, want %+v", got, want)
+	}
+	hear(t, s, 1+senderFrames)
+}
+
 func TestSenderOfARemovedInterface(t *testing.T) {
 	w := newWire(t, 1, 1)
 	q, s := w.openLeaving(), w.station(0)

@@ -100,7 +100,7 @@ func (q *Queue) Kick() error {
 	if q.leave(pending) {
 		if h != nil {
 			h.Kicking(q.stats.TXFrames, int(pending))
-			h.Kicked(0, int(pending))
+			h.Kicked(0, int(pending), true)
 		}
 		return nil
 	}
@@ -110,7 +110,7 @@ func (q *Queue) Kick() error {
 	h.Kicking(q.stats.TXFrames, int(pending))
 	calls := q.stats.KickCalls
 	err := q.wakeKernel(pending)
-	h.Kicked(int(q.stats.KickCalls-calls), int(q.tx.pending()))
+	h.Kicked(int(q.stats.KickCalls-calls), int(q.tx.pending()), false)
 	return err
 }
 

@@ -124,9 +124,10 @@ var kinds = [kindCount]kind{
 		{"left", number, "bytes that did not fit and wait in the proxy's memory"}}},
 	FrameSent: {"frame_sent", "segments were copied into frames on the TX ring", []value{
 		{"interface", ifaceName, ""}, {"frames", number, ""}, {"bytes", number, "of payload"}, {"flags", flagSet, "TCP"}}},
-	Kick: {"kick", "the kernel was told of the frames, and sent them", []value{
+	Kick: {"kick", "the kernel was told of the frames, and sent them; or the worker's sender was, a thread that makes the calls meanwhile", []value{
 		{"interface", ifaceName, ""}, {"frames", number, "of this request"}, {"all", number, "frames that the TX ring held"},
-		{"calls", number, "system calls"}, {"left", number, "frames that it did not take"}}},
+		{"calls", number, "system calls"}, {"left", number, "frames that it did not take"},
+		{"sender", boolean, "the calls were left to the sender, which is not traced"}}},
 	Completed: {"completed", "the completion ring gave the frames back", []value{{"interface", ifaceName, ""}, {"frames", number, "of this request"}}},
 	Interim:   {"interim", "a 1xx response came", []value{{"status", number, ""}}},
 	Response:  {"response", "the head of the response is complete", []value{{"status", number, ""}, {"bytes", number, "of the head"}}},
@@ -150,6 +151,7 @@ const (
 	chosenServer, chosenPooled, chosenAttempt               = 0, 1, 2
 	sentInterface, sentFrames, sentBytes, sentFlags         = 0, 1, 2, 3
 	kickInterface, kickFrames, kickAll, kickCalls, kickLeft = 0, 1, 2, 3, 4
+	kickSender                                              = 5
 	statusStatus, statusBytes                               = 0, 1
 	failedError, failedAgain                                = 0, 1
 	releasedPooled                                          = 0

@@ -175,7 +175,7 @@ func (r *Recorder) Queue(link, device int) *dataplane.Hooks {
 			*b = batch{slot: slot, n: n, left: left, number: b.number + 1}
 		},
 		Kicking: func(_ uint64, n int) { r.kicking(link, n) },
-		Kicked:  func(calls, left int) { r.kicked(link, calls, left) },
+		Kicked:  func(calls, left int, sender bool) { r.kicked(link, calls, left, sender) },
 		Reaped:  func(frames uint64, _ int) { r.reaped(link, frames) },
 	}
 }
@@ -342,7 +342,7 @@ func (r *Recorder) kicking(link, all int) {
 	}
 }
 
-func (r *Recorder) kicked(link, calls, left int) {
+func (r *Recorder) kicked(link, calls, left int, sender bool) {
 	if r.watching.Load() == 0 {
 		return
 	}
@@ -358,6 +358,9 @@ func (r *Recorder) kicked(link, calls, left int) {
 			e := &l.events[t.kick]
 			e.Took = now - e.At
 			e.Values[kickCalls], e.Values[kickLeft] = uint32(calls), uint32(left)
+			if sender {
+				e.Values[kickSender] = 1
+			}
 		}
 		t.kick = -1
 	}

@@ -167,6 +167,9 @@ func (l *Line) Describe(e *Event) string {
 		if v[kickAll] != v[kickFrames] {
 			text += fmt.Sprintf(" of %d", v[kickAll])
 		}
+		if v[kickSender] != 0 {
+			return text + ": left to the sender"
+		}
 		text += fmt.Sprintf(": %s, %.1f µs", plural(v[kickCalls], "call"), micro(e.Took))
 		if v[kickLeft] > 0 {
 			text += fmt.Sprintf(", %d not taken", v[kickLeft])

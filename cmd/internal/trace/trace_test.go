@@ -224,3 +224,30 @@ func TestSlotsAreTold(t *testing.T) {
 		}
 	}
 }
+
+// The sender's calls are not the recorder's to see.
+func TestKicksLeftToTheSenderAreTold(t *testing.T) {
+	r := &Recorder{kicks: make([]kick, 1), lines: []*line{{tx: make([]txState, 1)}}, worker: Worker{Now: func() time.Duration { return 0 }}}
+	r.watching.Store(1)
+	l := &Line{Interfaces: []string{"e0"}}
+	for _, c := range []struct {
+		calls, left int
+		sender      bool
+		text, json  string
+	}{
+		{3, 0, false, "kick of e0 for 2 frames of 70: 3 calls, 0.0 µs", `"calls":3,"left":0,"sender":false`},
+		{1, 6, false, "kick of e0 for 2 frames of 70: 1 call, 0.0 µs, 6 not taken", `"left":6,"sender":false`},
+		{0, 70, true, "kick of e0 for 2 frames of 70: left to the sender", `"calls":0,"left":70,"sender":true`},
+	} {
+		to := r.lines[0]
+		to.tx[0].submitted = 2
+		r.kicking(0, 70)
+		r.kicked(0, c.calls, c.left, c.sender)
+		e := to.events[len(to.events)-1]
+		l.Events = []Event{e}
+		b, err := l.appendMessage(nil)
+		if text := l.Describe(&e); err != nil || text != c.text || !strings.Contains(string(b), c.json) {
+			t.Errorf("%q, %s, %v; want %q and %s", text, b, err, c.text, c.json)
+		}
+	}
+}
