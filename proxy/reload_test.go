@@ -321,7 +321,7 @@ func TestPrepareThatFailsChangesNothing(t *testing.T) {
 		{"address in use", "address already in use", r.variant(with(withPage(page), func(c *config.Config) {
 			c.Listeners[2].Address = netip.MustParseAddrPort("10.1.0.1:82")
 		})), map[string][]byte{page: nil}},
-		{"address of nobody", "cannot assign", r.variant(with(withPage(page), func(c *config.Config) {
+		{"address of nobody", "none of the interfaces named has it", r.variant(with(withPage(page), func(c *config.Config) {
 			c.Listeners[0].Address = netip.MustParseAddrPort("10.7.7.7:83")
 		})), map[string][]byte{page: nil}},
 	} {
