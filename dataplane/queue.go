@@ -352,14 +352,17 @@ func (q *Queue) KernelStats() (KernelStats, error) {
 	return kernelStatsFrom(s), nil
 }
 
-// Levels tells where the frames are.
+// Levels tells where the frames are. What the completion ring held is reaped: at rest no kick does that, and a network card, or
+// a busy kernel's peer of a veth, has sent a frame only when the kick is over.
 func (q *Queue) Levels() Levels {
+	completion := int(q.completion.level())
+	q.Reap()
 	c := &q.frames.count
 	return Levels{
 		Frames: len(q.frames.state),
 		Free:   c[stateFree], Fill: c[stateFill], RX: c[stateRX], TX: c[stateTX],
 		FillRing: int(q.fill.level()), RXRing: int(q.rx.level()), TXRing: int(q.tx.level()),
-		CompletionRing: int(q.completion.level()),
+		CompletionRing: completion,
 		RingEntries:    len(q.fill.slots),
 		Backlog:        q.backlog.level(), BacklogBytes: len(q.backlog.data),
 		FrameBytes: 1 << q.frames.shift,
