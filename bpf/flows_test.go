@@ -386,27 +386,3 @@ func openFlows(f *Flows, worker int) (*FlowTable, error) {
 	}
 	return OpenFlows(files[0], files[1], worker)
 }
-
-// BenchmarkStray measures what the program takes to refuse a packet in a flood; the kernel repeats it b.N times in one system call.
-func BenchmarkStray(b *testing.B) {
-	quoted := ip4(own4, client4, protoTCP, tcp(80, 40001))
-	for _, c := range []struct {
-		name  string
-		frame []byte
-	}{
-		{"rst", ethernet(ip4(client4, own4, protoTCP, poke(tcp(40001, 80), 13, 0x04)))},
-		{"ack", ethernet(ip4(client4, own4, protoTCP, tcp(40001, 80)))},
-		{"fragment", ethernet(ip4With(header4{id: 9, flags: 0x2000}, client4, own4, protoTCP, tcp(40001, 80)))},
-		{"icmp", ethernet(ip4(client4, own4, protoICMP, icmpError(3, 4, 1400, quoted)))},
-		{"rst IPv6", ethernet(ip6(client6, own6, protoTCP, poke(tcp(40001, 80), 13, 0x04)))},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			s, _, table := guarded(b, false, 1)
-			table.Guard(time.Hour, false)
-			b.ResetTimer()
-			if _, err := s.Program().Run(&ebpf.RunOptions{Data: c.frame, Repeat: uint32(b.N)}); err != nil {
-				b.Fatal(err)
-			}
-		})
-	}
-}

@@ -29,6 +29,11 @@
 // All of it ran in the system call of the sender, none in ksoftirqd, and none in the worker. nginx's kernel took 29 % too for 190,000: what
 // ringroad saves in IP and TCP it pays for the copy, which no NIC's driver makes. A SYN that is answered costs the worker another 5 us, half
 // of it the send call; without a limit on them that was a third of the machine.
+//
+// What the program takes of a frame of a made-up source in a flood, as bpf's BenchmarkFlood says with other work on both processors: RST and
+// ICMP error 125 ns, fragment 160, ACK 200 (with the hash of its cookie), SYN that is dropped 215 (with a place of its own in memory to look
+// at and to write), and of a connection, which is redirected, 105. That is a tenth of what an RST takes altogether, and a sixth for a SYN; the rest is the sender's
+// and veth's, and a control that is dropped or passed pays it too.
 package main
 
 import (
