@@ -35,9 +35,10 @@ type flow struct {
 	finCame  bool          // a FIN came that is not
 	gap      bool          // what last left told, in SACK blocks, of a gap in what came
 	shrunk   bool          // the peer's window ends before the end of what was sent
-	edge     uint32        // where it ends; valid iff shrunk
-	lastACK  uint32        // the acknowledgment number that last left
-	full     uint32        // bytes of data in the peer's full segments; 0: not known
+	edge     uint32        // where it ends, and the acknowledgment number that came with that; valid iff shrunk
+	edgeACK  uint32
+	lastACK  uint32 // the acknowledgment number that last left
+	full     uint32 // bytes of data in the peer's full segments; 0: not known
 	tail     tail
 	held     heldACK
 	finEnd   uint32 // behind the FIN that came, and its timestamp; valid iff finCame

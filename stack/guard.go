@@ -136,7 +136,6 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 type numbers struct {
 	state        tcp.EndpointState
 	una, sent    uint32 // SND.UNA and SND.NXT
-	edge         uint32 // of the peer's window: SND.UNA+SND.WND; valid unless it is a handshake
 	scale        uint8  // of the peer's window; valid unless it is a handshake
 	offered      uint32 // the largest window that the peer can have offered; valid unless it is a handshake
 	acknowledged uint32 // RCV.NXT as the peer was told it last
@@ -154,7 +153,7 @@ func numbersOf(ep *tcp.Endpoint) (n numbers, ok bool) {
 	n = numbers{state: tcp.EndpointState(ep.State()), stamp: ep.RecentTS, stamped: ep.SendTSOk}
 	if snd, ok := senderOf(ep); ok {
 		n.una, n.sent = uint32(snd.state.SndUna), uint32(snd.state.SndNxt)
-		n.edge, n.scale = n.una+uint32(snd.state.SndWnd), snd.state.SndWndScale
+		n.scale = snd.state.SndWndScale
 		n.offered = 0xffff << n.scale
 		n.acknowledged = uint32(snd.state.MaxSentAck)
 		if c, ok := connectionOf(ep); ok {

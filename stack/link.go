@@ -59,6 +59,7 @@ type link struct {
 	hooks *Hooks // nil: off; written under mu by the loop
 
 	suspect atomic.Int64 // loop time until which acknowledgments of some flow are looked at: see judgeRecovery
+	shrank  atomic.Bool  // a window of some peer has shrunk (shrink.go)
 
 	device, index int     // where the frame being delivered came in; valid iff tap or hooks are on
 	in            Segment // what hooks are shown; loop only

@@ -21,16 +21,20 @@ func (c *connection) shrinks(t header.TCP) bool {
 
 // noteEdge is told of a segment for the connection at n, before netstack is.
 func (l *link) noteEdge(s *segment, n *numbers) {
-	edge := s.tcp.AckNumber() + uint32(s.tcp.WindowSize())<<n.scale
+	number := s.tcp.AckNumber()
+	edge := number + uint32(s.tcp.WindowSize())<<n.scale
 	shrunk := int32(edge-n.sent) < 0
-	if !shrunk && int32(n.edge-n.sent) >= 0 || !l.intact(s) {
+	if int32(number-n.una) < 0 || !shrunk && !l.shrank.Load() || !l.intact(s) {
 		return
 	}
+	l.shrank.Store(true)
 	key := s.flowKey()
 	l.mu.Lock()
+	// Netstack may not have seen yet what was noted before, so an older segment is told by that.
 	if slot, ok := l.flows.index[key]; ok {
-		f := &l.flows.slots[slot]
-		f.shrunk, f.edge = shrunk, edge
+		if f := &l.flows.slots[slot]; !f.shrunk || int32(number-f.edgeACK) >= 0 {
+			f.shrunk, f.edge, f.edgeACK = shrunk, edge, number
+		}
 	}
 	l.mu.Unlock()
 }

@@ -40,6 +40,22 @@ func TestACKsStayWithinAWindowThatShrank(t *testing.T) {
 			}
 			p.raw.seq++
 		}
+		// What takes the window back, what acknowledges all, and a copy of the former, before netstack has seen the first.
+		p.raw.window = 0
+		p.raw.seq += 100
+		for _, number := range []uint32{first, sent, first} {
+			p.raw.ack = number
+			p.say(header.TCPFlagAck, "x")
+		}
+		p.l.eventually("all came", func() bool { return p.l.Stack.LinkStats(1).RXFrames == 2+8+3 })
+		for len(p.answers) > 0 {
+			<-p.answers
+		}
+		p.raw.ack = sent
+		p.say(header.TCPFlagAck, "y")
+		if s := p.hearACK(); s.SequenceNumber() != sent {
+			t.Errorf("IPv6 %v, all acknowledged: ACK with sequence number %d, want %d", v6, s.SequenceNumber()-first, sent-first)
+		}
 	}
 }
 
