@@ -120,8 +120,10 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 	if count == nil && l.suspects(s) && l.intact(s) {
 		l.judgeRecovery(s, ep)
 	}
-	if count == nil && !opening && flags&(rst|syn|ack) == ack && (n.timedOut || sackBlocks(s.tcp) != nil) {
-		l.markSACKed(s, ep)
+	if count == nil && !opening && flags&(rst|syn|ack) == ack {
+		if n.timedOut || sackBlocks(s.tcp) != nil {
+			l.markSACKed(s, ep)
+		}
 		l.noteEdge(s, &n)
 	}
 	if count == nil || !l.intact(s) {
