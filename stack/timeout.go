@@ -47,7 +47,7 @@ func (l *link) goOn(c *connection, t header.TCP, sacked []header.SACKBlock) {
 			snd.SackedOut += c.packets(g)
 			continue
 		case b.End.LessThanEq(ack): // netstack takes it out of what is in flight
-			if again && !(stamped && int32(echo-c.endpoint.TSOffset.TSVal(g.xmitTime)) < 0) {
+			if again && (!stamped || int32(echo-c.endpoint.TSOffset.TSVal(g.xmitTime)) >= 0) {
 				l.noteArrival(c, g)
 			}
 		case !again:

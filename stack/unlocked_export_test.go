@@ -68,7 +68,7 @@ func (c *Conn) CompareUnlocked(random *rand.Rand, times int) error {
 		now := time.Hour
 		if random.IntN(4) > 0 {
 			s.buffer.RcvAutoParams.RTTMeasureTime = monotonic(now - time.Duration(some(1<<32)))
-			s.buffer.RcvAutoParams.RTTMeasureSeqNumber = s.receiver.RcvNxt + seqnum.Value(some(1<<16)-some(1<<16))
+			s.buffer.RcvAutoParams.RTTMeasureSeqNumber = s.receiver.RcvNxt.Add(seqnum.Size(some(1<<16))) - seqnum.Value(some(1<<16))
 			s.buffer.RcvAutoParams.RTT = time.Duration(some(1 << 32))
 		}
 		freed, took := some(1<<16), time.Duration(some(1<<34)-some(1<<10))
