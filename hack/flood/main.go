@@ -13,8 +13,7 @@
 // The flood, the client and the backend share the processors with the proxy, so that what the sender of the flood takes is missing too. How
 // much that is shows the control: a row with as many frames of no protocol at all, which sending and receiving cost the same (the program
 // passes them, and the kernel drops them); for requests, which are not to be had without an answer, one of nginx under a tenth of them. Where
-// the control itself keeps less than 95 %, a flood that does too is told to be open: the machine cannot decide that, and what is left is the
-// line that compares the two. If a line fails, the exit status is 1.
+// the control itself keeps less than 95 %, no proxy could on this machine. If a line fails, the exit status is 1.
 //
 // # What a frame costs
 //
@@ -30,10 +29,7 @@
 // ringroad saves in IP and TCP it pays for the copy, which no NIC's driver makes. A SYN that is answered costs the worker another 5 us, half
 // of it the send call; without a limit on them that was a third of the machine.
 //
-// What the program takes of a frame of a made-up source in a flood, as bpf's BenchmarkFlood says with other work on both processors: RST and
-// ICMP error 125 ns, fragment 160, ACK 200 (with the hash of its cookie), SYN that is dropped 215 (with a place of its own in memory to look
-// at and to write), and of a connection, which is redirected, 105. That is a tenth of what an RST takes altogether, and a sixth for a SYN; the rest is the sender's
-// and veth's, and a control that is dropped or passed pays it too.
+// BenchmarkFlood of package bpf has what the program takes by kind of frame.
 package main
 
 import (

@@ -17,9 +17,8 @@ const (
 type mark string
 
 const (
-	pass      mark = "pass"
-	fail      mark = "FAIL"
-	undecided mark = "open" // this machine cannot tell
+	pass mark = "pass"
+	fail mark = "FAIL"
 )
 
 // passIf is pass or fail.
@@ -65,19 +64,11 @@ func judge(kind flood.Kind, rows []*row) (all []verdict) {
 			say(passIf(of >= leastOfNginx), "the same flood: %.2f of the answers that nginx gives, at least %.2f", of, leastOfNginx)
 		case r.share == 10:
 			kept := r.median(measured.kept)
-			plain := passIf(kept >= leastKept)
-			c, name := control(kind, rows)
-			if c == nil {
-				say(plain, "a tenth of it: %.0f %% of its own answers, at least %d %%", kept, leastKept)
-				break
+			say(passIf(kept >= leastKept), "a tenth of it: %.0f %% of its own answers, at least %d %%", kept, leastKept)
+			if c, name := control(kind, rows); c != nil {
+				of := 100 * ratio(r, c, measured.kept)
+				say(passIf(of >= leastKept), "a tenth of it: %.0f %% of what the control leaves, at least %d %%; %s keeps %.0f %%", of, leastKept, name, c.median(measured.kept))
 			}
-			alone := c.median(measured.kept)
-			if plain == fail && alone < leastKept {
-				plain = undecided // the sender alone takes as much
-			}
-			say(plain, "a tenth of it: %.0f %% of its own answers, at least %d %%", kept, leastKept)
-			of := 100 * ratio(r, c, measured.kept)
-			say(passIf(of >= leastKept), "a tenth of it: %.0f %% of what the control leaves, at least %d %%; %s keeps %.0f %%", of, leastKept, name, alone)
 		default:
 			n, of := r.opened()
 			say(passIf(n == of), "the fastest: %d of %d new connections are served", n, of)
