@@ -27,7 +27,7 @@ var shape = map[string]string{
 	"taken": "events:n", "read": "bytes:n level:n capacity:n", "parsed": "bytes:n",
 	"chosen": "server:s pooled:b attempt:n", "built": "bytes:n", "connecting": "", "connected": "",
 	"written": "bytes:n level:n capacity:n left:n", "frame_sent": "interface:s frames:n bytes:n flags:s",
-	"kick": "interface:s frames:n all:n calls:n left:n", "completed": "interface:s frames:n",
+	"kick": "interface:s frames:n all:n calls:n left:n sender:b", "completed": "interface:s frames:n",
 	"interim": "status:n", "response": "status:n bytes:n", "answered": "status:n bytes:n", "failed": "error:s retried:b",
 	"released": "pooled:b", "tunnel": "", "kept_alive": "", "closed": "", "aborted": "", "last_ack": "",
 }
