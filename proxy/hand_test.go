@@ -68,3 +68,24 @@ func TestStalledBodyStaysInTheConnection(t *testing.T) {
 		t.Errorf("the body comes as another one, of %d bytes", len(got))
 	}
 }
+
+// What a backend sends behind a body is never taken for the answer to the next request, wherever the handing on of the body ends.
+func TestNothingFollowsAHandedBody(t *testing.T) {
+	r := newRig(t, nil)
+	sizes := []int{stack.MoveBytes, minRoom, headBytes, relayBytes, turnBytes, 200_000}
+	r.script(8080, func(n int, c net.Conn, in *bufio.Reader) {
+		if readRequest(in) == nil {
+			return
+		}
+		body := numbered(sizes[n])
+		say(c, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad", len(body), body))
+		readRequest(in)
+	})
+	c := r.dial()
+	for _, n := range sizes { // each by a connection of its own
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, got := c.response("GET"); got != numbered(n) {
+			t.Fatalf("a body of %d bytes comes as another one of %d", n, len(got))
+		}
+	}
+}
