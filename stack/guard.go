@@ -121,7 +121,7 @@ func (l *link) guardConnection(s *segment, ep *tcp.Endpoint) ruling {
 		l.judgeRecovery(s, ep)
 	}
 	if count == nil && !opening && flags&(rst|syn|ack) == ack {
-		if n.timedOut || sackBlocks(s.tcp) != nil {
+		if n.timedOut && !l.stack.tcp.NoRACK || sackBlocks(s.tcp) != nil {
 			l.markSACKed(s, ep)
 		}
 		l.noteEdge(s, &n)

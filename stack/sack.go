@@ -46,7 +46,7 @@ func (l *link) markSACKed(s *segment, ep *tcp.Endpoint) {
 			sacked = append(sacked, b)
 		}
 	}
-	if c.timedOut() && !l.stack.tcp.NoRACK {
+	if !l.stack.tcp.NoRACK && c.timedOut() {
 		l.goOn(&c, s.tcp, sacked)
 		return
 	}

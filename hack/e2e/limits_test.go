@@ -89,13 +89,12 @@ func TestClientLimitsAreThoseOfAllWorkers(t *testing.T) {
 
 	mustReload(t, r, limits("connections: 4"))
 	c = append(c, w.limited(t, 0), w.limited(t, 1))
-	late := w.limited(t, 0)
 	for i, conn := range c {
 		if status := conn.ask(); status != http.StatusOK {
 			t.Errorf("connection %d: status %d", i, status)
 		}
 	}
-	if status := late.ask(); status != http.StatusServiceUnavailable {
+	if status := w.limited(t, 0).ask(); status != http.StatusServiceUnavailable {
 		t.Errorf("a connection over the limit: status %d", status)
 	}
 	pid := workerPID(t, r, 1)
