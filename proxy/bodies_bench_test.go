@@ -1,16 +1,12 @@
 package proxy
 
 import (
-	"io"
-	"log/slog"
-	"net/netip"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"ringroad/proxy/config"
 	"ringroad/stack"
 	"ringroad/stack/stacktest"
 )
@@ -130,21 +126,7 @@ func (w *bodyWire) run(b *testing.B) {
 	const backend, firstPort, warm = 8080, 32768, 20 * bodyClients
 	link := w.Link()
 	link.Device, link.Checksums = w, stack.ChecksumsRight
-	s, err := stack.New(stack.Config{Resolver: w, Waiter: w, Links: []stack.Link{link}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	c := newConfig(func(c *config.Config) {
-		c.Upstreams[0].Servers = []netip.AddrPort{netip.MustParseAddrPort("10.1.0.3:8080")}
-	})
-	if err := c.Validate(); err != nil {
-		b.Fatal(err)
-	}
-	worker, err := New(Options{Config: c, Stack: s, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err != nil {
-		b.Fatal(err)
-	}
+	worker := benchmarkWorker(b, stack.Config{Resolver: w, Waiter: w, Links: []stack.Link{link}})
 	length := "Content-Length: " + strconv.Itoa(w.size)
 	request, response := plainRequest, strings.Replace(plainResponse, "Content-Length: 0", length, 1)
 	if w.up {

@@ -50,21 +50,7 @@ func benchmarkProxied(b *testing.B, d *kernel) {
 	const clients, backend, firstPort = 64, 8080, 32768
 	link := d.Link()
 	link.Device = d
-	s, err := stack.New(stack.Config{Resolver: d, Waiter: d, Batch: 3, Links: []stack.Link{link}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	c := newConfig(func(c *config.Config) {
-		c.Upstreams[0].Servers = []netip.AddrPort{netip.MustParseAddrPort("10.1.0.3:8080")}
-	})
-	if err := c.Validate(); err != nil {
-		b.Fatal(err)
-	}
-	w, err := New(Options{Config: c, Stack: s, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err != nil {
-		b.Fatal(err)
-	}
+	w := benchmarkWorker(b, stack.Config{Resolver: d, Waiter: d, Batch: 3, Links: []stack.Link{link}})
 	peers, servers := make([]stacktest.Peer, clients), map[uint16]*stacktest.Peer{}
 	answers, first, before := 0, 0, time.Duration(0)
 	d.Sent = func(t stacktest.Segment) {
@@ -116,4 +102,24 @@ func processorTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// benchmarkWorker is a worker on a stack of its own, with the backend 10.1.0.3:8080.
+func benchmarkWorker(b *testing.B, on stack.Config) *Worker {
+	s, err := stack.New(on)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(s.Close)
+	c := newConfig(func(c *config.Config) {
+		c.Upstreams[0].Servers = []netip.AddrPort{netip.MustParseAddrPort("10.1.0.3:8080")}
+	})
+	if err := c.Validate(); err != nil {
+		b.Fatal(err)
+	}
+	w, err := New(Options{Config: c, Stack: s, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return w
 }

@@ -11,17 +11,19 @@ import (
 // Errors of connections and listeners, named for the errno that the kernel
 // gives in the same place.
 var (
-	ErrWouldBlock = errors.New("operation would block")                                                                            // EAGAIN
-	ErrFull       = errors.New("send buffer is full")                                                                              // EAGAIN, of the connection that is written
-	ErrReset      = errors.New("connection reset by peer")                                                                         // ECONNRESET
-	ErrRefused    = errors.New("connection refused")                                                                               // ECONNREFUSED
-	ErrTimeout    = errors.New("connection timed out")                                                                             // ETIMEDOUT
-	ErrNoRoute    = errors.New("no route to host")                                                                                 // EHOSTUNREACH, ENETUNREACH
-	ErrNoPort     = errors.New("no local port left")                                                                               // EADDRNOTAVAIL
-	ErrInUse      = errors.New("address already in use")                                                                           // EADDRINUSE
-	ErrClosed     = errors.New("connection is closed")                                                                             // EPIPE, ENOTCONN, EBADF
-	ErrAborted    = errors.New("software caused abort")                                                                            // ECONNABORTED
-	ErrNotLocal   = errors.New("cannot assign local address: none of the interfaces named has it (`ip -br address` lists theirs)") // EADDRNOTAVAIL on bind
+	ErrWouldBlock = errors.New("operation would block")    // EAGAIN
+	ErrFull       = errors.New("send buffer is full")      // EAGAIN, of the connection that is written
+	ErrReset      = errors.New("connection reset by peer") // ECONNRESET
+	ErrRefused    = errors.New("connection refused")       // ECONNREFUSED
+	ErrTimeout    = errors.New("connection timed out")     // ETIMEDOUT
+	ErrNoRoute    = errors.New("no route to host")         // EHOSTUNREACH, ENETUNREACH
+	ErrNoPort     = errors.New("no local port left")       // EADDRNOTAVAIL
+	ErrInUse      = errors.New("address already in use")   // EADDRINUSE
+	ErrClosed     = errors.New("connection is closed")     // EPIPE, ENOTCONN, EBADF
+	ErrAborted    = errors.New("software caused abort")    // ECONNABORTED
+
+	// EADDRNOTAVAIL on bind
+	ErrNotLocal = errors.New("cannot assign local address: none of the interfaces named has it (`ip -br address` lists theirs)")
 )
 
 // errorOf translates netstack's error; nil stays nil.

@@ -13,14 +13,7 @@ import (
 // are under way, netstack finds in its map all that is in the list, and besides at most the one that lasts. It panics when
 // it does not.
 func TestLastingSegmentsAreWhereNetstackExpectsThem(t *testing.T) {
-	var c *stack.Conn
-	p := puppetOf(t, false, false, func(_ *loop, e stack.Event) {
-		if ln, ok := e.Data.(*stack.Listener); ok {
-			c, _ = ln.Accept()
-		}
-	})
-	p.connect()
-	p.l.eventually("accepted", func() bool { return c != nil })
+	p, c := accepted(t)
 	received := uint64(0)
 	p.l.do(func() { received = p.l.Stack.LinkStats(1).RXFrames })
 	lasting := 0
@@ -57,4 +50,17 @@ func TestLastingSegmentsAreWhereNetstackExpectsThem(t *testing.T) {
 		t.Error("no segment lasted")
 	}
 	p.l.do(func() { c.Close() })
+}
+
+// accepted is a client, and its connection.
+func accepted(t *testing.T) (*puppet, *stack.Conn) {
+	var c *stack.Conn
+	p := puppetOf(t, false, false, func(_ *loop, e stack.Event) {
+		if ln, ok := e.Data.(*stack.Listener); ok {
+			c, _ = ln.Accept()
+		}
+	})
+	p.connect()
+	p.l.eventually("accepted", func() bool { return c != nil })
+	return p, c
 }

@@ -176,9 +176,12 @@ func lookupField(name []byte) FieldID {
 	return id
 }
 
-// fieldWords are the names of 8 to 24 letters.
+// fieldWords are the names of 8 to 24 letters; there are no longer ones.
 var fieldWords = func() (words [numFields][3]uint64) {
 	for id, name := range fieldNames {
+		if len(name) > 24 {
+			panic("http1: wordsOf leaves out a part of " + name)
+		}
 		if len(name) >= 8 {
 			words[id] = wordsOf([]byte(name))
 		}

@@ -397,20 +397,7 @@ func TestListenRefuses(t *testing.T) {
 	live := filepath.Join(dir, "live")
 	master := startMaster(t, live)
 	other := filepath.Join(dir, "other")
-	l, err := net.Listen("unix", other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
+	anotherProgram(t, other, "")
 	for path, want := range map[string]string{
 		"":                             "the path is empty",
 		"/" + strings.Repeat("x", 107): "at most 107 bytes",
@@ -435,26 +422,32 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
+// anotherProgram serves a socket as no ringroad does: whoever connects gets the text.
+func anotherProgram(t *testing.T, path, text string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte(text))
+			c.Close()
+		}
+	}()
+}
+
 // What answers as no ringroad does is told from one that has ended.
 func TestAnotherProgramsSocket(t *testing.T) {
-	for name, answer := range map[string]string{"nothing": "", "another protocol": "SSH-2.0-OpenSSH\r\n"} {
+	for name, text := range map[string]string{"nothing": "", "another protocol": "SSH-2.0-OpenSSH\r\n"} {
 		path := filepath.Join(t.TempDir(), "s")
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				_, _ = c.Write([]byte(answer))
-				c.Close()
-			}
-		}()
-		_, err = dial(t, path).Status(within(t))
+		anotherProgram(t, path, text)
+		_, err := dial(t, path).Status(within(t))
 		if want := fmt.Sprintf("process %d, which answers there, is another program: --control wants the socket of a ringroad that runs", os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
