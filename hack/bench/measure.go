@@ -125,13 +125,13 @@ func stepsOf(s lab.Stats) (map[string]uint64, error) {
 type drops map[string]uint64
 
 // total counts a frame once: veth counts with its link what a ring had no room for, and the kernel calls every such frame of a socket
-// dropped, whatever fill_ring_empty says of the reason.
+// dropped, whatever fill_ring_empty says of the reason. What finds the edge's backlog full counts at both ends of the link.
 func (d drops) total() uint64 {
-	return max(d[linkReceived], d["rx_dropped"]+d["rx_ring_full"]) + d[linkSent]
+	return max(d[linkReceived], d[linkFull]+d["rx_dropped"]+d["rx_ring_full"]) + d[linkSent]
 }
 
-// Counters of the links.
-const linkReceived, linkSent = "link_rx", "link_tx"
+// Counters of the links: the edge's own, and of client and backend what they sent and a full ring of veth or backlog did not take.
+const linkReceived, linkSent, linkFull = "link_rx", "link_tx", "link_full"
 
 func (d drops) String() string {
 	var parts []string
@@ -230,21 +230,36 @@ func (d drops) addRings(s lab.Stats) {
 	}
 }
 
-// addLinks adds the frames that the edge's links dropped, by the kernel's count.
+// addLinks adds the frames that links to and of the edge dropped, by the kernel's count.
 func (d drops) addLinks(l *lab.Lab) error {
-	return l.Edge.Do(func() error {
-		for _, name := range []string{lab.EdgeClientLink, lab.EdgeBackendLink} {
-			link, err := netlink.LinkByName(name)
+	for _, end := range []struct {
+		*lab.Namespace
+		link           string
+		received, sent string
+	}{
+		{l.Edge, lab.EdgeClientLink, linkReceived, linkSent},
+		{l.Edge, lab.EdgeBackendLink, linkReceived, linkSent},
+		{l.Client, lab.ClientLink, "", linkFull},
+		{l.Backend, lab.BackendLink, "", linkFull},
+	} {
+		err := end.Do(func() error {
+			link, err := netlink.LinkByName(end.link)
 			if err != nil {
 				return err
 			}
 			if s := link.Attrs().Statistics; s != nil {
-				d[linkReceived] += s.RxDropped
-				d[linkSent] += s.TxDropped
+				if end.received != "" {
+					d[end.received] += s.RxDropped
+				}
+				d[end.sent] += s.TxDropped
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // since is what happened between two readings, for each of the requests that a client has seen answered.

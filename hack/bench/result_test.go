@@ -160,6 +160,14 @@ func TestReadingsBecomeFiguresPerRequest(t *testing.T) {
 	if n := d.total(); n != 18 {
 		t.Errorf("%v are %d frames, want 18", d, n)
 	}
+	d = drops{"link_rx": 200, "link_full": 200, "link_tx": 3} // without AF_XDP: the kernel's backlog
+	if n := d.total(); n != 203 {
+		t.Errorf("%v are %d frames, want 203", d, n)
+	}
+	d = drops{"link_rx": 14, "rx_dropped": 13, "rx_ring_full": 1, "link_full": 100}
+	if n := d.total(); n != 114 {
+		t.Errorf("%v are %d frames, want 114", d, n)
+	}
 	if got := after.since(before, load{}); got.Errors == 0 {
 		t.Error("no request at all, and the sample is valid")
 	}

@@ -86,7 +86,7 @@ func main() {
 }
 
 func run(o *options) error {
-	l, err := lab.Up(lab.Options{})
+	l, err := lab.Up(lab.Options{NoQdisc: true}) // who floods does not wait until a ring has room
 	if err != nil {
 		return err
 	}

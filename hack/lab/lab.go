@@ -35,10 +35,12 @@ const (
 	GoPort    = 8081 // the Go server (package backend)
 )
 
-// The interfaces of the edge that ringroad is attached to.
+// The interfaces of the edge that ringroad is attached to, and those at their other ends.
 const (
 	EdgeClientLink  = "e0"
 	EdgeBackendLink = "e1"
+	ClientLink      = "c0"
+	BackendLink     = "b0"
 )
 
 // Options says what lab to make. The zero value is a lab of one queue and MTU 1500, with filled checksums and without loss.
@@ -51,6 +53,10 @@ type Options struct {
 	RSS rss.Key
 
 	Offloads Offloads // of every veth
+
+	// NoQdisc leaves what sends to the edge without a queueing discipline. Then a frame that finds the edge's ring full, 256 frames in
+	// native mode of XDP, is lost, as in a NIC that is flooded; with one its sender waits (Linux 6.16 and later; before, it is lost too).
+	NoQdisc bool
 
 	Forward bool // the edge forwards packets, so that the client can reach the backend without a proxy
 
@@ -159,20 +165,20 @@ func (l *Lab) wireUp() (err error) {
 			return err
 		}
 	}
-	c0 := end{l.Client, "c0", []netip.Prefix{prefixOf(Client4), prefixOf(Client6)}}
+	c0 := end{l.Client, ClientLink, []netip.Prefix{prefixOf(Client4), prefixOf(Client6)}}
 	e0 := end{l.Edge, EdgeClientLink, []netip.Prefix{prefixOf(EdgeToClient4), prefixOf(EdgeToClient6)}}
 	e1 := end{l.Edge, EdgeBackendLink, []netip.Prefix{prefixOf(EdgeToBackend4), prefixOf(EdgeToBackend6)}}
-	b0 := end{l.Backend, "b0", []netip.Prefix{prefixOf(Backend4), prefixOf(Backend6)}}
+	b0 := end{l.Backend, BackendLink, []netip.Prefix{prefixOf(Backend4), prefixOf(Backend6)}}
 	if l.ClientWire, err = l.wire("client-wire", c0, e0, l.options.ClientFault); err != nil {
 		return err
 	}
 	if l.BackendWire, err = l.wire("backend-wire", e1, b0, l.options.BackendFault); err != nil {
 		return err
 	}
-	if err := l.Client.defaultRoutes("c0", EdgeToClient4, EdgeToClient6); err != nil {
+	if err := l.Client.defaultRoutes(ClientLink, EdgeToClient4, EdgeToClient6); err != nil {
 		return err
 	}
-	if err := l.Backend.defaultRoutes("b0", EdgeToBackend4, EdgeToBackend6); err != nil {
+	if err := l.Backend.defaultRoutes(BackendLink, EdgeToBackend4, EdgeToBackend6); err != nil {
 		return err
 	}
 	return l.tune()

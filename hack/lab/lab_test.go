@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -159,6 +160,36 @@ func TestOffloads(t *testing.T) {
 				if !strings.Contains(out, line) {
 					t.Errorf("Offloads %v, %s: no %q in:\n%s", o, link, line, out)
 				}
+			}
+		}
+	}
+}
+
+func TestWhatSendsToTheEdgeHasAQueueingDiscipline(t *testing.T) {
+	for _, c := range []struct {
+		Options
+		client []string // in order
+	}{
+		{Options{}, []string{"pfifo_fast"}},
+		{Options{Queues: 2}, []string{"mq", "pfifo_fast", "pfifo_fast"}},
+		{Options{NoQdisc: true}, []string{"noqueue"}},
+	} {
+		l := up(t, c.Options)
+		for n, link := range map[*Namespace]string{l.Client: ClientLink, l.Backend: BackendLink, l.Edge: EdgeClientLink} {
+			want := c.client
+			if n == l.Edge {
+				want = []string{"noqueue"}
+			}
+			out, err := n.Run(5*time.Second, "tc", "qdisc", "show", "dev", link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for line := range strings.Lines(out) {
+				got = append(got, strings.Fields(line)[1])
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%+v, %s: %v, want %v", c.Options, link, got, want)
 			}
 		}
 	}

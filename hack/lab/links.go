@@ -95,6 +95,11 @@ func (l *Lab) bringUp(e end, sendsToEdge bool) error {
 			return fmt.Errorf("add address %v: %w", p, err)
 		}
 	}
+	if sendsToEdge && !l.options.NoQdisc {
+		if err := addQdisc(link, l.options.Queues); err != nil {
+			return fmt.Errorf("give %s a queueing discipline: %w", e.name, err)
+		}
+	}
 	if l.options.RSS != nil && sendsToEdge {
 		// While it is down: no socket has sent through it yet.
 		program, err := rss.Attach(link.Attrs().Index, l.options.RSS, l.options.Queues)
@@ -104,6 +109,17 @@ func (l *Lab) bringUp(e end, sendsToEdge bool) error {
 		l.rss = append(l.rss, program)
 	}
 	return netlink.LinkSetUp(link)
+}
+
+// addQdisc gives an interface what one of hardware has and a veth has not: a FIFO for each queue, which is stopped while the driver has
+// no room (drivers/net/veth.c, veth_xmit).
+func addQdisc(link netlink.Link, queues int) error {
+	q := &netlink.GenericQdisc{QdiscType: "pfifo_fast"}
+	if queues > 1 {
+		q.QdiscType = "mq"
+	}
+	q.LinkIndex, q.Parent, q.Handle = link.Attrs().Index, netlink.HANDLE_ROOT, netlink.MakeHandle(1, 0)
+	return netlink.QdiscReplace(q)
 }
 
 // defaultRoutes makes the edge the way to everything else.
