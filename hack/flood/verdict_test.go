@@ -15,6 +15,7 @@ func TestVerdictsOnATenth(t *testing.T) {
 		}
 		return all
 	}
+	nginx10 := func(rounds []measured) *row { return &row{proxy: nginx, share: 10, rounds: rounds} }
 	for _, c := range []struct {
 		name            string
 		kind            flood.Kind
@@ -22,15 +23,15 @@ func TestVerdictsOnATenth(t *testing.T) {
 		flood           []float64
 		plain, compared mark
 	}{
-		{name: "both keep all", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(99, 98, 97)},
+		{name: "both keep all", kind: flood.RST, control: nginx10(kept(99, 98, 97)),
 			flood: []float64{98, 97, 96}, plain: pass, compared: pass},
-		{name: "the flood alone takes more", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(99, 98, 97)},
+		{name: "the flood alone takes more", kind: flood.RST, control: nginx10(kept(99, 98, 97)),
 			flood: []float64{80, 81, 82}, plain: fail, compared: fail},
-		{name: "the control takes as much", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(60, 80, 100)},
+		{name: "the control takes as much", kind: flood.RST, control: nginx10(kept(60, 80, 100)),
 			flood: []float64{60, 79, 99}, plain: fail, compared: pass},
-		{name: "the control takes much, the flood more", kind: flood.RST, control: &row{proxy: ringroad, flood: flood.Unknown, share: 10, rounds: kept(80, 80, 80)},
+		{name: "the control takes much, the flood more", kind: flood.RST, control: nginx10(kept(80, 80, 80)),
 			flood: []float64{70, 70, 70}, plain: fail, compared: fail},
-		{name: "requests, against nginx", kind: httpFlood, control: &row{proxy: nginx, flood: httpFlood, share: 10, rounds: kept(88, 88, 88)},
+		{name: "requests", kind: httpFlood, control: nginx10(kept(88, 88, 88)),
 			flood: []float64{86, 86, 86}, plain: fail, compared: pass},
 		{name: "without a control", kind: httpFlood, flood: []float64{86, 86, 86}, plain: fail},
 	} {

@@ -27,7 +27,6 @@ const (
 	RST      Kind = "rst"
 	Fragment Kind = "fragment" // first fragments of segments whose other ones never come
 	ICMP     Kind = "icmp"     // errors about connections that do not exist
-	Unknown  Kind = "unknown"  // frames of no protocol that anybody has: what sending and receiving takes by itself
 )
 
 // Kinds are those against a listener.
@@ -150,9 +149,6 @@ func (s *sender) make(o *Options, n uint32) []byte {
 		segment(p[ip:], port, o.To.Port(), x, 0x10)
 	case RST:
 		segment(p[ip:], port, o.To.Port(), x, 0x04)
-	case Unknown:
-		s.frame[12], s.frame[13] = 0x88, 0xb5 // for experiments (IEEE 802)
-		return s.frame[:eth+size]
 	case Fragment:
 		segment(p[ip:], port, o.To.Port(), x, 0x10)
 		size = ip + 16 // a multiple of 8
