@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ringroad/cmd/internal/master"
 	"ringroad/proxy/config"
@@ -189,5 +191,27 @@ func TestVersion(t *testing.T) {
 	stdout, stderr, status := command(unserved(t), "version")
 	if !strings.HasPrefix(stdout, "ringroad  ") || stderr != "" || status != statusOK {
 		t.Errorf("status %d, stderr %q, stdout %q", status, stderr, stdout)
+	}
+}
+
+// TestNoCommandWaitsForASilentSocket: what listens on the control socket accepts, and never says a word.
+func TestNoCommandWaitsForASilentSocket(t *testing.T) {
+	defer func(d time.Duration) { answerTimeout = d }(answerTimeout)
+	answerTimeout = 50 * time.Millisecond
+	path := filepath.Join(t.TempDir(), "control.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, args := range [][]string{
+		{"status"}, {"connections"}, {"top", "--once"}, {"capture"}, {"capture", "--stop"}, {"trace"}, {"trace", "--stop"}, {"doctor"},
+		{"reload", "--timeout", "50ms"}, {"quit", "--timeout", "50ms"}, {"stop", "--timeout", "50ms"},
+	} {
+		begun := time.Now()
+		_, stderr, status := command(unserved(t), append(args, "--control", path)...)
+		if took := time.Since(begun); status != 1 || took > 5*time.Second || !strings.Contains(stderr, path+": no answer within 50ms") {
+			t.Errorf("%v: status %d after %v, and says %q", args, status, took, stderr)
+		}
 	}
 }

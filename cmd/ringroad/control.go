@@ -10,9 +10,10 @@ import (
 	"ringroad/cmd/internal/control"
 )
 
+// answerTimeout bounds how long a command waits for an answer.
+var answerTimeout = 10 * time.Second // a variable for tests
+
 const (
-	// answerTimeout bounds how long a command waits for an answer.
-	answerTimeout = 10 * time.Second
 	// reloadTimeout bounds how long the master may take to read and to spread a
 	// configuration.
 	reloadTimeout = time.Minute

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -28,7 +29,11 @@ func follow(cmd *cobra.Command, name string, stop func(context.Context) error,
 			cancel()
 		}
 	})()
-	from, err := start(ctx)
+	starting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	silent := time.AfterFunc(answerTimeout, func() { giveUp(fmt.Errorf("no answer within %v", answerTimeout)) })
+	from, err := start(starting) // what it returns lives as long as its context
+	silent.Stop()
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"ringroad/cmd/internal/control"
 	"ringroad/cmd/internal/tui"
+	"ringroad/proxy"
 )
 
 const (
@@ -59,6 +60,8 @@ does what --once does. NO_COLOR in the environment leaves colours out.`,
 			}
 			defer c.Close()
 			source := func(ctx context.Context) (r tui.Reading, err error) {
+				ctx, cancel := limited(ctx, answerTimeout, "no answer within %v")
+				defer cancel()
 				if r.Status, err = c.Status(ctx); err == nil {
 					r.Stats, err = c.Stats(ctx)
 				}
@@ -75,7 +78,12 @@ does what --once does. NO_COLOR in the environment leaves colours out.`,
 				}
 				return err
 			}
-			return tui.Run(ctx, source, c.Connections, interval, os.Stdin, out)
+			connections := func(ctx context.Context, q proxy.Query) (control.Connections, error) {
+				ctx, cancel := limited(ctx, answerTimeout, "no answer within %v")
+				defer cancel()
+				return c.Connections(ctx, q)
+			}
+			return tui.Run(ctx, source, connections, interval, os.Stdin, out)
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "print one reading as text and exit; rates are those of one interval")
