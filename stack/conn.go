@@ -123,8 +123,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // peerSends reports that no FIN and no reset has come. One that comes from now
 // on makes an event of its own, because Read has held the endpoint's lock.
-func (c *Conn) peerSends() bool {
-	switch tcp.EndpointState(c.endpoint.State()) {
+func (c *Conn) peerSends() bool { return peerSends(tcp.EndpointState(c.endpoint.State())) }
+
+// peerSends reports whether data may come to a connection in state.
+func peerSends(state tcp.EndpointState) bool {
+	switch state {
 	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2:
 		return true
 	}

@@ -77,6 +77,8 @@
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).
 //   - It leaves room for SACK blocks in segments that have none (fullsegment.go).
+//   - It says once only that a closed window is open: when that is lost, the peer's next probe may
+//     be many seconds away (windowupdate.go).
 //   - It does not tell a sender what came twice, which so learns that it sent again for
 //     nothing (dsack.go).
 //   - It takes segments and ICMP errors that a TCP must refuse (guard.go, icmp.go).

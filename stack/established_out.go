@@ -147,7 +147,7 @@ func (l *link) sendShort(c *connection, way *wayOut, p []byte, now tcpip.Monoton
 	l.cancel(f)
 	l.noteAnswer(f)
 	l.noteSent(f, t, len(p), 0)
-	f.known, f.lastACK = true, uint32(next)
+	f.known, f.lastACK, f.closed = true, uint32(next), window == 0
 	f.tail = tail{packet[:n], l.submitted}
 	l.stats.TXLean++
 	l.stats.TXEstablished++

@@ -35,6 +35,7 @@ type flow struct {
 	finCame  bool          // a FIN came that is not
 	gap      bool          // what last left told, in SACK blocks, of a gap in what came
 	shrunk   bool          // the peer's window ends before the end of what was sent
+	closed   bool          // what last left announced no window
 	edge     uint32        // where it ends, and the acknowledgment number that came with that; valid iff shrunk
 	edgeACK  uint32
 	lastACK  uint32 // the acknowledgment number that last left

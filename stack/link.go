@@ -71,6 +71,7 @@ type link struct {
 	flows      flowTable
 	timeWait   timeWaitTable
 	held       heldQueue
+	updates    windowUpdates
 	flooded    time.Duration // until then SYNs may be shed
 	crowded    bool          // the queue that frames are delivered from has too many for SYNs to be answered
 	strays     allowance     // of segments that go round the workers

@@ -53,6 +53,7 @@ type LinkStats struct {
 	AcksHeld            uint64 `name:"acks_held" unit:"segments" kind:"counter" help:"Pure ACKs held back."`
 	AcksSaved           uint64 `name:"acks_saved" unit:"segments" kind:"counter" help:"Held ACKs that data carried."`
 	AcksExpired         uint64 `name:"acks_expired" unit:"segments" kind:"counter" help:"Held ACKs sent when their delay ended."`
+	UpdatesRepeated     uint64 `name:"window_updates_repeated" unit:"segments" kind:"counter" help:"Window updates sent again because no data came after them."`
 	FinsMerged          uint64 `name:"fins_merged" unit:"segments" kind:"counter" help:"FINs that left with the last data instead of a frame of their own."`
 	TimeWaitSegments    uint64 `name:"time_wait_segments" unit:"segments" kind:"counter" help:"Segments received for connections in TIME_WAIT."`
 	TimeWait            uint64 `name:"time_wait" unit:"connections" kind:"gauge" help:"Connections in TIME_WAIT."`

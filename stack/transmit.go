@@ -75,6 +75,7 @@ func (l *link) carryACK(o *outgoing) bool {
 		}
 	}
 	n := p.Data().Size()
+	l.noteWindow(f, t, n == 0 && flags == header.TCPFlagAck)
 	if n == 0 && flags == header.TCPFlagAck && f.shrunk {
 		f.keepWithin(t)
 	}
@@ -254,6 +255,9 @@ func (l *link) flush(now time.Duration) (next time.Duration, ok bool) {
 	defer l.mu.Unlock()
 	l.retryUnresolved(now)
 	next, ok = l.expire(now)
+	if at, more := l.repeatUpdates(now); more && (!ok || at < next) {
+		next, ok = at, true
+	}
 	// Completions come with the kick in copy mode, so a backlog larger than
 	// the free frames drains in a few rounds of the same turn.
 	for rounds := 0; ; rounds++ {

@@ -140,6 +140,7 @@ type Segment struct {
 	Flags    byte
 	Bytes    int    // of payload
 	Acked    uint32 // the acknowledgment
+	Window   uint16 // not scaled
 
 	next, stamp uint32 // the sequence number behind it, and its timestamp
 }
@@ -147,7 +148,7 @@ type Segment struct {
 func segmentOf(t header.TCP) Segment {
 	s := Segment{
 		From: t.SourcePort(), To: t.DestinationPort(), Flags: byte(t.Flags()), Bytes: len(t) - int(t.DataOffset()),
-		Acked: t.AckNumber(), stamp: header.ParseTCPOptions(t.Options()).TSVal,
+		Acked: t.AckNumber(), Window: t.WindowSize(), stamp: header.ParseTCPOptions(t.Options()).TSVal,
 	}
 	s.next = t.SequenceNumber() + uint32(s.Bytes)
 	if s.Flags&(SYN|FIN) != 0 {
