@@ -77,6 +77,8 @@
 //     (undo.go).
 //   - Of two segments sent at one time it takes one for lost (clock.go).
 //   - It leaves room for SACK blocks in segments that have none (fullsegment.go).
+//   - Small segments that nobody reads fill its memory, 600 bytes each, long before the window that it announced
+//     is full: it drops them (unlocked_unsafe.go, coalesce).
 //   - It says once only that a closed window is open: when that is lost, the peer's next probe may
 //     be many seconds away (windowupdate.go).
 //   - It does not tell a sender what came twice, which so learns that it sent again for
@@ -109,10 +111,6 @@
 //     against RFC 9293 3.10.7.4; it is harmless. [connect.go, synRcvdState.]
 //   - A path MTU of IPv4 below 552 bytes is taken for 552, and DF stays set: what does
 //     not fit is lost. The kernel sends without DF then. [No way to clear DF of a route.]
-//   - A received segment takes some 600 bytes of memory beside its data. Where nobody reads, and the peer sends small
-//     ones, the memory of the receive buffer is full before the window is closed: what comes then is dropped, and
-//     sent again by the peer's time-out. The kernel joins them (tcp_try_coalesce). [rcv.go, handleRcvdSegment: the
-//     same for what is in order.]
 //   - The path MTU is learnt by each connection anew, and never grows again.
 //   - A fragment that overtakes the first of its packet passes to the kernel, which drops it in the
 //     end: the packet is lost, and the peer sends it again (package bpf).

@@ -72,9 +72,11 @@ func opens(ep *tcp.Endpoint, size int) bool {
 // Endpoint.readyToRead.
 func (c *connection) queueReceived(s *netSegment, size int) {
 	ep := c.endpoint
-	own(s, ep)
 	ep.RcvBufUsed += size
-	receiveQueueOf(ep).pushBack(s)
+	if list := receiveQueueOf(ep); list.head == list.tail || !coalesce(list.tail, s, size) {
+		own(s, ep)
+		list.pushBack(s)
+	}
 	if r := reusableOf(ep); r != nil && r.conn != nil && r.conn.notifier != nil {
 		if !r.conn.gone {
 			r.conn.poller.mark(&r.conn.source, Readable)
@@ -82,6 +84,41 @@ func (c *connection) queueReceived(s *netSegment, size int) {
 		return
 	}
 	waiterQueueOf(ep).Notify(waiter.ReadableEvents)
+}
+
+const (
+	// joinBytes is the most data of a segment that is joined to the one before, and joinedBytes of both.
+	joinBytes   = 512
+	joinedBytes = 4 << 10
+)
+
+// coalesce puts s, with size bytes of data, into t, the last segment of the receive queue, where it takes its data and not some 600 bytes
+// more: else small segments that nobody reads, but within the window, would fill the memory long before the window is closed, be
+// dropped, and come again by time-outs of the peer (tcp_try_coalesce in the kernel). It reports false when one is too large.
+func coalesce(t, s *netSegment, size int) bool {
+	have := t.pkt.Data().Size()
+	if size > joinBytes || have+size > joinedBytes {
+		return false
+	}
+	list, _ := t.pkt.AsViewList()
+	if last := list.Back(); sharesChunk(last) || last.AvailableSize() < size {
+		data, ok := t.pkt.Data().PullUp(have)
+		if !ok {
+			return false
+		}
+		v := newView(joinedBytes)
+		_, _ = v.Write(data) // cannot fail
+		joined := packetWith(v)
+		t.pkt.DecRef()
+		t.pkt = joined
+	}
+	t.pkt.Data().AppendView(s.pkt.Data().AsRange().ToView())
+	ep := t.ep
+	disown(t)
+	t.dataMemSize = t.pkt.MemSize()
+	own(t, ep)
+	decRef(s)
+	return true
 }
 
 // own makes the memory of s, which nobody else has, count for ep: segment.setOwner.
