@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	bpflink "github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
@@ -21,7 +22,13 @@ type Inspection struct {
 
 	// Peer is the interface at the other end of a veth, "" when this is none or the peer is in another network namespace.
 	Peer string
+	// PeerUnqueued says that Peer has no queueing discipline, though that would make its senders wait: in native mode a veth receives
+	// through a ring of 256 frames, and what finds it full is lost otherwise (drivers/net/veth.c, veth_xmit).
+	PeerUnqueued bool
 }
+
+// qdiscHolds is the first kernel with "veth: apply qdisc backpressure on full ptr_ring to reduce TX drops".
+var qdiscHolds = kernelRelease{6, 16}
 
 // Inspect looks at an interface and changes nothing: attaching a program would reset the link of some NICs. Without
 // the interface the error wraps [ErrNoInterface] and names those that exist.
@@ -53,6 +60,9 @@ func Inspect(name string) (*Inspection, error) {
 	if i.Link.Driver == "veth" && a.NetNsID < 0 && a.ParentIndex > 0 {
 		if peer, err := handle.LinkByIndex(a.ParentIndex); err == nil {
 			i.Peer = peer.Attrs().Name
+			if qdiscs, err := handle.QdiscList(peer); err == nil && !runningKernel().before(qdiscHolds) {
+				i.PeerUnqueued = slices.ContainsFunc(qdiscs, func(q netlink.Qdisc) bool { return q.Type() == "noqueue" })
+			}
 		}
 	}
 	return i, nil

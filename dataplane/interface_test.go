@@ -54,7 +54,31 @@ func TestInspect(t *testing.T) {
 	if i.Holder == 0 {
 		t.Error("the link that holds the program is not found")
 	}
-	_, err := Inspect("rrnone")
+	if i.Peer != "" || i.PeerUnqueued {
+		t.Errorf("a peer in another namespace: %+v", i)
+	}
+	pair := netlink.NewVeth(netlink.LinkAttrs{Name: "rrp0", TxQLen: -1})
+	pair.PeerName = "rrp1"
+	must(t, netlink.LinkAdd(pair))
+	t.Cleanup(func() { must(t, netlink.LinkDel(pair)) })
+	peer, err := netlink.LinkByName("rrp1")
+	must(t, err)
+	for _, up := range []netlink.Link{pair, peer} {
+		must(t, netlink.LinkSetUp(up))
+	}
+	for _, qdisc := range []string{"", "pfifo_fast"} {
+		if qdisc != "" {
+			must(t, netlink.QdiscReplace(&netlink.GenericQdisc{QdiscType: qdisc, QdiscAttrs: netlink.QdiscAttrs{
+				LinkIndex: peer.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0),
+			}}))
+		}
+		i, err := Inspect("rrp0")
+		must(t, err)
+		if want := qdisc == "" && !runningKernel().before(qdiscHolds); i.Peer != "rrp1" || i.PeerUnqueued != want {
+			t.Errorf("peer %q with qdisc %q: unqueued %v, want %v", i.Peer, qdisc, i.PeerUnqueued, want)
+		}
+	}
+	_, err = Inspect("rrnone")
 	wantError(t, err, ErrNoInterface, "rre0")
 	i, err = Inspect("lo")
 	must(t, err)

@@ -137,6 +137,12 @@ func TestFindings(t *testing.T) {
 		"a veth whose other end sends larger frames": {interfaces(configured(nil), card(func(n *nic) {
 			n.Link.Driver, n.Peer, n.peer, n.peerQueues = "veth", "eth1", &net.Interface{MTU: 9000}, 4
 		}), nil), []string{"warning peer eth0: has MTU 9000 and it 1500; ip link set dev eth1 mtu 1500"}},
+		"a veth whose other end has no qdisc": {interfaces(configured(nil), card(func(n *nic) {
+			n.Link.Driver, n.Peer, n.peer, n.peerQueues, n.PeerUnqueued = "veth", "eth1", &net.Interface{MTU: 1500}, 4, true
+		}), nil), []string{"warning peer eth0: has no queueing discipline; tc qdisc replace dev eth1 root mq"}},
+		"the same in generic mode": {interfaces(configured(func(c *config.Config) { c.XDPMode = config.XDPGeneric }), card(func(n *nic) {
+			n.Link.Driver, n.Peer, n.peer, n.peerQueues, n.PeerUnqueued = "veth", "eth1", &net.Interface{MTU: 1500}, 4, true
+		}), nil), []string{"warning xdp eth0: xdp_mode is generic; xdp_mode: auto"}},
 		"an even table":               {interfaces(configured(nil), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), nil},
 		"even for two workers":        {interfaces(configured(func(c *config.Config) { c.Workers = 2 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 0, 1, 1} }), nil), nil},
 		"even over all their queues":  {interfaces(configured(func(c *config.Config) { c.Workers = 2 }), card(func(n *nic) { n.table = dataplane.Indirection{0, 1, 2, 3} }), nil), nil},

@@ -300,6 +300,13 @@ func (r *Report) otherEnd(c *config.Config, n *nic) {
 	case n.peer.MTU > n.Link.MTU:
 		r.add(Warning, "peer", n.name, fmt.Sprintf("the other end %s has MTU %d and it %d: larger frames are lost", n.Peer, n.peer.MTU, n.Link.MTU),
 			fmt.Sprintf("ip link set dev %s mtu %d", n.Peer, n.Link.MTU))
+	case n.PeerUnqueued && n.Link.OffersNative() && c.XDPMode != config.XDPGeneric:
+		qdisc := "pfifo_fast"
+		if n.peerQueues > 1 {
+			qdisc = "mq"
+		}
+		r.add(Warning, "peer", n.name, fmt.Sprintf("the other end %s has no queueing discipline: what it sends while the ring of 256 frames is full is lost", n.Peer),
+			fmt.Sprintf("tc qdisc replace dev %s root %s", n.Peer, qdisc))
 	default:
 		r.ok("peer", n.name, "the other end %s sends by %d queues, MTU %d", n.Peer, n.peerQueues, n.peer.MTU)
 	}
