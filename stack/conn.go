@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"errors"
 	"io"
 	"net/netip"
 	"time"
@@ -46,33 +45,16 @@ type Conn struct {
 // ErrNoRoute: no route over one of the links. ErrNoPort: all local ports toward
 // remote are in use.
 func (s *Stack) Connect(remote netip.AddrPort) (*Conn, error) {
-	c := &Conn{stack: s, remote: remote}
 	place := s.place(remote)
-	for {
-		r := s.opening.endpoint(s, protocolOf(remote.Addr()))
-		ep := r.endpoint
-		wanted, bound := place.wanted(), false
-		if wanted {
-			// Lets a port serve several backends, the ones netstack chooses too.
-			ep.SocketOptions().SetReuseAddress(true)
-			bound = place.bind(ep)
-		}
-		if err := errorOf(ep.Connect(fullAddress(remote))); err != nil && !errors.Is(err, ErrWouldBlock) {
-			ep.Close()
-			if bound && (errors.Is(err, ErrInUse) || errors.Is(err, ErrNotLocal)) {
-				continue
-			}
-			return nil, err
-		}
-		if wanted {
-			place.count(bound)
-		}
-		c.endpoint, c.queue, r.conn = ep, &r.queue, c
-		if a, err := ep.GetLocalAddress(); err == nil {
-			c.local = addrPort(a)
-		}
-		return c, nil
+	r, err := s.dial(&place)
+	if err != nil {
+		s.net.Stats().TCP.FailedConnectionAttempts.Increment()
+		return nil, err
 	}
+	c := &Conn{stack: s, remote: remote, endpoint: r.endpoint, queue: &r.queue}
+	c.local = netip.AddrPortFrom(place.ip, r.endpoint.ID.LocalPort)
+	r.conn = c
+	return c, nil
 }
 
 // Established reports whether the handshake is done and the connection lives.

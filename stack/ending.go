@@ -41,6 +41,10 @@ func (l *link) finish(s *segment, ep *tcp.Endpoint) bool {
 	l.stack.received.Increment()
 	c.send.SndUna = c.send.SndNxt // for Buffered
 	c.stopTimers()
+	r := reusableOf(ep)
+	if r != nil {
+		l.stack.unregister(r, s.number)
+	}
 	endConnection(ep)
 	ep.ResumeWork()
 	for i, place := 0, l.placeOf(s); i < len(place); i++ {
@@ -49,7 +53,7 @@ func (l *link) finish(s *segment, ep *tcp.Endpoint) bool {
 		}
 	}
 	waiterQueueOf(ep).Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
-	if r := reusableOf(ep); r != nil {
+	if r != nil {
 		if r.ended = true; r.conn != nil && r.conn.closed {
 			l.stack.release(r)
 		}

@@ -20,7 +20,7 @@ func (s *Stack) Reusable() int { return len(s.opening.reusable) }
 // Spoil writes into all numbers and flags of an endpoint that is kept, but for what stays.
 func Spoil(ep *tcp.Endpoint) {
 	each(ep, func(path string, v reflect.Value) {
-		if v.Kind() == reflect.Pointer || strings.Contains(path, ".minRTO") || strings.Contains(path, ".maxRTO") || strings.Contains(path, ".maxRetries") || strings.Contains(path, ".ranges") || strings.Contains(path, ".limRdr") {
+		if v.Kind() == reflect.Pointer || strings.Contains(path, ".minRTO") || strings.Contains(path, ".maxRTO") || strings.Contains(path, ".maxRetries") || strings.Contains(path, ".ranges") || strings.Contains(path, ".limRdr") || strings.Contains(path, "stack.timer)") {
 			return
 		}
 		v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()

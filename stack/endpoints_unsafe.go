@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/sync"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -20,8 +21,9 @@ import (
 // endpointTable is the map of netstack's demultiplexer that has the endpoints of one
 // network protocol, with its lock.
 type endpointTable struct {
-	mu  *sync.RWMutex
-	all *map[netstack.TransportEndpointID]unsafe.Pointer
+	number tcpip.NetworkProtocolNumber
+	mu     *sync.RWMutex
+	all    *map[netstack.TransportEndpointID]unsafe.Pointer
 }
 
 // endpointTables returns all maps of s.
@@ -30,6 +32,8 @@ func endpointTables(s *netstack.Stack) (list []endpointTable) {
 	for i := protocols.MapRange(); i.Next(); {
 		p := i.Value().UnsafePointer()
 		list = append(list, endpointTable{
+			number: tcpip.NetworkProtocolNumber(i.Key().FieldByIndex(networkField.Index).Uint()),
+
 			mu:  (*sync.RWMutex)(unsafe.Add(p, tableLockField.Offset)),
 			all: (*map[netstack.TransportEndpointID]unsafe.Pointer)(unsafe.Add(p, tableField.Offset)),
 		})
@@ -51,6 +55,36 @@ func (t endpointTable) each(f func(id *netstack.TransportEndpointID)) {
 	for id := range *t.all {
 		f(&id)
 	}
+}
+
+// add puts an entry that was taken in the table again. It reports false when id has one.
+func (t endpointTable) add(id *netstack.TransportEndpointID, entry unsafe.Pointer) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := (*t.all)[*id]; ok {
+		return false
+	}
+	(*t.all)[*id] = entry
+	return true
+}
+
+// take takes the entry of id out of the table.
+func (t endpointTable) take(id *netstack.TransportEndpointID) (entry unsafe.Pointer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	entry = (*t.all)[*id]
+	delete(*t.all, *id)
+	return entry
+}
+
+// tableOf is the table of a network protocol.
+func (s *Stack) tableOf(number tcpip.NetworkProtocolNumber) endpointTable {
+	for _, t := range s.tables {
+		if t.number == number {
+			return t
+		}
+	}
+	panic("netstack has no TCP over a network protocol")
 }
 
 // acceptQueueFull reports whether the accept queue of a listener is full, which holds one connection more than the backlog.
@@ -85,6 +119,7 @@ func setHasher(ep *tcp.Endpoint, h hash.Hash) {
 var (
 	demuxField     = fieldOf(reflect.TypeFor[netstack.Stack](), "demux", reflect.Pointer)
 	protocolField  = fieldOf(demuxField.Type.Elem(), "protocol", reflect.Map)
+	networkField   = fieldOf(protocolField.Type.Key(), "network", reflect.Uint32)
 	tableField     = mapField(protocolField.Type.Elem().Elem(), "endpoints", reflect.TypeFor[netstack.TransportEndpointID]())
 	tableLockField = lockField[sync.RWMutex](protocolField.Type.Elem().Elem(), "mu")
 

@@ -12,7 +12,7 @@ import (
 	"ringroad/stack"
 )
 
-// The functions of netstack that segment_unsafe.go links to, and that unlocked_unsafe.go does again, were read in this version:
+// The functions of netstack that segment_unsafe.go links to, and that unlocked_unsafe.go, reuse_unsafe.go and dial_unsafe.go do again, were read in this version:
 // what they take and do is no contract, so another one has to be read first.
 func TestLinkedFunctionsAreOfTheVersionThatWasRead(t *testing.T) {
 	const read = "v0.0.0-20260905035102-160fafc42237"
@@ -22,7 +22,7 @@ func TestLinkedFunctionsAreOfTheVersionThatWasRead(t *testing.T) {
 	}
 	for _, d := range info.Deps {
 		if d.Path == "gvisor.dev/gvisor" && d.Version != read {
-			t.Errorf("netstack is of version %s: compare the functions named in stack/segment_unsafe.go and stack/unlocked_unsafe.go with those of %s, and then change the version here", d.Version, read)
+			t.Errorf("netstack is of version %s: compare the functions named in stack/segment_unsafe.go, unlocked_unsafe.go, reuse_unsafe.go and dial_unsafe.go with those of %s, and then change the version here", d.Version, read)
 		}
 	}
 }

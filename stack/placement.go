@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"math/rand/v2"
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -26,7 +27,7 @@ var _ Placement = (*dataplane.Placement)(nil)
 
 const (
 	// placementTries is how many ports are tried for a connection before
-	// netstack may choose any.
+	// any will do.
 	placementTries = 16
 	// maxOutlets bounds the memory of routes to backends.
 	maxOutlets = 1024
@@ -54,15 +55,9 @@ func (s *Stack) SetPlacement(ifindex int, p Placement) {
 	}
 }
 
-// place begins the search for a port toward remote. Its link is nil, or has no
-// Placement, when any port will do.
+// place begins the search for a port toward remote. Its link is nil when there is no route.
 func (s *Stack) place(remote netip.AddrPort) placing {
-	for _, l := range s.links {
-		if l.Placement != nil {
-			return placing{s.outletTo(remote.Addr()), remote, placementTries}
-		}
-	}
-	return placing{}
+	return placing{s.outletTo(remote.Addr()), remote, placementTries}
 }
 
 // outletTo finds how packets to ip leave. It remembers until routes change,
@@ -87,20 +82,48 @@ func (s *Stack) outletTo(ip netip.Addr) outlet {
 // wanted reports whether the connection is to be placed.
 func (p *placing) wanted() bool { return p.link != nil && p.link.Placement != nil }
 
-// bind binds ep to the next free port. It reports false when there is none.
-func (p *placing) bind(ep tcpip.Endpoint) bool {
-	l := p.link
-	for p.tries > 0 {
-		p.tries--
-		port, ok := l.Placement.Port(p.ip, p.remote)
-		if !ok {
-			p.tries = 0
-			return false
+// register has segments of a connection find r, from the next free port that the link's Placement names, or else from any free one,
+// chosen by chance as RFC 6056 3.3.1 has it. It reports false when there is none.
+func (p *placing) register(s *Stack, r *reusable, number tcpip.NetworkProtocolNumber) bool {
+	id := &r.endpoint.ID
+	id.LocalAddress, id.RemoteAddress, id.RemotePort = p.local, addressOf(p.remote.Addr()), p.remote.Port()
+	take := func(port uint16) bool {
+		id.LocalPort = port
+		return !s.listensOn(port) && (port != id.RemotePort || id.LocalAddress != id.RemoteAddress) && s.register(r, number)
+	}
+	if p.wanted() {
+		for ; p.tries > 0; p.tries-- {
+			port, ok := p.link.Placement.Port(p.ip, p.remote)
+			if !ok {
+				break
+			}
+			if !p.link.inUse(p.local, port, p.remote) && take(port) {
+				p.link.stats.PortsPlaced++
+				return true
+			}
 		}
-		if l.inUse(p.local, port, p.remote) {
-			continue
+	}
+	first, last := s.net.PortRange()
+	n := uint32(last) - uint32(first) + 1
+	at := rand.Uint32N(n)
+	for range n {
+		if take(first + uint16(at)) {
+			if p.wanted() {
+				p.link.stats.PortsUnplaced++
+			}
+			return true
 		}
-		if ep.Bind(tcpip.FullAddress{Addr: p.local, Port: port}) == nil {
+		if at++; at == n {
+			at = 0
+		}
+	}
+	return false
+}
+
+// listensOn reports whether a listener has a port.
+func (s *Stack) listensOn(port uint16) bool {
+	for _, l := range s.listeners {
+		if l.addr.Port() == port {
 			return true
 		}
 	}
@@ -119,13 +142,4 @@ func (l *link) inUse(local tcpip.Address, port uint16, remote netip.AddrPort) bo
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.timeWait.find(&key) != nil
-}
-
-// count counts how the search ended.
-func (p *placing) count(placed bool) {
-	if placed {
-		p.link.stats.PortsPlaced++
-	} else {
-		p.link.stats.PortsUnplaced++
-	}
 }

@@ -33,6 +33,10 @@ type reusable struct {
 	// Of its last connection; nil: it had none.
 	sender, receiver, scoreboard unsafe.Pointer
 
+	handshake *netHandshake               // of an earlier connection that we began; nil: it began none
+	place     unsafe.Pointer              // in the table of netstack's endpoints, out of it; nil: it has none
+	number    tcpip.NetworkProtocolNumber // of place
+
 	probes *senderTimer // of the sender that probes by packets; nil: none
 }
 
@@ -99,6 +103,9 @@ func (r *reusable) renew(s *Stack, number tcpip.NetworkProtocolNumber) {
 	r.sender = *(*unsafe.Pointer)(unsafe.Add(at, senderField.Offset))
 	r.receiver = *(*unsafe.Pointer)(unsafe.Add(at, receiverField.Offset))
 	r.scoreboard = *(*unsafe.Pointer)(unsafe.Add(at, scoreboardField.Offset))
+	if h := *(**netHandshake)(unsafe.Add(at, handshakeField.Offset)); h != nil {
+		r.handshake = h
+	}
 	limited := (*unsafe.Pointer)(unsafe.Add(at, limitedField.Offset))
 	alive := &(*senderTimer)(unsafe.Add(at, keepaliveField.Offset+keepaliveTimerField.Offset)).callback
 	reader, callback := *limited, *alive

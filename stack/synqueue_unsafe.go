@@ -9,7 +9,6 @@ import (
 	"gvisor.dev/gvisor/pkg/sync"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/ports"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -83,11 +82,6 @@ func inheritOptions(listener, ep *tcp.Endpoint)
 //go:linkname sendEmptyRaw gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).sendEmptyRaw
 func sendEmptyRaw(ep *tcp.Endpoint, flags header.TCPFlags, number, ackNumber seqnum.Value, window seqnum.Size) tcpip.Error
 
-// reserveTuple reserves the ports of ep; false: they are in use.
-//
-//go:linkname reserveTuple gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).reserveTupleLocked
-func reserveTuple(ep *tcp.Endpoint) bool
-
 // becomeEstablished makes the endpoint of h, which is locked, a connection: s ends the handshake.
 //
 //go:linkname becomeEstablished gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*handshake).transitionToStateEstablishedLocked
@@ -139,12 +133,11 @@ func (l *link) open(h *halfOpen, s *segment, options header.TCPOptions) *tcp.End
 	listener.LockUser()
 	inheritOptions(listener, ep)
 	listener.UnlockUser()
-	if !l.register(ep, s.number) {
+	if !l.stack.register(r, s.number) {
 		ep.ResumeWork()
 		ep.Close()
 		return nil
 	}
-	*(*bool)(unsafe.Add(at, registeredField.Offset)) = true
 	*(*bool)(unsafe.Add(at, connectNotifiedField.Offset)) = true
 	o.last = netSegment{rcvdTime: l.stack.clock.NowMonotonic(), parsedOptions: options}
 	o.handshake = netHandshake{
@@ -192,13 +185,6 @@ func (l *link) takeSYNACK(s *segment, ep *tcp.Endpoint) bool {
 	return true
 }
 
-// register reserves the ports of ep, which is locked, and has segments of its flow find it.
-func (l *link) register(ep *tcp.Endpoint, number tcpip.NetworkProtocolNumber) bool {
-	at := unsafe.Pointer(ep)
-	return reserveTuple(ep) && l.stack.net.RegisterTransportEndpoint(effective[number], tcp.ProtocolNumber, ep.ID, ep,
-		*(*ports.Flags)(unsafe.Add(at, portFlagsField.Offset)), *(*tcpip.NICID)(unsafe.Add(at, deviceField.Offset))) == nil
-}
-
 // pushAccepted puts ep on the accept queue of a listener.
 func pushAccepted(listener, ep *tcp.Endpoint) {
 	mu := (*sync.Mutex)(unsafe.Add(unsafe.Pointer(listener), acceptLockField.Offset))
@@ -209,13 +195,10 @@ func pushAccepted(listener, ep *tcp.Endpoint) {
 
 // Where the fields are. A netstack that has others makes the program panic at once.
 var (
-	registeredField      = fieldOf(reflect.TypeFor[tcp.Endpoint](), "isRegistered", reflect.Bool)
 	connectNotifiedField = fieldOf(reflect.TypeFor[tcp.Endpoint](), "isConnectNotified", reflect.Bool)
 	boundNICField        = typedField[tcpip.NICID](reflect.TypeFor[tcp.Endpoint](), "boundNICID")
 	effectiveField       = typedField[[]tcpip.NetworkProtocolNumber](reflect.TypeFor[tcp.Endpoint](), "effectiveNetProtos")
 	offeredMSSField      = typedField[uint16](reflect.TypeFor[tcp.Endpoint](), "amss")
-	portFlagsField       = typedField[ports.Flags](reflect.TypeFor[tcp.Endpoint](), "boundPortFlags")
-	deviceField          = typedField[tcpip.NICID](reflect.TypeFor[tcp.Endpoint](), "boundBindToDevice")
 	_                    = fieldOf(reflect.TypeOf(tcp.Endpoint{}.TSOffset), "milliseconds", reflect.Uint32)
 	_                    = sameLayout(reflect.TypeFor[netHandshake](), handshakeField.Type.Elem())
 	_                    = sameLayout(reflect.TypeFor[backoffTimer](), fieldOf(handshakeField.Type.Elem(), "retransmitTimer", reflect.Pointer).Type.Elem())
