@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -490,5 +491,32 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	})
 	if turn > own {
 		t.Errorf("a turn allocates %v times more than its test", turn-own)
+	}
+}
+
+// The frames that the next batch is written to are those of the last one, in its order: memory that is still cached, and upwards.
+func TestFramesAreReservedInTheOrderTheyWereSentIn(t *testing.T) {
+	w := newWire(t, 1, 1)
+	q := w.openQueue(w.open(0), QueueOptions{RingEntries: 64, Frames: 80})
+	s := w.station(0)
+	var before []TXFrame
+	for range 4 {
+		var now []TXFrame
+		for range 5 {
+			f, b, ok := q.Reserve()
+			if !ok {
+				t.Fatal("no frame is free")
+			}
+			now = append(now, f)
+			copy(b, s.from[:])
+			copy(b[6:], s.edge[:])
+			q.Submit(f, 100)
+		}
+		must(t, q.Kick())
+		await(t, "all are sent", func() bool { q.Reap(); return q.Levels().TX == 0 })
+		if before != nil && !slices.Equal(now, before) || !slices.IsSorted(now) {
+			t.Errorf("%v were reserved, after %v", now, before)
+		}
+		before = now
 	}
 }

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -228,6 +229,9 @@ func (q *Queue) Reap() int {
 	for i := range n {
 		q.frames.completed(q.completion.at(i))
 	}
+	// They are reserved again in the order that they were sent in, which leads upwards through memory: a frame that is written is
+	// preceded by the one below, and the processor has begun to fetch it.
+	slices.Reverse(q.frames.free[free:])
 	q.completion.release(n)
 	sent := len(q.frames.free) - free
 	q.stats.TXCompletions += uint64(sent)
