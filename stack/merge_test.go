@@ -1,6 +1,8 @@
 package stack_test
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -66,5 +68,54 @@ func TestACKsOfABatchAreMerged(t *testing.T) {
 			})
 			p.l.eventually("the rest is acknowledged", func() bool { return conn.Buffered().Sent == c.left })
 		})
+	}
+}
+
+// Of the segments of a batch that seem to follow one another the damaged one is not delivered, and nothing of it: those before
+// it are, and those behind it when it has come again.
+func TestDamageEndsAMerge(t *testing.T) {
+	const segment, segments = 600, 5
+	for damaged := range segments {
+		for name, at := range map[string]int{"window": -(segment + 6), "first byte": -segment, "last byte": -1} {
+			t.Run(fmt.Sprint(name, " of ", damaged), func(t *testing.T) {
+				p := puppetWith(t, func(c *stack.Config) { c.Batch = 2 + damaged%2*62 }, false, false, serveEcho)
+				p.raw.window = 60000
+				p.connect()
+				body := payload(segment * segments)
+				frame := func(i int) []byte {
+					r := p.raw
+					r.seq += uint32(i * segment)
+					r.flags, r.data = header.TCPFlagAck, string(body[i*segment:][:segment])
+					return r.frame()
+				}
+				p.l.do(func() {
+					for i := range segments {
+						f := frame(i)
+						if i == damaged {
+							f[len(f)+at] ^= 1
+						}
+						p.l.InjectFromClient(f)
+					}
+					bad := p.l.Stack.TCPStats().ChecksumErrors
+					p.l.Stack.Turn()
+					if n := p.l.Stack.TCPStats().ChecksumErrors - bad; n != 1 {
+						t.Errorf("%d checksum errors", n)
+					}
+				})
+				p.l.eventually("what came before is read", func() bool { return p.l.Stack.LoopStats().BytesRead == uint64(damaged*segment) })
+				p.l.InjectFromClient(frame(damaged))
+				got := make([]byte, len(body))
+				for n := 0; n < len(body); {
+					h := p.hear()
+					data := h.Payload()
+					if len(data) > 0 && int(h.SequenceNumber()-p.raw.ack) == n {
+						n += copy(got[n:], data)
+					}
+				}
+				if !bytes.Equal(got, body) {
+					t.Error("other bytes come back")
+				}
+			})
+		}
 	}
 }
