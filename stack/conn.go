@@ -250,7 +250,3 @@ func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{Addr: addressOf(a.Addr()), Port: a.Port()}
 }
-
-func addrPort(a tcpip.FullAddress) netip.AddrPort {
-	return netip.AddrPortFrom(netipOf(a.Addr), a.Port)
-}
