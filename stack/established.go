@@ -134,7 +134,7 @@ func (l *link) process(c *connection, s *netSegment, full int) {
 		own(s, ep)
 		_, _ = handleSegment(ep, s) // fails only for resets and connections that are being closed
 	}
-	if !advanced || size == 0 {
+	if !advanced || s.ep == nil { // it is not in the receive queue
 		decRef(s)
 	}
 	if c.receive.state.RcvNxt != c.send.MaxSentAck && !l.owe(c, full) {
@@ -159,7 +159,8 @@ func (s *netSegment) fill(id *netstack.TransportEndpointID, t header.TCP, stampe
 // advance does what handleSegment would do with s, which predict let pass, when that is
 // little: nothing is in flight behind what s acknowledges, which is one segment at most,
 // and nothing was lost, reordered or kept from being sent. It reports false, and has done
-// nothing, otherwise. It takes over s if there are data in it, of so many bytes.
+// nothing, otherwise. If there are data in s, of so many bytes, it takes s over, which has an
+// endpoint then, or has put them into the segment before it.
 //
 // One thing it does not: the congestion window does not grow while one segment at a time
 // is all that fills it, as in tcp_is_cwnd_limited in the kernel (RFC 7661 4.1).

@@ -69,7 +69,7 @@ func opens(ep *tcp.Endpoint, size int) bool {
 }
 
 // queueReceived puts s, with size bytes of data, into the receive queue with the caller's reference to it, and tells who reads: setOwner and
-// Endpoint.readyToRead.
+// Endpoint.readyToRead. If its data went to the segment before it, s belongs to no endpoint and is still the caller's.
 func (c *connection) queueReceived(s *netSegment, size int) {
 	ep := c.endpoint
 	ep.RcvBufUsed += size
@@ -94,7 +94,8 @@ const (
 
 // coalesce puts s, with size bytes of data, into t, the last segment of the receive queue, where it takes its data and not some 600 bytes
 // more: else small segments that nobody reads, but within the window, would fill the memory long before the window is closed, be
-// dropped, and come again by time-outs of the peer (tcp_try_coalesce in the kernel). It reports false when one is too large.
+// dropped, and come again by time-outs of the peer (tcp_try_coalesce in the kernel). It reports false when one is too large; s stays the
+// caller's.
 func coalesce(t, s *netSegment, size int) bool {
 	have := t.pkt.Data().Size()
 	if size > joinBytes || have+size > joinedBytes {
@@ -117,7 +118,6 @@ func coalesce(t, s *netSegment, size int) bool {
 	disown(t)
 	t.dataMemSize = t.pkt.MemSize()
 	own(t, ep)
-	decRef(s)
 	return true
 }
 
