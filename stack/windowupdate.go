@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	netstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -92,7 +91,7 @@ func (l *link) repeatUpdate(u *windowUpdate) bool {
 		LocalAddress: addressOf(local), LocalPort: binary.BigEndian.Uint16(ports[:]),
 		RemoteAddress: addressOf(remote), RemotePort: binary.BigEndian.Uint16(ports[2:]),
 	}
-	number := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
+	number := header.IPv4ProtocolNumber
 	if local.Is6() {
 		number = header.IPv6ProtocolNumber
 	}
