@@ -27,8 +27,9 @@ type Inspection struct {
 	PeerUnqueued bool
 }
 
-// qdiscHolds is the first kernel with "veth: apply qdisc backpressure on full ptr_ring to reduce TX drops".
-var qdiscHolds = kernelRelease{6, 16}
+// qdiscHolds is the first kernel all of whose releases have "veth: apply qdisc backpressure on full ptr_ring to reduce TX drops" (6.16) without the
+// race that stopped a queue for good (CVE-2025-68232, mended in 6.17.10).
+var qdiscHolds = kernelRelease{6, 18}
 
 // Inspect looks at an interface and changes nothing: attaching a program would reset the link of some NICs. Without
 // the interface the error wraps [ErrNoInterface] and names those that exist.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -210,8 +211,33 @@ func TestNoCommandWaitsForASilentSocket(t *testing.T) {
 	} {
 		begun := time.Now()
 		_, stderr, status := command(unserved(t), append(args, "--control", path)...)
-		if took := time.Since(begun); status != 1 || took > 5*time.Second || !strings.Contains(stderr, path+": no answer within 50ms") {
+		if took := time.Since(begun); status != 1 || took > 5*time.Second || !strings.Contains(stderr, path+": process ") || !strings.Contains(stderr, ": no answer within 50ms") {
 			t.Errorf("%v: status %d after %v, and says %q", args, status, took, stderr)
 		}
+	}
+}
+
+// TestStopIsSentToWhoDoesNotSayWhatRuns: the status is only asked for how long to wait.
+func TestStopIsSentToWhoDoesNotSayWhatRuns(t *testing.T) {
+	defer func(d time.Duration) { answerTimeout = d }(answerTimeout)
+	answerTimeout = 200 * time.Millisecond
+	path := filepath.Join(t.TempDir(), "control.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{}, 1)
+	s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/status" {
+			<-r.Context().Done()
+			return
+		}
+		stopped <- struct{}{}
+		w.WriteHeader(http.StatusInternalServerError) // nobody has to wait for the end of this process
+	})}
+	defer s.Close()
+	go s.Serve(l) //nolint:errcheck // it ends with the test
+	if _, stderr, status := command(unserved(t), "stop", "--control", path); status != 1 || len(stopped) != 1 {
+		t.Errorf("status %d, %d times stopped, and says %q", status, len(stopped), stderr)
 	}
 }

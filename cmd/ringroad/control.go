@@ -84,14 +84,16 @@ func newEnd(socket *string, cmd *cobra.Command, end func(*control.Client, contex
 			return err
 		}
 		defer c.Close()
-		ctx, cancel := limited(cmd.Context(), answerTimeout, "no answer within %v")
-		defer cancel()
 		if !cmd.Flags().Changed("timeout") {
+			ctx, cancel := limited(cmd.Context(), answerTimeout/2, "no answer within %v")
 			// Without an answer there is still a chance that it ends.
 			if s, err := c.Status(ctx); err == nil && s.DrainTimeout > 0 {
 				timeout = time.Duration(s.DrainTimeout) + drainMargin
 			}
+			cancel()
 		}
+		ctx, cancel := limited(cmd.Context(), answerTimeout, "no answer within %v")
+		defer cancel()
 		if err := end(c, ctx); err != nil || timeout <= 0 {
 			return err
 		}

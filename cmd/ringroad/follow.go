@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"ringroad/cmd/internal/control"
 )
 
 // follow reads a feed of the running ringroad until it is over by itself, or a signal
@@ -31,13 +33,15 @@ func follow(cmd *cobra.Command, name string, stop func(context.Context) error,
 	})()
 	starting, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	silent := time.AfterFunc(answerTimeout, func() { giveUp(fmt.Errorf("no answer within %v", answerTimeout)) })
+	silent := time.AfterFunc(answerTimeout, func() { giveUp(fmt.Errorf("%w within %v", control.ErrSilent, answerTimeout)) })
 	from, err := start(starting) // what it returns lives as long as its context
-	silent.Stop()
 	if err != nil {
 		return err
 	}
 	defer from.Close()
+	if !silent.Stop() {
+		return context.Cause(starting) // just too late
+	}
 	if err = read(from); errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("ringroad ended in the middle of the %s", name)
 	}

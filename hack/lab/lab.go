@@ -55,7 +55,7 @@ type Options struct {
 	Offloads Offloads // of every veth
 
 	// NoQdisc leaves what sends to the edge without a queueing discipline. Then a frame that finds the edge's ring full, 256 frames in
-	// native mode of XDP, is lost, as in a NIC that is flooded; with one its sender waits (Linux 6.16 and later; before, it is lost too).
+	// native mode of XDP, is lost, as in a NIC that is flooded; with one its sender waits (Linux 6.18 and later; before, it may be lost too).
 	NoQdisc bool
 
 	Forward bool // the edge forwards packets, so that the client can reach the backend without a proxy

@@ -37,6 +37,9 @@ type Client struct {
 	fd   int // of the process, -1: none
 }
 
+// ErrSilent is why whoever waits for an answer gives up: the cause of the context.
+var ErrSilent = errors.New("no answer")
+
 func isSocket(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().Type() == fs.ModeSocket
@@ -57,6 +60,8 @@ func Dial(path string) (*Client, error) {
 		return nil, fmt.Errorf("nobody answers on %s: ringroad has ended without removing it; the next run replaces it", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%s: permission denied: run this as the user that ringroad was started by (root), or use --control for another instance", path)
+	case errors.Is(err, unix.EAGAIN): // unix_stream_connect
+		return nil, fmt.Errorf("nobody accepts on %s, and others wait already: its process is stopped, or hangs", path)
 	case err != nil:
 		return nil, fmt.Errorf("connect to ringroad: %w", err)
 	}
@@ -154,7 +159,7 @@ func (c *Client) ask(ctx context.Context, method, command, query string, body an
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
-		return fmt.Errorf("%s: read ringroad's answer: %w", command, err)
+		return fmt.Errorf("%s: read the answer of ringroad on %s: %w", command, c.path, err)
 	}
 	if resp.StatusCode/100 == 2 {
 		if err := json.Unmarshal(b, body); err != nil {
@@ -183,6 +188,9 @@ func (c *Client) send(ctx context.Context, method, command, query string) (*http
 		}
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 			return nil, fmt.Errorf("%s: %w: nobody answers on %s any more", command, ErrEnded, c.path)
+		}
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(context.Cause(ctx), ErrSilent) {
+			return nil, fmt.Errorf("%s: ask ringroad on %s: %s is busy, stopped, or another program: %w", command, c.path, c.answering(), err)
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s: ask ringroad on %s: %w", command, c.path, err)

@@ -42,7 +42,7 @@ func (r *Report) findInstance(ctx context.Context, socket string) *instance {
 }
 
 func ask(ctx context.Context, socket string) (*instance, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("%w within %v", control.ErrSilent, askTimeout))
 	defer cancel()
 	c, err := control.Dial(socket)
 	if err != nil {
