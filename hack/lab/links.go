@@ -48,7 +48,7 @@ func (l *Lab) wire(role string, a, b end, fault *faultlink.Options) (*Wire, erro
 func (l *Lab) veth(a, b end) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = a.name, l.options.MTU
-	attrs.NumTxQueues, attrs.NumRxQueues = l.options.Queues, l.options.Queues
+	attrs.NumTxQueues, attrs.NumRxQueues, attrs.TxQLen = l.options.Queues, l.options.Queues, qdiscFrames
 	attrs.Namespace = netlink.NsFd(a.ns.handle)
 	pair := netlink.NewVeth(attrs)
 	pair.PeerName, pair.PeerMTU = b.name, uint32(l.options.MTU)
@@ -110,6 +110,9 @@ func (l *Lab) bringUp(e end, sendsToEdge bool) error {
 	}
 	return netlink.LinkSetUp(link)
 }
+
+// qdiscFrames is what a queueing discipline holds: as much as fq_codel, the usual one, and so more than 5,000 clients say at a time.
+const qdiscFrames = 10240
 
 // addQdisc gives an interface what one of hardware has and a veth has not: a FIFO for each queue, which is stopped while the driver has
 // no room (drivers/net/veth.c, veth_xmit).
