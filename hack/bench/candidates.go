@@ -92,7 +92,11 @@ func (o *options) start(l *lab.Lab, name string, k *kase, profile string) (*cand
 		s.KeepAlive = 0
 	}
 	c := &candidate{name: name, address: proxyAddress}
-	var err error
+	// To each what loses least: for the kernel a queueing discipline makes bursts that its backlog has no room for.
+	err := l.SetQdiscs(name != direct && name != nginx && name != haproxy)
+	if err != nil {
+		return nil, err
+	}
 	switch name {
 	case direct:
 		c.address = s.Backend

@@ -193,6 +193,16 @@ func TestWhatSendsToTheEdgeHasAQueueingDiscipline(t *testing.T) {
 			}
 		}
 	}
+	l := up(t, Options{})
+	for _, on := range []bool{false, false, true, true, false} {
+		if err := l.SetQdiscs(on); err != nil {
+			t.Fatal(err)
+		}
+		out, err := l.Client.Run(5*time.Second, "tc", "qdisc", "show", "dev", ClientLink)
+		if err != nil || strings.Contains(out, "pfifo_fast") != on {
+			t.Errorf("%v, want a discipline: %v, %v", out, on, err)
+		}
+	}
 }
 
 func TestFaultLinkLosesWhatItIsToldTo(t *testing.T) {

@@ -117,12 +117,45 @@ const qdiscFrames = 10240
 // addQdisc gives an interface what one of hardware has and a veth has not: a FIFO for each queue, which is stopped while the driver has
 // no room (drivers/net/veth.c, veth_xmit).
 func addQdisc(link netlink.Link, queues int) error {
-	q := &netlink.GenericQdisc{QdiscType: "pfifo_fast"}
 	if queues > 1 {
-		q.QdiscType = "mq"
+		return setQdisc(link, "mq")
 	}
-	q.LinkIndex, q.Parent, q.Handle = link.Attrs().Index, netlink.HANDLE_ROOT, netlink.MakeHandle(1, 0)
+	return setQdisc(link, "pfifo_fast")
+}
+
+func setQdisc(link netlink.Link, kind string) error {
+	q := &netlink.GenericQdisc{QdiscType: kind}
+	q.LinkIndex, q.Parent = link.Attrs().Index, netlink.HANDLE_ROOT
 	return netlink.QdiscReplace(q)
+}
+
+// SetQdiscs gives client and backend, on plain wires, their queueing disciplines, or takes them away: where the edge's kernel takes the
+// packets, and no XDP program does, nothing ever stops one.
+func (l *Lab) SetQdiscs(on bool) error {
+	for _, end := range []struct {
+		*Namespace
+		link string
+	}{{l.Client, ClientLink}, {l.Backend, BackendLink}} {
+		err := end.Do(func() error {
+			link, err := netlink.LinkByName(end.link)
+			if err != nil {
+				return err
+			}
+			if on {
+				err = addQdisc(link, l.options.Queues)
+			} else {
+				err = setQdisc(link, "noqueue")
+			}
+			if err != nil {
+				return fmt.Errorf("queueing discipline of %s: %w", end.link, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // defaultRoutes makes the edge the way to everything else.
