@@ -59,8 +59,7 @@ func (l *link) add(m *merge, s *segment, intact bool) {
 	m.next += uint32(len(s.payload))
 	m.bytes += len(s.payload)
 	if l.joined != nil { // memory of netstack's already
-		l.collect(m)
-		m.close()
+		m.close() // all is collected
 		m.note(s)
 		_ = m.data.Append(l.viewOf(s.payload)) // cannot fail
 		return
@@ -166,6 +165,10 @@ func (l *link) mergeSegment(s *segment) bool {
 		if !data || s.tcp.SequenceNumber() != m.next || m.bytes+len(s.payload) > maxMergeBytes ||
 			s.tcp.AckNumber() != t.AckNumber() ||
 			!bytes.Equal(s.tcp[header.TCPMinimumSize:], t[header.TCPMinimumSize:]) || now && !l.intact(s) {
+			l.flushMerge(i)
+			break
+		}
+		if l.joined != nil && !l.collect(m) { // it does not continue what ends before
 			l.flushMerge(i)
 			break
 		}
